@@ -1,0 +1,31 @@
+package events
+
+// DenyReason is the class of a denied access.
+type DenyReason string
+
+// The reasons, as stored.
+const (
+	UnknownKey     DenyReason = "unknown key"
+	UserIsDisabled DenyReason = "user disabled"
+	UnknownTarget  DenyReason = "unknown target"
+	NoGrant        DenyReason = "no grant"
+	GrantExpired   DenyReason = "grant expired"
+	NotAllowedVerb DenyReason = "verb not allowed"
+	NoSpace        DenyReason = "no space to record"
+	SiteSealed     DenyReason = "site sealed"
+	TooMany        DenyReason = "too many connections"
+)
+
+// AccessDenied records a refusal at the door or at the console. It has a
+// stream of its own. What the client said is stored bounded and as it came:
+// it is for the eyes of auditors and escaped wherever it is shown.
+type AccessDenied struct {
+	Reason      DenyReason `json:"reason"`
+	Login       string     `json:"login"`         // SSH user name as sent, at most 255 bytes, valid UTF-8
+	Source      string     `json:"source"`        // client's address
+	User        UserID     `json:"user,omitzero"` // where a key was proven
+	Fingerprint string     `json:"fingerprint,omitempty"`
+	Detail      string     `json:"detail,omitempty"` // the full reason, for the log only
+}
+
+var _ = define[AccessDenied]("access.denied", 1)

@@ -1,0 +1,57 @@
+package events
+
+// SecretKind is the sort of secret that a credential holds.
+type SecretKind string
+
+const (
+	// Password is presented by password or keyboard-interactive login.
+	Password SecretKind = "password"
+	// PrivateKey is an SSH private key in OpenSSH or PEM form.
+	PrivateKey SecretKind = "private_key"
+)
+
+// CredentialAdded makes a credential of one account.
+type CredentialAdded struct {
+	Account AccountID  `json:"account"`
+	Kind    SecretKind `json:"kind"`
+}
+
+var _ = define[CredentialAdded]("credential.added", 1)
+
+// SecretStaged adds a version of the secret. The version's id is the id of
+// this event; versions are only ever added (rules R1, R5). The secret is
+// sealed under the credential's data key before it gets here.
+type SecretStaged struct {
+	Sealed []byte `json:"sealed"`
+	Public string `json:"public,omitempty"` // for a private key: its public half, authorized_keys form
+}
+
+var _ = define[SecretStaged]("secret.staged", 1)
+
+// SecretHow says on what ground a version is held to be true.
+type SecretHow string
+
+const (
+	// ByEntry means that an administrator said so.
+	ByEntry SecretHow = "entered"
+	// ByLogin means that a login with it succeeded.
+	ByLogin SecretHow = "login"
+)
+
+// SecretApplied says that the target was given this version, or is said to
+// hold it.
+type SecretApplied struct {
+	Version SecretID  `json:"version"`
+	How     SecretHow `json:"how"`
+}
+
+var _ = define[SecretApplied]("secret.applied", 1)
+
+// SecretVerified says that the target accepted this version.
+type SecretVerified struct {
+	Version SecretID  `json:"version"`
+	How     SecretHow `json:"how"`
+	Session SessionID `json:"session,omitzero"`
+}
+
+var _ = define[SecretVerified]("secret.verified", 1)

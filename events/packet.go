@@ -1,0 +1,64 @@
+package events
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Direction is one of the two packet sequences of a session.
+type Direction string
+
+const (
+	// In runs from the client to the target.
+	In Direction = "in"
+	// Out runs from the target to the client.
+	Out Direction = "out"
+)
+
+// Packet is one connection-layer packet of a session as the gateway received
+// it: message number first, no padding.
+type Packet struct {
+	Number uint64        // place in its direction, from 0 after authentication
+	At     time.Duration // since session start, to the microsecond
+	Bytes  []byte
+}
+
+// ErrBadBlock says that the bytes of a packet block do not decode.
+var ErrBadBlock = errors.New("not a valid packet block")
+
+// AppendPacket appends one packet to the block of a [SessionPackets] event. A
+// block is a sequence of (time since the packet before in microseconds,
+// length), both uvarint, and the bytes; the first packet's time counts from
+// SessionPackets.At. Times never go back: an earlier one counts as prev.
+func AppendPacket(block []byte, prev, at time.Duration, packet []byte) []byte {
+	block = binary.AppendUvarint(block, uint64(max(0, at.Microseconds()-prev.Microseconds())))
+	block = binary.AppendUvarint(block, uint64(len(packet)))
+	return append(block, packet...)
+}
+
+// Packets decodes the opened block of p, count and order checked. The packets
+// refer into block.
+func (p *SessionPackets) Packets(block []byte) ([]Packet, error) {
+	at := time.Duration(p.At) * time.Microsecond
+	out := make([]Packet, 0, min(p.Count, uint64(len(block))/2+1))
+	for len(block) > 0 {
+		step, w := binary.Uvarint(block)
+		if w <= 0 || step > uint64(1<<53) {
+			return nil, fmt.Errorf("%w: time of packet %d", ErrBadBlock, p.First+uint64(len(out)))
+		}
+		size, v := binary.Uvarint(block[w:])
+		if v <= 0 || size > uint64(len(block)-w-v) {
+			return nil, fmt.Errorf("%w: length of packet %d", ErrBadBlock, p.First+uint64(len(out)))
+		}
+		at += time.Duration(step) * time.Microsecond
+		block = block[w+v:]
+		out = append(out, Packet{Number: p.First + uint64(len(out)), At: at, Bytes: block[:size:size]})
+		block = block[size:]
+	}
+	if uint64(len(out)) != p.Count {
+		return nil, fmt.Errorf("%w: %d packets where %d are declared", ErrBadBlock, len(out), p.Count)
+	}
+	return out, nil
+}

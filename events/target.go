@@ -1,0 +1,44 @@
+package events
+
+// TargetAdded makes a target: an administrative interface that the gateway
+// reaches, with the host keys that it must prove.
+type TargetAdded struct {
+	Name     string   `json:"name"`
+	Addr     string   `json:"addr"`              // host:port
+	HostKeys []string `json:"host_keys"`         // authorized_keys form
+	Scanned  bool     `json:"scanned,omitempty"` // keys were taken from the target itself, not given
+}
+
+var _ = define[TargetAdded]("target.added", 1)
+
+// TargetHostKeyPinned replaces the host keys of a target.
+type TargetHostKeyPinned struct {
+	HostKeys []string `json:"host_keys"`
+	Scanned  bool     `json:"scanned,omitempty"`
+}
+
+var _ = define[TargetHostKeyPinned]("target.host_key_pinned", 1)
+
+// TargetHostKeyRefused records that a target presented a host key other than
+// the pinned ones, and that nothing was sent to it.
+type TargetHostKeyRefused struct {
+	Presented string    `json:"presented"` // authorized_keys form
+	Session   SessionID `json:"session,omitzero"`
+}
+
+var _ = define[TargetHostKeyRefused]("target.host_key_refused", 1)
+
+// TargetAlgorithmsAllowed opts one target in to legacy algorithms, by their
+// SSH names. It replaces the list before.
+type TargetAlgorithmsAllowed struct {
+	Algorithms []string `json:"algorithms"`
+}
+
+var _ = define[TargetAlgorithmsAllowed]("target.algorithms_allowed", 1)
+
+// TargetRemoved retires a target. Its history stays.
+type TargetRemoved struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+var _ = define[TargetRemoved]("target.removed", 1)
