@@ -1,0 +1,34 @@
+# Short targets; each does its own set-up.
+.PHONY: demo test test-full nightly bench build lint
+
+export CGO_ENABLED ?= 0
+FUZZTIME ?= 5m
+
+build:            ## the static binary, bin/holdfast
+	go build -trimpath -o bin/holdfast .
+
+demo: build       ## the main job, from start to proof, on loopback
+	@.ci/setup
+	bin/holdfast demo --script
+
+test: lint        ## what CI runs
+	@.ci/setup
+	HOLDFAST_REQUIRE_OPENSSH=1 go test -timeout 20m ./...
+	CGO_ENABLED=1 go test -race -short -timeout 20m ./...
+
+test-full:        ## every count in full
+	@.ci/setup
+	HOLDFAST_TEST_FULL=1 HOLDFAST_REQUIRE_OPENSSH=1 go test -timeout 120m -count 1 ./...
+
+nightly: test-full ## every fuzz target for FUZZTIME
+	.ci/fuzz $(FUZZTIME)
+
+bench:            ## ratios against the named peers, in one run
+	@.ci/setup
+	go test -run '^$$' -bench . -benchtime 1s ./events/... ./gateway/... ./replay/... ./projections/... ./commands/...
+	go run ./bench
+
+lint:             ## format, vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { gofmt -l $$(git ls-files '*.go'); echo "run gofmt -w on these"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...

@@ -1,0 +1,174 @@
+package site
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/go-viper/mapstructure/v2"
+	"github.com/knadh/koanf/parsers/yaml"
+	"github.com/knadh/koanf/providers/env/v2"
+	"github.com/knadh/koanf/providers/rawbytes"
+	"github.com/knadh/koanf/providers/structs"
+	"github.com/knadh/koanf/v2"
+)
+
+// Config is a site's configuration: one YAML file whose sections and keys are
+// the tags below, each key overridden by HOLDFAST_SECTION_KEY in the
+// environment (HOLDFAST_SSH_LISTEN), and those by flags. Unknown keys are
+// errors. Durations are written like 30s, sizes in bytes.
+type Config struct {
+	Site SiteConfig `koanf:"site"`
+	SSH  SSHConfig  `koanf:"ssh"`
+	Log  LogConfig  `koanf:"log"`
+	Keys KeysConfig `koanf:"keys"`
+}
+
+// SiteConfig is the section "site".
+type SiteConfig struct {
+	// Name is what people call the site. It is set when the data directory is
+	// made and can't change afterwards. Default: the host's name.
+	Name string `koanf:"name"`
+	// Data is the directory that holds everything the site keeps. There is no
+	// default: the flag --data or this key must name it.
+	Data string `koanf:"data"`
+}
+
+// SSHConfig is the section "ssh": the gateway.
+type SSHConfig struct {
+	// Listen is the address of the gateway. An address that is not loopback is
+	// refused until an administrator exists.
+	Listen string `koanf:"listen"`
+	// LoginGrace is how long a client may take to log in, the time that
+	// dialling the target takes apart.
+	LoginGrace time.Duration `koanf:"login_grace"`
+	// DialTimeout is how long the gateway waits for a target's login.
+	DialTimeout time.Duration `koanf:"dial_timeout"`
+	// MaxUnauthenticated bounds the connections that have not logged in yet.
+	MaxUnauthenticated int `koanf:"max_unauthenticated"`
+	// MaxUnauthenticatedPerSource bounds them for one client address.
+	MaxUnauthenticatedPerSource int `koanf:"max_unauthenticated_per_source"`
+	// StoragePause is how long a session waits for room when the log is full,
+	// before it ends.
+	StoragePause time.Duration `koanf:"storage_pause"`
+}
+
+// LogConfig is the section "log": the embedded event log.
+type LogConfig struct {
+	// SegmentSize is the size of a segment file in bytes.
+	SegmentSize int64 `koanf:"segment_size"`
+	// Headroom is kept for each log, in bytes, for what must still be written
+	// when the disk is full: ends of sessions, an administrator's decisions.
+	Headroom int64 `koanf:"headroom"`
+}
+
+// KeysConfig is the section "keys".
+type KeysConfig struct {
+	// SiteKey is the file with the private key that opens the site's data
+	// keys, mode 0600. Default: keys/site.key in the data directory.
+	SiteKey string `koanf:"site_key"`
+}
+
+// Defaults are the values used where nothing else is said.
+func Defaults() Config {
+	return Config{
+		SSH: SSHConfig{
+			Listen:                      "127.0.0.1:2222",
+			LoginGrace:                  30 * time.Second,
+			DialTimeout:                 10 * time.Second,
+			MaxUnauthenticated:          100,
+			MaxUnauthenticatedPerSource: 16,
+			StoragePause:                10 * time.Second,
+		},
+		Log: LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
+	}
+}
+
+// LoadConfig reads the configuration: defaults, then file (unless its name is
+// empty), then environ ("KEY=value" lines as of os.Environ).
+func LoadConfig(file string, environ []string) (Config, error) {
+	k := koanf.New(".")
+	if err := k.Load(structs.Provider(Defaults(), "koanf"), nil); err != nil {
+		return Config{}, fmt.Errorf("load defaults: %w", err)
+	}
+	if file != "" {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return Config{}, fmt.Errorf("read configuration: %w", err)
+		}
+		if err := k.Load(rawbytes.Provider(b), yaml.Parser()); err != nil {
+			return Config{}, fmt.Errorf("configuration %s is not valid YAML: %w", file, err)
+		}
+	}
+	overrides := env.Provider(".", env.Opt{Prefix: "HOLDFAST_", TransformFunc: envKey, EnvironFunc: func() []string { return environ }})
+	if err := k.Load(overrides, nil); err != nil {
+		return Config{}, fmt.Errorf("read HOLDFAST_ variables: %w", err)
+	}
+	var c Config
+	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
+		Result:           &c,
+		ErrorUnused:      true,
+		WeaklyTypedInput: true,
+		DecodeHook:       mapstructure.StringToTimeDurationHookFunc(),
+	}})
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// envKey turns HOLDFAST_SSH_LOGIN_GRACE into ssh.login_grace. Variables of no
+// section are not of the site's configuration.
+func envKey(name, value string) (string, any) {
+	section, key, ok := strings.Cut(strings.ToLower(strings.TrimPrefix(name, "HOLDFAST_")), "_")
+	if !ok {
+		return "", nil
+	}
+	for i := range reflect.TypeFor[Config]().NumField() {
+		if reflect.TypeFor[Config]().Field(i).Tag.Get("koanf") == section {
+			return section + "." + key, value
+		}
+	}
+	return "", nil
+}
+
+// Check reports the first value that can't work.
+func (c *Config) Check() error {
+	var errs []error
+	bad := func(key string, format string, a ...any) {
+		errs = append(errs, fmt.Errorf("configuration: "+key+": "+format, a...))
+	}
+	if c.Site.Data == "" {
+		bad("site.data", "no data directory; name one with --data DIR")
+	}
+	if _, err := netip.ParseAddrPort(c.SSH.Listen); err != nil {
+		bad("ssh.listen", "%q is not ADDRESS:PORT with a numeric address", c.SSH.Listen)
+	}
+	for key, d := range map[string]time.Duration{
+		"ssh.login_grace": c.SSH.LoginGrace, "ssh.dial_timeout": c.SSH.DialTimeout, "ssh.storage_pause": c.SSH.StoragePause,
+	} {
+		if d <= 0 || d > time.Hour {
+			bad(key, "%v is out of range, more than 0 and at most 1h", d)
+		}
+	}
+	if c.SSH.MaxUnauthenticated < 1 || c.SSH.MaxUnauthenticatedPerSource < 1 {
+		bad("ssh.max_unauthenticated", "limits must be at least 1")
+	}
+	if c.Log.SegmentSize < 8<<20 || c.Log.SegmentSize > 4<<30 {
+		bad("log.segment_size", "%d is out of range, 8 MiB to 4 GiB", c.Log.SegmentSize)
+	}
+	if c.Log.Headroom < 1<<20 || c.Log.Headroom > c.Log.SegmentSize {
+		bad("log.headroom", "%d is out of range, 1 MiB to the size of a segment", c.Log.Headroom)
+	}
+	return errors.Join(errs...)
+}
+
+// Loopback reports whether addr ("IP:PORT") is reached from this machine only.
+func Loopback(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	return err == nil && a.Addr().IsLoopback()
+}

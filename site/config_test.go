@@ -1,0 +1,93 @@
+package site
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func writeConfig(t *testing.T, text string) string {
+	t.Helper()
+	file := filepath.Join(t.TempDir(), "holdfast.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func TestLoadConfigOrder(t *testing.T) {
+	file := writeConfig(t, "site:\n  data: /var/lib/x\nssh:\n  listen: 127.0.0.1:1\n  login_grace: 45s\n")
+	c, err := LoadConfig(file, []string{"HOLDFAST_SSH_LISTEN=127.0.0.1:2", "HOLDFAST_GATEWAY=elsewhere", "PATH=/bin"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.SSH.Listen != "127.0.0.1:2" {
+		t.Errorf("listen = %s, want the environment's", c.SSH.Listen)
+	}
+	if c.SSH.LoginGrace != 45*time.Second {
+		t.Errorf("login grace = %v, want the file's", c.SSH.LoginGrace)
+	}
+	if c.SSH.DialTimeout != Defaults().SSH.DialTimeout {
+		t.Errorf("dial timeout = %v, want the default", c.SSH.DialTimeout)
+	}
+	if err := c.Check(); err != nil {
+		t.Errorf("Check: %v", err)
+	}
+}
+
+func TestLoadConfigIsStrict(t *testing.T) {
+	for name, tc := range map[string]struct {
+		text string
+		env  []string
+		want string
+	}{
+		"unknown key":            {"ssh:\n  lissten: 127.0.0.1:1\n", nil, "lissten"},
+		"unknown section":        {"sshd:\n  listen: 127.0.0.1:1\n", nil, "sshd"},
+		"unknown variable":       {"", []string{"HOLDFAST_SSH_LISSTEN=x"}, "lissten"},
+		"key given twice":        {"ssh:\n  listen: a\n  listen: b\n", nil, "listen"},
+		"not YAML":               {"ssh: [", nil, "YAML"},
+		"text where a number is": {"log:\n  headroom: plenty\n", nil, "headroom"},
+		"number without a unit":  {"ssh:\n  login_grace: abc\n", nil, "login_grace"},
+		"a list where a text is": {"ssh:\n  listen: [a, b]\n", nil, "listen"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, err := LoadConfig(writeConfig(t, tc.text), tc.env)
+			if err == nil || !strings.Contains(strings.ToLower(err.Error()), strings.ToLower(tc.want)) {
+				t.Errorf("LoadConfig = %v, want an error naming %q", err, tc.want)
+			}
+		})
+	}
+}
+
+func TestConfigCheck(t *testing.T) {
+	for name, edit := range map[string]func(*Config){
+		"site.data":        func(c *Config) { c.Site.Data = "" },
+		"ssh.listen":       func(c *Config) { c.SSH.Listen = "localhost" },
+		"ssh.login_grace":  func(c *Config) { c.SSH.LoginGrace = 0 },
+		"log.segment_size": func(c *Config) { c.Log.SegmentSize = 1 },
+		"log.headroom":     func(c *Config) { c.Log.Headroom = 1 << 40 },
+	} {
+		c := Defaults()
+		c.Site.Data = "d"
+		if err := c.Check(); err != nil {
+			t.Fatalf("defaults: %v", err)
+		}
+		edit(&c)
+		if err := c.Check(); err == nil || !strings.Contains(err.Error(), name) {
+			t.Errorf("%s: Check = %v, want an error that names it", name, err)
+		}
+	}
+}
+
+func TestLoopback(t *testing.T) {
+	for addr, want := range map[string]bool{
+		"127.0.0.1:22": true, "127.9.9.9:22": true, "[::1]:22": true,
+		"0.0.0.0:22": false, "[::]:22": false, "192.0.2.1:22": false, "localhost:22": false, "": false,
+	} {
+		if Loopback(addr) != want {
+			t.Errorf("Loopback(%q) = %v", addr, !want)
+		}
+	}
+}
