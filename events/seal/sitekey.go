@@ -1,0 +1,202 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/google/uuid"
+	"github.com/tink-crypto/tink-go/v2/hybrid"
+	"github.com/tink-crypto/tink-go/v2/hybrid/hpke"
+	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
+	"github.com/tink-crypto/tink-go/v2/keyset"
+	"github.com/tink-crypto/tink-go/v2/tink"
+)
+
+// Recipient names one public key of one site.
+type Recipient struct {
+	Site uuid.UUID `json:"site"`
+	Key  uint32    `json:"key"` // tink key id; distinguishes the site's keys across a rekey
+}
+
+// Wrap is a data key encrypted to one recipient. It is safe on disk and on the wire.
+type Wrap struct {
+	To     Recipient `json:"to"`
+	Sealed []byte    `json:"sealed"` // tink key prefix (5), encapsulated key (32), ciphertext and tag (48)
+}
+
+// PublicKey is the public half of a site key. It is immutable.
+type PublicKey struct {
+	to     Recipient
+	keyset []byte
+	seal   tink.HybridEncrypt
+}
+
+// ParsePublicKey reads a public tink keyset (JSON) of site. It refuses a keyset
+// that holds private material and any key that is not HPKE over X25519.
+func ParsePublicKey(site uuid.UUID, keysetJSON []byte) (*PublicKey, error) {
+	handle, err := keyset.ReadWithNoSecrets(keyset.NewJSONReader(bytes.NewReader(keysetJSON)))
+	if err != nil {
+		return nil, fmt.Errorf("parse public key of site %s: %w", site, err)
+	}
+	primary, err := handle.Primary()
+	if err != nil {
+		return nil, fmt.Errorf("parse public key of site %s: %w", site, err)
+	}
+	if err := checkHPKE(primary); err != nil {
+		return nil, fmt.Errorf("parse public key of site %s: %w", site, err)
+	}
+	enc, err := hybrid.NewHybridEncrypt(handle)
+	if err != nil {
+		return nil, fmt.Errorf("parse public key of site %s: %w", site, err)
+	}
+	return &PublicKey{
+		to:     Recipient{Site: site, Key: primary.KeyID()},
+		keyset: bytes.Clone(keysetJSON),
+		seal:   enc,
+	}, nil
+}
+
+func checkHPKE(e *keyset.Entry) error {
+	k, ok := e.Key().(*hpke.PublicKey)
+	if !ok {
+		return errors.New("not an HPKE public key")
+	}
+	p, ok := k.Parameters().(*hpke.Parameters)
+	if !ok || p.KEMID() != hpke.DHKEM_X25519_HKDF_SHA256 || p.Variant() != hpke.VariantTink {
+		return errors.New("not an X25519 key with a key id in its output")
+	}
+	return nil
+}
+
+// Recipient names this key.
+func (k *PublicKey) Recipient() Recipient { return k.to }
+
+// Bytes is the key as ParsePublicKey takes it, to be published in an event.
+func (k *PublicKey) Bytes() []byte { return bytes.Clone(k.keyset) }
+
+// WriteFile creates path (site.pub) durably, mode 0644. It never replaces a file.
+func (k *PublicKey) WriteFile(path string) error { return createFile(path, 0o644, k.keyset) }
+
+// ReadPublicKeyFile reads what WriteFile wrote. Whoever can change this file can
+// have new data keys wrapped to themselves, so it must not be writable by
+// group or others, and a caller should compare Bytes with the event that
+// published the key.
+func ReadPublicKeyFile(path string, site uuid.UUID) (*PublicKey, error) {
+	b, err := readFile(path, 0o022)
+	if err != nil {
+		return nil, fmt.Errorf("read public key: %w", err)
+	}
+	return ParsePublicKey(site, b)
+}
+
+// Wrap encrypts the data key named id to this site. Name and recipient are
+// bound in, so a wrap moved under another name does not open.
+func (k *PublicKey) Wrap(id uuid.UUID, key Secret) (Wrap, error) {
+	sealed, err := k.seal.Encrypt(key.Bytes(), wrapInfo(id, k.to))
+	if err != nil {
+		return Wrap{}, fmt.Errorf("wrap data key %s to site %s: %w", id, k.to.Site, err)
+	}
+	return Wrap{To: k.to, Sealed: sealed}, nil
+}
+
+// wrapInfo is the HPKE info string (RFC 9180 section 5) of a wrapped data key.
+func wrapInfo(id uuid.UUID, to Recipient) []byte {
+	info := append([]byte("holdfast data key\x00"), id[:]...)
+	info = append(info, to.Site[:]...)
+	return append(info, byte(to.Key>>24), byte(to.Key>>16), byte(to.Key>>8), byte(to.Key))
+}
+
+// PrivateKey is the private half of a site key, held in memory. It does the
+// work for every Provider that can get at the key itself (file, passphrase,
+// credential, shares). Safe for concurrent use.
+type PrivateKey struct {
+	held atomic.Pointer[heldPrivate] // nil once closed
+}
+
+type heldPrivate struct {
+	handle *keyset.Handle
+	open   tink.HybridDecrypt
+}
+
+// GeneratePrivateKey makes a new X25519 site key.
+func GeneratePrivateKey() (*PrivateKey, error) {
+	handle, err := keyset.NewHandle(hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Key_Template())
+	if err != nil {
+		return nil, fmt.Errorf("generate site key: %w", err)
+	}
+	return newPrivateKey(handle)
+}
+
+// ParsePrivateKey reads a private tink keyset (JSON) as MarshalSecret gave it.
+// The keyset may hold older keys too: what was wrapped to them still opens.
+func ParsePrivateKey(keysetJSON Secret) (*PrivateKey, error) {
+	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(keysetJSON.Bytes())))
+	if err != nil {
+		return nil, errors.New("parse site key: not a tink keyset in JSON") // the cause may quote the content
+	}
+	return newPrivateKey(handle)
+}
+
+func newPrivateKey(handle *keyset.Handle) (*PrivateKey, error) {
+	dec, err := hybrid.NewHybridDecrypt(handle)
+	if err != nil {
+		return nil, fmt.Errorf("parse site key: no private key for hybrid decryption in it: %w", err)
+	}
+	k := &PrivateKey{}
+	k.held.Store(&heldPrivate{handle: handle, open: dec})
+	return k, nil
+}
+
+// Public returns the public half, as the key of site.
+func (k *PrivateKey) Public(site uuid.UUID) (*PublicKey, error) {
+	held := k.held.Load()
+	if held == nil {
+		return nil, ErrSealed
+	}
+	public, err := held.handle.Public()
+	if err != nil {
+		return nil, fmt.Errorf("derive public key of site %s: %w", site, err)
+	}
+	var out bytes.Buffer
+	if err := public.WriteWithNoSecrets(keyset.NewJSONWriter(&out)); err != nil {
+		return nil, fmt.Errorf("derive public key of site %s: %w", site, err)
+	}
+	return ParsePublicKey(site, out.Bytes())
+}
+
+// MarshalSecret returns the key for safekeeping: whoever has it reads everything.
+func (k *PrivateKey) MarshalSecret() (Secret, error) {
+	held := k.held.Load()
+	if held == nil {
+		return Secret{}, ErrSealed
+	}
+	var out bytes.Buffer
+	if err := insecurecleartextkeyset.Write(held.handle, keyset.NewJSONWriter(&out)); err != nil {
+		return Secret{}, errors.New("encode site key: tink refused the keyset")
+	}
+	return NewSecret(out.Bytes()), nil
+}
+
+// Unwrap decrypts what PublicKey.Wrap made; see Provider.
+func (k *PrivateKey) Unwrap(_ context.Context, sealed, info []byte) (Secret, error) {
+	held := k.held.Load()
+	if held == nil {
+		return Secret{}, ErrSealed
+	}
+	key, err := held.open.Decrypt(sealed, info)
+	if err != nil {
+		return Secret{}, ErrMismatch
+	}
+	return NewSecret(key), nil
+}
+
+// Close drops the key from this object. The memory is freed by the garbage
+// collector and not overwritten: tink gives no access to it. LockDown keeps it
+// out of core dumps.
+func (k *PrivateKey) Close() error {
+	k.held.Store(nil)
+	return nil
+}
