@@ -13,14 +13,17 @@ const redacted = "[redacted]"
 // passwords, private keys, data keys. Every printing verb and text encoder
 // writes "[redacted]"; binary encoders (CBOR, gob) get an error.
 //
-// It is a pointer to a slice rather than a slice, because fmt ignores methods on
-// unexported fields and would print the bytes of a plain slice in there.
+// It is two pointers away from its bytes, because fmt can't call methods on
+// unexported fields, and prints there what a slice holds and, for verbs that do
+// not fit, what one pointer points to.
 // Copies share the same bytes, so one Wipe ends all of them. The zero value is
 // an empty secret.
-type Secret struct{ box *[]byte }
+type Secret struct{ box *secretBox }
+
+type secretBox struct{ bytes *[]byte }
 
 // NewSecret takes ownership of b: the caller must not use b afterwards.
-func NewSecret(b []byte) Secret { return Secret{box: &b} }
+func NewSecret(b []byte) Secret { return Secret{box: &secretBox{bytes: &b}} }
 
 // Bytes reveals the secret. The slice is the secret's own memory: it is valid
 // until Wipe and must not be kept, appended to or turned into a string that
@@ -29,7 +32,7 @@ func (s Secret) Bytes() []byte {
 	if s.box == nil {
 		return nil
 	}
-	return *s.box
+	return *s.box.bytes
 }
 
 // Len is the number of bytes held, 0 after Wipe.
@@ -41,8 +44,8 @@ func (s Secret) Wipe() {
 	if s.box == nil {
 		return
 	}
-	clear(*s.box)
-	*s.box = nil
+	clear(*s.box.bytes)
+	*s.box.bytes = nil
 }
 
 // String returns "[redacted]".
