@@ -1,0 +1,114 @@
+package relay
+
+import "github.com/holdfast-pam/holdfast/gateway/sshwire"
+
+// globalRequest decides on a GLOBAL_REQUEST (RFC 4254 section 4).
+func (s *step) globalRequest() error {
+	m, err := sshwire.ParseGlobalRequest(s.packet)
+	if err != nil {
+		return violation("%v", err)
+	}
+	if s.d == Out && m.Type == hostKeysAnnounced && !m.WantReply {
+		s.drop("host keys of the target are not for the client")
+		return nil
+	}
+	if !s.policy.allowsGlobal(s.d, m.Type) {
+		s.refuse("request "+m.Type, requestDetail(m))
+		return s.owe(&s.dir[s.d].owed, m.WantReply, true, sshwire.RequestFailure{}.Append)
+	}
+	s.forward()
+	return s.owe(&s.dir[s.d].owed, m.WantReply, false, sshwire.RequestFailure{}.Append)
+}
+
+// globalReply passes a REQUEST_SUCCESS or REQUEST_FAILURE to the request that waits longest.
+func (s *step) globalReply() error {
+	if s.packet[0] == sshwire.MsgRequestFailure {
+		if _, err := sshwire.ParseRequestFailure(s.packet); err != nil {
+			return violation("%v", err)
+		}
+	}
+	q := &s.dir[s.d.Other()].owed
+	if q.len() == 0 {
+		return violation("reply to a global request that nobody made")
+	}
+	q.pop()
+	s.forward()
+	s.settle(q, s.d, sshwire.RequestFailure{}.Append)
+	return nil
+}
+
+// channelRequest decides on a CHANNEL_REQUEST (RFC 4254 section 5.4).
+func (s *step) channelRequest() error {
+	m, err := sshwire.ParseChannelRequest(s.packet)
+	if err != nil {
+		return violation("%v", err)
+	}
+	c := s.speaking(m.Recipient)
+	switch {
+	case c == nil && !m.WantReply:
+		s.drop("request on a channel that is not open")
+		return nil
+	case c == nil:
+		return violation("request %s on channel %d, which is not open", m.Type, m.Recipient)
+	}
+	refused := !s.policy.allowsRequest(s.d, m.Type)
+	if refused {
+		s.refuse("request "+m.Type, "")
+	} else {
+		s.forward()
+	}
+	if c.closed[s.d.Other()] {
+		return nil // the requester was told that the channel is closed: no reply comes
+	}
+	return s.owe(&c.owed[s.d], m.WantReply, refused, sshwire.ChannelFailure{Recipient: c.id[s.d.Other()]}.Append)
+}
+
+// channelReply passes a CHANNEL_SUCCESS or CHANNEL_FAILURE to the channel's request that waits longest.
+func (s *step) channelReply() error {
+	id, err := replyRecipient(s.packet)
+	if err != nil {
+		return violation("%v", err)
+	}
+	c := s.speaking(id)
+	if c == nil {
+		return violation("reply on channel %d, which is not open", id)
+	}
+	q := &c.owed[s.d.Other()]
+	if q.len() == 0 {
+		return violation("reply to a request on channel %d that nobody made", id)
+	}
+	q.pop()
+	s.forward()
+	s.settle(q, s.d, sshwire.ChannelFailure{Recipient: id}.Append)
+	return nil
+}
+
+func replyRecipient(packet []byte) (uint32, error) {
+	if packet[0] == sshwire.MsgChannelSuccess {
+		m, err := sshwire.ParseChannelSuccess(packet)
+		return m.Recipient, err
+	}
+	m, err := sshwire.ParseChannelFailure(packet)
+	return m.Recipient, err
+}
+
+// owe notes the reply that the packet at hand asks for, and pays it at once if it is ours and nothing is before it.
+func (s *step) owe(q *queue, wanted, refused bool, failure func([]byte) []byte) error {
+	if !wanted {
+		return nil
+	}
+	if q.len() >= s.limits.Owed {
+		return violation("more than %d requests wait for a reply", s.limits.Owed)
+	}
+	q.push(debt{refused: refused, number: s.number})
+	s.settle(q, s.d.Other(), failure)
+	return nil
+}
+
+// settle pays the gateway's own debts at the head of q, in direction d.
+func (s *step) settle(q *queue, d Direction, failure func([]byte) []byte) {
+	for q.len() > 0 && q.first().refused {
+		s.make(d, failure(nil), q.first().number)
+		q.pop()
+	}
+}
