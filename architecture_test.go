@@ -30,6 +30,7 @@ var layers = map[string][]string{
 	"gateway":            {"events", "commands", "projections", "replay"},
 	"site":               {"events", "commands", "projections", "replay", "gateway"},
 	"cli":                {"events", "commands", "projections", "replay", "gateway", "site"},
+	"bench":              {"cli/lab", "cli/localsshd"},
 	"":                   {"cli"},
 }
 
