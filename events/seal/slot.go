@@ -45,13 +45,12 @@ var (
 type slotState int
 
 const (
-	slotFree     slotState = iota // all zeros
-	slotPending                   // a whole put that may not have been acknowledged
-	slotLive                      // an acknowledged put
-	slotTorn                      // part of a put that was not acknowledged
-	slotErasing                   // an erasure under way
-	slotDamaged                   // none of these
-	slotStateEnd                  // number of states
+	slotFree    slotState = iota // all zeros
+	slotPending                  // a whole put that may not have been acknowledged
+	slotLive                     // an acknowledged put
+	slotTorn                     // part of a put that was not acknowledged
+	slotErasing                  // an erasure under way
+	slotDamaged                  // none of these
 )
 
 type entry struct {

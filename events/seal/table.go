@@ -40,7 +40,7 @@ type KeyTable struct {
 // Recovery counts what a crash had left half done and opening the table finished.
 type Recovery struct {
 	TornPuts int // puts never acknowledged, removed
-	Erasures int // erasures under way, completed
+	Erasures int // erasures under way, completed; or puts torn at both ends, removed
 }
 
 // TableOptions of OpenKeyTable.
