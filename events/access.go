@@ -14,6 +14,10 @@ const (
 	NoSpace        DenyReason = "no space to record"
 	SiteSealed     DenyReason = "site sealed"
 	TooMany        DenyReason = "too many connections"
+	NameConflict   DenyReason = "name or key in conflict" // several live holders, see rule R6
+	Suspended      DenyReason = "suspended"               // made while its maker was disabled elsewhere, rule R9
+	NoSecret       DenyReason = "no usable secret"
+	HostKeyUnclear DenyReason = "host key in conflict" // sites pinned different ones
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

@@ -11,9 +11,13 @@ type GrantAdded struct {
 
 var _ = define[GrantAdded]("grant.added", 1)
 
-// GrantRemoved takes a grant away for good; a new grant is a new aggregate.
+// GrantRemoved takes a grant away for good; a new grant is a new aggregate. It
+// names the right that it ends, since every other grant of the same user and
+// account whose site did not know of it falls with it (rule R8).
 type GrantRemoved struct {
-	Reason string `json:"reason,omitempty"`
+	User    UserID    `json:"user,omitzero"`
+	Account AccountID `json:"account,omitzero"`
+	Reason  string    `json:"reason,omitempty"`
 }
 
 var _ = define[GrantRemoved]("grant.removed", 1)

@@ -1,0 +1,115 @@
+package aggregate
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Digest is a hash over everything the state holds, for tests and for
+// comparing sites: the same records, in any causal order, give the same digest.
+func (s *State) Digest() string {
+	h := sha256.New()
+	for _, line := range s.lines() {
+		_, _ = io.WriteString(h, line)
+	}
+	return hex.EncodeToString(h.Sum(nil))
+}
+
+// lines writes out every aggregate, in an order that depends on nothing else.
+func (s *State) lines() []string {
+	var all []string
+	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
+	for id, t := range s.sites {
+		add("site %s %q %x %q made %s runs %s full %s %s", id, t.Name, t.SealingKey, t.HostKey, show(t.Created),
+			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
+	}
+	for id, u := range s.users {
+		add("user %s %q %s made %s disabled %s", id, u.Name, u.Role, show(u.Added), showMarks(u.disabled))
+		for f, k := range u.keys {
+			add("key %s of %s %s", f, id, showHeads(*k))
+		}
+	}
+	for id, t := range s.targets {
+		add("target %s %q %q made %s removed %t host keys %s algorithms %s", id, t.Name, t.Addr, show(t.Added),
+			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms))
+	}
+	for id, a := range s.accounts {
+		add("account %s %q %s %s made %s removed %t", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed)
+	}
+	for id, c := range s.credentials {
+		add("credential %s %s %s made %s truth %s", id, c.Account, c.Kind, show(c.Added), showHeads(c.truth))
+		for _, v := range c.versions {
+			add("secret %s of %s level %d %x %q staged %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged))
+		}
+	}
+	for user, of := range s.rights {
+		for account, r := range of {
+			add("right %s %s removed %s", user, account, showMarks(r.removed))
+		}
+	}
+	for id, g := range s.grants {
+		add("grant %s %s %s %s made %s", id, g.User, g.Account, g.Expires, show(g.Added))
+	}
+	for id, n := range s.sessions {
+		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s", id, n.User, n.Account, n.Target,
+			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills))
+	}
+	for origin, l := range s.logs {
+		add("log %s %d", origin, l.position)
+	}
+	all = append(all, indexLines("user name", s.usersByName)...)
+	all = append(all, indexLines("user key", s.usersByKey)...)
+	all = append(all, indexLines("target name", s.targetsByName)...)
+	all = append(all, indexLines("account name", s.accountsByName)...)
+	slices.Sort(all)
+	return all
+}
+
+func indexLines[K, ID comparable](what string, x index[K, ID]) []string {
+	var out []string
+	for key, ids := range maps.All(x) {
+		for _, id := range ids {
+			out = append(out, fmt.Sprintf("%s %v %v\n", what, key, id))
+		}
+	}
+	return out
+}
+
+func showFull(t *Site, log string) string {
+	for kind, h := range t.full {
+		if string(kind) == log {
+			return showHeads(*h)
+		}
+	}
+	return "-"
+}
+
+func show(m *Mark) string {
+	if m == nil {
+		return "-"
+	}
+	return fmt.Sprintf("%s:%d", m.Origin, m.Position)
+}
+
+func showMarks(marks []*Mark) string {
+	var parts []string
+	for _, m := range marks {
+		parts = append(parts, show(m))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}
+
+func showHeads[T any](h heads[T]) string {
+	var parts []string
+	for _, v := range h {
+		parts = append(parts, fmt.Sprintf("%s=%+v", show(v.at), v.value))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}

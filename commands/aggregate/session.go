@@ -1,0 +1,80 @@
+package aggregate
+
+import (
+	"maps"
+	"slices"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Session is a running session. Nothing is kept of one that has ended.
+type Session struct {
+	ID         events.SessionID
+	User       events.UserID
+	Account    events.AccountID
+	Target     events.TargetID
+	Credential events.CredentialID
+	Secret     events.SecretID
+	Grant      events.GrantID
+	Source     string // client's address
+	Started    *Mark  // its Origin is the site that runs the session
+	Connected  bool   // the target accepted the login
+
+	kills heads[string]
+}
+
+// Killed reports whether somebody asked for the session's end, with the event
+// that asked and the reason given; of several the newest.
+func (n *Session) Killed() (at *Mark, reason string, ok bool) {
+	if len(n.kills) == 0 {
+		return nil, "", false
+	}
+	h := n.kills.newest()
+	return h.at, h.value, true
+}
+
+var _ = fold(func(s *State, at *Mark, e events.SessionStarted) bool {
+	id := events.SessionID{UUID: at.Stream}
+	if s.sessions[id] != nil {
+		return false
+	}
+	s.sessions[id] = &Session{
+		ID: id, User: e.User, Account: e.Account, Target: e.Target, Credential: e.Credential,
+		Secret: e.Secret, Grant: e.Grant, Source: e.Source, Started: at,
+	}
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, _ events.SessionConnected) bool {
+	n := s.sessions[events.SessionID{UUID: at.Stream}]
+	if n != nil {
+		n.Connected = true
+	}
+	return n != nil
+})
+
+var _ = foldAway(func(s *State, at *Mark, e events.SessionKillRequested) bool {
+	n := s.sessions[events.SessionID{UUID: at.Stream}]
+	if n != nil {
+		n.kills.put(at, e.Reason)
+	}
+	return n != nil
+})
+
+var _ = foldAway(func(s *State, at *Mark, _ events.SessionEnded) bool {
+	id := events.SessionID{UUID: at.Stream}
+	_, live := s.sessions[id]
+	delete(s.sessions, id)
+	return live
+})
+
+// Session finds a running session by id.
+func (s *State) Session(id events.SessionID) (*Session, bool) {
+	n, ok := s.sessions[id]
+	return n, ok
+}
+
+// LiveSessions lists all running sessions in the order they started.
+func (s *State) LiveSessions() []*Session {
+	return slices.SortedFunc(maps.Values(s.sessions), func(a, b *Session) int { return a.Started.Compare(b.Started) })
+}

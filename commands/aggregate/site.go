@@ -1,0 +1,94 @@
+package aggregate
+
+import (
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Site is one running holdfast with its own logs and keys.
+type Site struct {
+	ID         events.SiteID
+	Name       string
+	SealingKey []byte
+	HostKey    string // authorized_keys form
+	Created    *Mark
+
+	runs heads[run]
+	full map[events.Kind]*heads[bool]
+}
+
+type run struct {
+	on     bool
+	listen string
+}
+
+// Running reports whether the site started without stopping in order since: it
+// runs, or it was lost.
+func (t *Site) Running() bool { return len(t.runs) > 0 && t.runs.newest().value.on }
+
+// Listen is the address of the SSH gateway at the last start.
+func (t *Site) Listen() string {
+	if len(t.runs) == 0 {
+		return ""
+	}
+	return t.runs.newest().value.listen
+}
+
+// Full reports whether a log of the site has said that it takes no records.
+func (t *Site) Full(log events.Kind) bool {
+	h := t.full[log]
+	return h != nil && h.newest().value
+}
+
+var _ = fold(func(s *State, at *Mark, e events.SiteCreated) bool {
+	id := events.SiteID{UUID: at.Stream}
+	if s.sites[id] != nil {
+		return false
+	}
+	s.sites[id] = &Site{
+		ID: id, Name: e.Name, SealingKey: e.SealingKey, HostKey: e.HostKey, Created: at,
+		full: map[events.Kind]*heads[bool]{},
+	}
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SiteStarted) bool {
+	return s.putRun(at, run{on: true, listen: e.Listen})
+})
+
+var _ = fold(func(s *State, at *Mark, _ events.SiteStopped) bool {
+	return s.putRun(at, run{})
+})
+
+func (s *State) putRun(at *Mark, r run) bool {
+	t := s.sites[events.SiteID{UUID: at.Stream}]
+	if t != nil {
+		t.runs.put(at, r)
+	}
+	return t != nil
+}
+
+var _ = fold(func(s *State, at *Mark, e events.StorageFull) bool {
+	return s.putFull(at, e.Log, true)
+})
+
+var _ = fold(func(s *State, at *Mark, e events.StorageRecovered) bool {
+	return s.putFull(at, e.Log, false)
+})
+
+func (s *State) putFull(at *Mark, log events.Kind, full bool) bool {
+	t := s.sites[events.SiteID{UUID: at.Stream}]
+	if t == nil {
+		return false
+	}
+	if t.full[log] == nil {
+		t.full[log] = &heads[bool]{}
+	}
+	t.full[log].put(at, full)
+	return true
+}
+
+// Site finds a site by id.
+func (s *State) Site(id events.SiteID) (*Site, bool) {
+	t, ok := s.sites[id]
+	return t, ok
+}

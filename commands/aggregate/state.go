@@ -1,0 +1,239 @@
+package aggregate
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// State holds all aggregates. It is not safe for concurrent use, and what its
+// lookups return is read-only and valid until the next Apply.
+type State struct {
+	logs   map[events.Origin]*log
+	counts Counts
+
+	sites       map[events.SiteID]*Site
+	users       map[events.UserID]*User
+	targets     map[events.TargetID]*Target
+	accounts    map[events.AccountID]*Account
+	credentials map[events.CredentialID]*Credential
+	grants      map[events.GrantID]*Grant
+	rights      map[events.UserID]map[events.AccountID]*right
+	sessions    map[events.SessionID]*Session
+
+	usersByName    index[string, events.UserID]
+	usersByKey     index[string, events.UserID] // by fingerprint; disabled users too
+	targetsByName  index[string, events.TargetID]
+	accountsByName index[accountName, events.AccountID]
+}
+
+// New is the state before any record.
+func New() *State {
+	return &State{
+		logs:           map[events.Origin]*log{},
+		sites:          map[events.SiteID]*Site{},
+		users:          map[events.UserID]*User{},
+		targets:        map[events.TargetID]*Target{},
+		accounts:       map[events.AccountID]*Account{},
+		credentials:    map[events.CredentialID]*Credential{},
+		grants:         map[events.GrantID]*Grant{},
+		rights:         map[events.UserID]map[events.AccountID]*right{},
+		sessions:       map[events.SessionID]*Session{},
+		usersByName:    index[string, events.UserID]{},
+		usersByKey:     index[string, events.UserID]{},
+		targetsByName:  index[string, events.TargetID]{},
+		accountsByName: index[accountName, events.AccountID]{},
+	}
+}
+
+// log is how far one ctl log has been applied.
+type log struct {
+	position uint64
+	coder    events.ClockCoder
+}
+
+// Counts are the records that were applied without a fold, by why.
+type Counts struct {
+	Unknown uint64 // event type or version of a newer holdfast (rule R20)
+	Absent  uint64 // payload not held here
+	Bad     uint64 // payload of a known type that does not decode
+	Orphan  uint64 // aggregate that is not known, or whose life has ended
+}
+
+var (
+	// ErrGap says that a record is not the next one of its log.
+	ErrGap = errors.New("record is not the next one of its log")
+	// ErrEarly says that a record came before one that its clock covers.
+	ErrEarly = errors.New("record came before its cause")
+)
+
+// folds holds how each event type changes the state, by stored name. It is
+// filled by package-level calls of fold and read-only afterwards.
+var folds = map[string]foldEntry{}
+
+type foldEntry struct {
+	apply     func(*State, *Mark, events.Event) bool
+	zero      events.Event
+	takesAway bool
+}
+
+// catalogued holds the stored names that this version knows.
+var catalogued = func() map[string]bool {
+	names := map[string]bool{}
+	for _, t := range events.Catalogue() {
+		names[t.Name] = true
+	}
+	return names
+}()
+
+// fold declares how events of type E change the state. apply reports false
+// when the event's aggregate is not there.
+func fold[E events.Event](apply func(s *State, at *Mark, e E) bool) struct{} {
+	return declare(apply, false)
+}
+
+// foldAway is fold for an event that only takes something away. It counts even
+// when its payload is absent or of a newer version: then with zero fields.
+func foldAway[E events.Event](apply func(s *State, at *Mark, e E) bool) struct{} {
+	return declare(apply, true)
+}
+
+func declare[E events.Event](apply func(s *State, at *Mark, e E) bool, takesAway bool) struct{} {
+	var zero E
+	t, err := events.TypeOf(zero)
+	if err != nil {
+		panic(err) // a mistake in the source
+	}
+	if _, twice := folds[t.Name]; twice {
+		panic(fmt.Sprintf("aggregate: %s is folded twice (%s)", t.Name, reflect.TypeFor[E]()))
+	}
+	folds[t.Name] = foldEntry{
+		apply:     func(s *State, at *Mark, e events.Event) bool { return apply(s, at, e.(E)) },
+		zero:      zero,
+		takesAway: takesAway,
+	}
+	return struct{}{}
+}
+
+// Apply folds one record of a ctl log. A record that was applied before is
+// passed over. Records that no fold can use are counted and are no error. On
+// [ErrGap], [ErrEarly] and a bad clock nothing has changed.
+func (s *State) Apply(r events.Record) error {
+	h := &r.Header
+	origin := h.Origin()
+	if origin.Kind != events.Ctl {
+		return fmt.Errorf("apply %s position %d: only ctl logs are folded", origin, h.Position)
+	}
+	at := s.logs[origin]
+	if at == nil {
+		at = &log{}
+	}
+	if h.Position <= at.position {
+		return nil
+	}
+	if h.Position != at.position+1 {
+		return fmt.Errorf("apply %s position %d after %d: %w", origin, h.Position, at.position, ErrGap)
+	}
+	next := log{position: h.Position, coder: at.coder}
+	clock, err := next.coder.Apply(h.Clock)
+	if err != nil {
+		return fmt.Errorf("apply %s position %d: %w", origin, h.Position, err)
+	}
+	if err := s.caused(h, clock); err != nil {
+		return err
+	}
+	*at = next
+	s.logs[origin] = at
+	s.change(&r, clock)
+	return nil
+}
+
+// caused checks that everything that a record's clock covers was applied.
+func (s *State) caused(h *events.Header, clock events.Clock) error {
+	if len(h.Clock) == 0 {
+		return nil // covers no more than the record before it
+	}
+	for _, e := range clock.Entries() {
+		have := uint64(0)
+		if l := s.logs[e.Origin]; l != nil {
+			have = l.position
+		}
+		if e.Origin == h.Origin() {
+			have = h.Position - 1
+		}
+		if have < e.Position {
+			return fmt.Errorf("apply %s position %d: %w: %s position %d", h.Origin(), h.Position, ErrEarly, e.Origin, e.Position)
+		}
+	}
+	return nil
+}
+
+func (s *State) change(r *events.Record, clock events.Clock) {
+	entry, folded := folds[r.Header.Type]
+	if !folded {
+		if !catalogued[r.Header.Type] {
+			s.counts.Unknown++
+		}
+		return
+	}
+	e, err := r.Event()
+	if err != nil {
+		s.count(err)
+		if !entry.takesAway {
+			return
+		}
+		e = entry.zero
+	}
+	h := &r.Header
+	at := &Mark{
+		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
+		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
+	}
+	if !entry.apply(s, at, e) {
+		s.counts.Orphan++
+	}
+}
+
+func (s *State) count(err error) {
+	switch {
+	case errors.Is(err, events.ErrPayloadAbsent):
+		s.counts.Absent++
+	case errors.Is(err, events.ErrUnknownType):
+		s.counts.Unknown++
+	default:
+		s.counts.Bad++
+	}
+}
+
+// Clock is what has been applied of each log.
+func (s *State) Clock() events.Clock {
+	entries := make([]events.ClockEntry, 0, len(s.logs))
+	for origin, l := range s.logs {
+		entries = append(entries, events.ClockEntry{Origin: origin, Position: l.position})
+	}
+	return events.NewClock(entries...)
+}
+
+// Counts tells how many records were applied without a fold.
+func (s *State) Counts() Counts { return s.counts }
+
+// suspended reports whether an event counts for nothing for now: its actor was
+// disabled by somebody who did not know of it, or is suspended themselves
+// (rule R9). Every step goes strictly back in causal order, so it ends.
+func (s *State) suspended(m *Mark) bool {
+	if m.Actor.Kind != events.ByUser {
+		return false
+	}
+	u := s.users[events.UserID{UUID: m.Actor.ID}]
+	if u == nil || !m.Knows(u.Added) {
+		return true // nobody that the event's site can have known
+	}
+	for _, d := range u.disabled {
+		if !d.Knows(m) {
+			return true
+		}
+	}
+	return s.suspended(u.Added)
+}

@@ -1,0 +1,124 @@
+package aggregate
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Target is an administrative interface that the gateway reaches.
+type Target struct {
+	ID      events.TargetID
+	Name    string
+	Addr    string // host:port
+	Added   *Mark
+	Removed bool // final
+
+	hostKeys   heads[hostKeys]
+	algorithms heads[[]string]
+}
+
+type hostKeys struct {
+	keys    []string // authorized_keys form
+	scanned bool
+}
+
+// HostKeys lists the keys that the target may prove, authorized_keys form.
+// Where sites pinned different ones without knowing of each other, only those
+// that all of them pinned count; that may leave none.
+func (t *Target) HostKeys() []string {
+	return common(t.hostKeys, func(v hostKeys) []string { return v.keys })
+}
+
+// Scanned reports whether the host keys were taken from the target itself.
+func (t *Target) Scanned() bool {
+	return slices.ContainsFunc(t.hostKeys, func(h head[hostKeys]) bool { return h.value.scanned })
+}
+
+// Contested reports whether sites pinned host keys without knowing of each other.
+func (t *Target) Contested() bool { return len(t.hostKeys) > 1 }
+
+// Algorithms lists the legacy algorithms that the target is allowed, those
+// that all concurrent decisions allow.
+func (t *Target) Algorithms() []string {
+	if len(t.algorithms) == 0 {
+		return nil
+	}
+	return common(t.algorithms, func(v []string) []string { return v })
+}
+
+// common lists what all heads hold, in the order of the newest.
+func common[T any](h heads[T], list func(T) []string) []string {
+	out := slices.Clone(list(h.newest().value))
+	for _, other := range h {
+		out = slices.DeleteFunc(out, func(v string) bool { return !slices.Contains(list(other.value), v) })
+	}
+	return out
+}
+
+var _ = fold(func(s *State, at *Mark, e events.TargetAdded) bool {
+	id := events.TargetID{UUID: at.Stream}
+	if s.targets[id] != nil {
+		return false
+	}
+	t := &Target{ID: id, Name: e.Name, Addr: e.Addr, Added: at}
+	t.hostKeys.put(at, hostKeys{e.HostKeys, e.Scanned})
+	s.targets[id] = t
+	s.targetsByName.add(e.Name, id)
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.TargetHostKeyPinned) bool {
+	t := s.targets[events.TargetID{UUID: at.Stream}]
+	if t != nil {
+		t.hostKeys.put(at, hostKeys{e.HostKeys, e.Scanned})
+	}
+	return t != nil
+})
+
+var _ = fold(func(s *State, at *Mark, e events.TargetAlgorithmsAllowed) bool {
+	t := s.targets[events.TargetID{UUID: at.Stream}]
+	if t != nil {
+		t.algorithms.put(at, e.Algorithms)
+	}
+	return t != nil
+})
+
+var _ = foldAway(func(s *State, at *Mark, _ events.TargetRemoved) bool {
+	t := s.targets[events.TargetID{UUID: at.Stream}]
+	if t == nil {
+		return false
+	}
+	t.Removed = true
+	s.targetsByName.remove(t.Name, t.ID)
+	return true
+})
+
+// Target finds a target by id, removed or not.
+func (s *State) Target(id events.TargetID) (*Target, bool) {
+	t, ok := s.targets[id]
+	return t, ok
+}
+
+// TargetByName finds the live target of that name: ErrUnknown or [*ConflictError].
+func (s *State) TargetByName(name string) (*Target, error) {
+	ids := s.targetsByName[name]
+	switch len(ids) {
+	case 0:
+		return nil, ErrUnknown
+	case 1:
+		return s.targets[ids[0]], nil
+	}
+	return nil, conflict("target", name, uuids(ids, func(id events.TargetID) uuid.UUID { return id.UUID })...)
+}
+
+// Targets lists all targets by name, the removed ones too.
+func (s *State) Targets() []*Target {
+	return slices.SortedFunc(maps.Values(s.targets), func(a, b *Target) int {
+		return cmp.Or(cmp.Compare(a.Name, b.Name), a.Added.Compare(b.Added))
+	})
+}
