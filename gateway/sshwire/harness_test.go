@@ -313,6 +313,9 @@ func runExec(c *Conn, command string, stdin []byte) (stdout []byte, status uint3
 }
 
 func (ch *echoChannel) send(out *outbox) {
+	if !ch.ended {
+		return // a window adjust before the command was accepted
+	}
 	ch.pump(out)
 	if len(ch.queue) == 0 && !ch.eof {
 		ch.eof = true
