@@ -1,6 +1,7 @@
 package screen
 
 import (
+	"math"
 	"strings"
 	"unicode/utf8"
 
@@ -30,7 +31,7 @@ func (c Color) RGB() (r, g, b uint8, ok bool) {
 }
 
 // Attr is a set of character attributes.
-type Attr uint16
+type Attr uint8
 
 // The attributes that SGR sets.
 const (
@@ -51,32 +52,46 @@ type Cell struct {
 	BG    Color
 	Attr  Attr
 	Width uint8 // cells that the character takes: 2 for a wide one, whose right half is a cell of width 0
+	mark  mark  // combining characters on it
 }
 
 // Line is one row of cells.
 type Line struct {
-	Cells   []Cell
 	Wrapped bool // the text goes on in the next line without a line break
-	special bool // holds wide characters or marks
-	marks   map[int]string
+	cells   []Cell
+	marks   *marks // of the screen
+	wide    bool   // may hold wide characters
+	clean   bool   // every cell is blank, whatever cells holds: see settle
+	blank   Cell
 }
 
-const (
-	maxMarks     = 32   // bytes of combining characters that one cell keeps
-	maxLineMarks = 4096 // cells of a line that may have some
-)
-
-func newLine(cols int, blank Cell) *Line {
-	l := &Line{Cells: make([]Cell, cols)}
-	l.fill(0, cols, blank)
+func newLine(cols int, blank Cell, m *marks) *Line {
+	l := &Line{cells: make([]Cell, cols), marks: m}
+	l.clear(blank)
 	return l
 }
 
-// clear makes l an empty line again.
+// clear makes l an empty line again. The cells are written only when one of them is used, so that erasing the same
+// lines over and over costs next to nothing.
 func (l *Line) clear(blank Cell) {
-	l.Wrapped, l.special = false, false
-	clear(l.marks)
-	l.fill(0, len(l.Cells), blank)
+	l.Wrapped, l.wide, l.clean, l.blank = false, false, true, blank
+}
+
+// settle writes what clear left out.
+func (l *Line) settle() {
+	if !l.clean {
+		return
+	}
+	for i := range l.cells {
+		l.cells[i] = l.blank
+	}
+	l.clean = false
+}
+
+// Cells is the cells of the line; don't change them.
+func (l *Line) Cells() []Cell {
+	l.settle()
+	return l.cells
 }
 
 // fill sets the cells from x to before end, and blanks the wide characters that it halves.
@@ -84,118 +99,134 @@ func (l *Line) fill(x, end int, c Cell) {
 	if x >= end {
 		return
 	}
-	l.split(x)
-	l.split(end)
+	if x == 0 && end == len(l.cells) {
+		l.clear(c)
+		return
+	}
+	l.change(x, end)
 	for i := x; i < end; i++ {
-		l.Cells[i] = c
+		l.cells[i] = c
 	}
-	if len(l.marks) > 0 {
-		for i := x; i < end; i++ {
-			delete(l.marks, i)
-		}
-	}
-	if end == len(l.Cells) {
+	if end == len(l.cells) {
 		l.Wrapped = false
 	}
 }
 
+// change is called before the cells from x to before end are written.
+func (l *Line) change(x, end int) {
+	l.settle()
+	l.split(x)
+	l.split(end)
+}
+
 // split blanks a wide character that a change beginning or ending at x would cut in two.
 func (l *Line) split(x int) {
-	if !l.special || x <= 0 || x >= len(l.Cells) || l.Cells[x].Width != 0 {
+	if !l.wide || x <= 0 || x >= len(l.cells) || l.cells[x].Width != 0 {
 		return
 	}
-	l.Cells[x-1].Rune, l.Cells[x-1].Width = ' ', 1
-	l.Cells[x].Rune, l.Cells[x].Width = ' ', 1
-	delete(l.marks, x-1)
+	for i := x - 1; i <= x; i++ {
+		l.cells[i].Rune, l.cells[i].Width, l.cells[i].mark = ' ', 1, 0
+	}
 }
 
 // insert moves the cells from x to the right by n, which drops those at the end.
 func (l *Line) insert(x, n int, blank Cell) {
-	l.split(x)
-	l.split(len(l.Cells) - n)
-	copy(l.Cells[x+n:], l.Cells[x:])
-	l.moveMarks(x, n)
+	l.change(x, len(l.cells)-n)
+	copy(l.cells[x+n:], l.cells[x:])
 	l.fill(x, x+n, blank)
 	l.Wrapped = false
 }
 
 // remove takes n cells out at x and moves the rest to the left.
 func (l *Line) remove(x, n int, blank Cell) {
-	l.split(x)
-	l.split(x + n)
-	copy(l.Cells[x:], l.Cells[x+n:])
-	l.moveMarks(x+n, -n)
-	for i := len(l.Cells) - n; i < len(l.Cells); i++ { // not fill: the copy may have left half a wide character here
-		l.Cells[i] = blank
+	l.change(x, x+n)
+	copy(l.cells[x:], l.cells[x+n:])
+	for i := len(l.cells) - n; i < len(l.cells); i++ { // not fill: the copy may have left half a wide character here
+		l.cells[i] = blank
 	}
 	l.Wrapped = false
 }
 
-func (l *Line) moveMarks(from, by int) {
-	if len(l.marks) == 0 {
-		return
-	}
-	moved := make(map[int]string, len(l.marks))
-	for x, m := range l.marks {
-		switch {
-		case x < from && (by > 0 || x < from+by):
-			moved[x] = m
-		case x >= from && x+by < len(l.Cells):
-			moved[x+by] = m
-		}
-	}
-	l.marks = moved
-}
-
-// mark adds a combining character to the cell at x.
-func (l *Line) mark(x int, r rune) {
-	if l.marks == nil {
-		l.marks = map[int]string{}
-	}
-	if m, ok := l.marks[x]; len(m) < maxMarks && (ok || len(l.marks) < maxLineMarks) {
-		l.marks[x] = m + string(r)
-		l.special = true
-	}
-}
-
 // resize gives the line cols cells.
 func (l *Line) resize(cols int, blank Cell) {
-	if old := len(l.Cells); cols > old {
-		l.Cells = append(l.Cells, make([]Cell, cols-old)...)
+	if old := len(l.cells); cols > old {
+		l.settle()
+		l.cells = append(l.cells, make([]Cell, cols-old)...)
 		l.fill(old, cols, blank)
 		return
 	}
-	l.split(cols)
-	l.Cells = l.Cells[:cols]
-	for x := range l.marks {
-		if x >= cols {
-			delete(l.marks, x)
+	if !l.clean {
+		l.split(cols)
+	}
+	l.cells = l.cells[:cols]
+}
+
+// Blank reports whether the line reads as nothing.
+func (l *Line) Blank() bool {
+	if l.clean {
+		return true
+	}
+	for _, c := range l.cells {
+		if c.Rune != ' ' || c.mark != 0 {
+			return false
 		}
 	}
+	return true
 }
 
 // Text is what the line reads, without the blanks at its end.
 func (l *Line) Text() string {
+	if l.clean {
+		return ""
+	}
 	var b strings.Builder
-	l.appendText(&b, 0, len(l.Cells))
+	l.appendText(&b)
 	return strings.TrimRight(b.String(), " ")
 }
 
-// appendText writes the characters of the cells from x to before end.
-func (l *Line) appendText(b *strings.Builder, x, end int) {
-	for i, c := range l.Cells[x:end] {
+func (l *Line) appendText(b *strings.Builder) {
+	for _, c := range l.cells {
 		if c.Width == 0 {
 			continue
 		}
 		b.WriteRune(c.Rune)
-		if l.special {
-			b.WriteString(l.marks[x+i])
+		if c.mark != 0 {
+			b.WriteString(l.marks.text[c.mark])
 		}
 	}
 }
 
 // Marks returns the combining characters on the cell at x.
-func (l *Line) Marks(x int) string { return l.marks[x] }
+func (l *Line) Marks(x int) string { return l.marks.text[l.Cells()[x].mark] }
+
+// mark stands for a string of combining characters in a table of the screen; 0 for none.
+type mark uint16
+
+// maxMark is the longest string of combining characters that one cell keeps, in bytes.
+const maxMark = 32
+
+// marks is the table. It is bounded by the range of mark: a screen that has met 65,535 different strings (no writing
+// system comes near) drops new ones.
+type marks struct {
+	text  []string
+	known map[string]mark
+}
+
+func newMarks() *marks { return &marks{text: []string{""}, known: map[string]mark{"": 0}} }
+
+// add returns the mark for r on top of m.
+func (t *marks) add(m mark, r rune) mark {
+	s := t.text[m] + string(r)
+	if k, ok := t.known[s]; ok {
+		return k
+	}
+	if len(s) > maxMark || len(t.text) > math.MaxUint16 {
+		return m
+	}
+	t.text = append(t.text, s)
+	t.known[s] = mark(len(t.text) - 1)
+	return t.known[s]
+}
 
 // width is how many cells r takes: wcwidth(3).
 func width(r rune) int {

@@ -172,12 +172,12 @@ func (s *Screen) address(x, y int) {
 	s.moveTo(x, y)
 }
 
-// repeat draws the last character again, at most as often as the screen has cells.
+// repeat draws the last character again.
 func (s *Screen) repeat(n int) {
 	if s.lastRune == 0 {
 		return
 	}
-	for range min(n, s.cols*s.rows) {
+	for range n {
 		s.draw(s.lastRune, width(s.lastRune))
 	}
 }
@@ -301,8 +301,6 @@ func (s *Screen) escape(cmd ansi.Cmd) {
 	switch in, final := cmd.Intermediate(), cmd.Final(); {
 	case in >= '(' && in <= '+':
 		s.charsets[in-'('] = final
-	case in == '#' && final == '8':
-		s.align()
 	case in != 0:
 	case final == '7':
 		s.save()
@@ -328,15 +326,6 @@ func (s *Screen) escape(cmd ansi.Cmd) {
 	case final == 'o':
 		s.shift = 3
 	}
-}
-
-// align is DECALN: it fills the screen with E.
-func (s *Screen) align() {
-	s.top, s.bottom = 0, s.rows-1
-	for _, l := range s.lines {
-		l.clear(Cell{Rune: 'E', Width: 1})
-	}
-	s.moveTo(0, 0)
 }
 
 // osc takes the window title; other commands are ignored.

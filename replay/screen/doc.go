@@ -5,5 +5,6 @@
 // scrollback are bounded, queries are never answered. It is built on the parser of charmbracelet/x/ansi, which a
 // [Scanner] feeds; start reading there.
 //
-// Left out on purpose: left and right margins (DECLRMM), reflow of wrapped lines on resize, double-size lines, images.
+// Left out on purpose: left and right margins (DECLRMM), reflow of wrapped lines on resize, double-size lines, images, the
+// alignment test (DECALN), which would make three bytes cost a screenful of work.
 package screen

@@ -42,15 +42,13 @@ func (s *Screen) text(ascii []byte) {
 		}
 		l := s.lines[s.y]
 		n := min(s.cols-s.x, len(ascii))
-		l.split(s.x)
-		l.split(s.x + n)
+		l.change(s.x, s.x+n)
 		c := s.pen
 		c.Width = 1
 		for i, b := range ascii[:n] {
 			c.Rune = rune(b)
-			l.Cells[s.x+i] = c
+			l.cells[s.x+i] = c
 		}
-		s.dropMarks(l, s.x, s.x+n)
 		s.advance(n)
 		ascii = ascii[n:]
 	}
@@ -86,16 +84,14 @@ func (s *Screen) draw(r rune, w int) {
 	if s.insert && s.x+w < s.cols {
 		l.insert(s.x, w, s.blank())
 	}
-	l.split(s.x)
-	l.split(s.x + w)
+	l.change(s.x, s.x+w)
 	c := s.pen
 	c.Rune, c.Width = r, uint8(w)
-	l.Cells[s.x] = c
-	s.dropMarks(l, s.x, s.x+w)
+	l.cells[s.x] = c
 	if w == 2 {
-		l.special = true
+		l.wide = true
 		c.Rune, c.Width = ' ', 0
-		l.Cells[s.x+1] = c
+		l.cells[s.x+1] = c
 	}
 	s.advance(w)
 }
@@ -116,26 +112,18 @@ func (s *Screen) wrap() {
 	s.index()
 }
 
-func (s *Screen) dropMarks(l *Line, x, end int) {
-	if len(l.marks) == 0 {
-		return
-	}
-	for ; x < end; x++ {
-		delete(l.marks, x)
-	}
-}
-
 // combine adds a character of no width to the one before the cursor.
 func (s *Screen) combine(r rune) {
 	l, x := s.lines[s.y], s.x
 	if !s.wrapNext {
 		x--
 	}
-	if x > 0 && l.Cells[x].Width == 0 {
+	if x > 0 && l.Cells()[x].Width == 0 {
 		x--
 	}
 	if x >= 0 {
-		l.mark(x, r)
+		l.settle()
+		l.cells[x].mark = s.marks.add(l.cells[x].mark, r)
 	}
 }
 
@@ -215,13 +203,13 @@ func (s *Screen) scrollUp(top, n int, keep bool) {
 	n = min(n, s.bottom-top+1)
 	keep = keep && top == 0 && !s.onAlternate
 	region := s.lines[top : s.bottom+1]
-	for range n {
-		l := region[0]
+	gone := append(s.moved[:0], region[:n]...)
+	copy(region, region[n:])
+	for i, l := range gone {
 		if keep {
 			l = s.keep(l)
 		}
-		copy(region, region[1:])
-		region[len(region)-1] = s.renew(l)
+		region[len(region)-n+i] = s.renew(l)
 	}
 }
 
@@ -229,19 +217,19 @@ func (s *Screen) scrollUp(top, n int, keep bool) {
 func (s *Screen) scrollDown(top, n int) {
 	n = min(n, s.bottom-top+1)
 	region := s.lines[top : s.bottom+1]
-	for range n {
-		l := region[len(region)-1]
-		copy(region[1:], region)
-		region[0] = s.renew(l)
+	gone := append(s.moved[:0], region[len(region)-n:]...)
+	copy(region[n:], region)
+	for i, l := range gone {
+		region[i] = s.renew(l)
 	}
 }
 
 // renew makes an empty line, out of l if there is one.
 func (s *Screen) renew(l *Line) *Line {
-	if l == nil || cap(l.Cells) < s.cols {
-		return newLine(s.cols, s.blank())
+	if l == nil || cap(l.cells) < s.cols {
+		return newLine(s.cols, s.blank(), s.marks)
 	}
-	l.Cells = l.Cells[:s.cols]
+	l.cells = l.cells[:s.cols]
 	l.clear(s.blank())
 	return l
 }
@@ -259,7 +247,7 @@ func (s *Screen) keepAll() {
 		return
 	}
 	last := len(s.lines)
-	for last > 0 && s.lines[last-1].Text() == "" {
+	for last > 0 && s.lines[last-1].Blank() {
 		last--
 	}
 	for i, l := range s.lines[:last] {

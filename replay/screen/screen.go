@@ -30,6 +30,8 @@ type Screen struct {
 	lines              []*Line // the active one of the two
 	onAlternate        bool
 	history            []*Line // ring; the oldest is at first
+	marks              *marks
+	moved              [MaxRows]*Line // scratch of a scroll
 	first              int
 
 	cursor
@@ -61,7 +63,7 @@ type modes struct {
 
 // New returns an empty screen.
 func New(o Options) *Screen {
-	s := &Screen{opts: o}
+	s := &Screen{opts: o, marks: newMarks()}
 	s.cols, s.rows = clamp(o.Cols, 1, MaxCols), clamp(o.Rows, 1, MaxRows)
 	s.opts.Scrollback = max(0, o.Scrollback)
 	s.primary, s.alternate = s.newBuffer(), s.newBuffer()
@@ -73,7 +75,7 @@ func New(o Options) *Screen {
 func (s *Screen) newBuffer() []*Line {
 	b := make([]*Line, s.rows)
 	for i := range b {
-		b[i] = newLine(s.cols, Cell{Rune: ' ', Width: 1})
+		b[i] = newLine(s.cols, Cell{Rune: ' ', Width: 1}, s.marks)
 	}
 	return b
 }
@@ -151,8 +153,8 @@ func (s *Screen) Resize(cols, rows int) {
 	for _, l := range s.primary[:gone] {
 		s.keep(l)
 	}
-	s.primary = resizeBuffer(s.primary[gone:], cols, rows)
-	s.alternate = resizeBuffer(s.alternate, cols, rows)
+	s.primary = s.resizeBuffer(s.primary[gone:], cols, rows)
+	s.alternate = s.resizeBuffer(s.alternate, cols, rows)
 	s.saved[0].y = max(0, s.saved[0].y-gone)
 	if s.lines = s.alternate; !s.onAlternate {
 		s.lines = s.primary
@@ -166,14 +168,14 @@ func (s *Screen) Resize(cols, rows int) {
 	}
 }
 
-func resizeBuffer(b []*Line, cols, rows int) []*Line {
+func (s *Screen) resizeBuffer(b []*Line, cols, rows int) []*Line {
 	b = append([]*Line(nil), b[:min(len(b), rows)]...)
 	blank := Cell{Rune: ' ', Width: 1}
 	for _, l := range b {
 		l.resize(cols, blank)
 	}
 	for len(b) < rows {
-		b = append(b, newLine(cols, blank))
+		b = append(b, newLine(cols, blank, s.marks))
 	}
 	return b
 }

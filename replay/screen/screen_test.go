@@ -69,7 +69,7 @@ func TestStyle(t *testing.T) {
 		s := New(Options{Cols: 10, Rows: 2})
 		s.Write([]byte(in))
 		want.Rune, want.Width = 'x', 1
-		if got := s.Line(0).Cells[0]; got != want {
+		if got := s.Line(0).Cells()[0]; got != want {
 			t.Errorf("%q: cell %+v, want %+v", in, got, want)
 		}
 	}
@@ -78,11 +78,11 @@ func TestStyle(t *testing.T) {
 func TestErasedCellsKeepTheBackground(t *testing.T) {
 	s := New(Options{Cols: 4, Rows: 2})
 	s.Write([]byte("\x1b[44mab\x1b[K"))
-	if bg := s.Line(0).Cells[3].BG; bg != Palette(4) {
+	if bg := s.Line(0).Cells()[3].BG; bg != Palette(4) {
 		t.Errorf("erased to the end of line: background %v", bg)
 	}
 	s.Write([]byte("\r\n\n"))
-	if bg := s.Line(1).Cells[0].BG; bg != Palette(4) {
+	if bg := s.Line(1).Cells()[0].BG; bg != Palette(4) {
 		t.Errorf("scrolled in: background %v", bg)
 	}
 }
@@ -204,12 +204,12 @@ func check(t testing.TB, s *Screen) {
 	for _, lines := range [][]*Line{s.primary, s.alternate} {
 		seen := map[*Line]bool{}
 		for y, l := range lines {
-			if len(l.Cells) != c || seen[l] {
-				t.Fatalf("row %d has %d cells, shared %v", y, len(l.Cells), seen[l])
+			if len(l.Cells()) != c || seen[l] {
+				t.Fatalf("row %d has %d cells, shared %v", y, len(l.Cells()), seen[l])
 			}
 			seen[l] = true
-			for x, cell := range l.Cells {
-				next := x+1 < c && l.Cells[x+1].Width == 0
+			for x, cell := range l.Cells() {
+				next := x+1 < c && l.Cells()[x+1].Width == 0
 				if (cell.Width == 2) != next || cell.Width > 2 || cell.Width == 0 && x == 0 {
 					t.Fatalf("row %d column %d: half a wide character", y, x)
 				}
@@ -273,6 +273,23 @@ func BenchmarkScreen(b *testing.B) {
 	for name, stream := range streams {
 		b.Run(name, func(b *testing.B) {
 			s := New(Options{Cols: 80, Rows: 24, Scrollback: 1000})
+			b.SetBytes(int64(len(stream)))
+			for b.Loop() {
+				s.Write(stream)
+			}
+		})
+	}
+}
+
+// BenchmarkHostile shows that no short sequence costs a screenful of work, on the largest screen.
+func BenchmarkHostile(b *testing.B) {
+	for name, unit := range map[string]string{
+		"reset": "\x1bc", "erase": "\x1b[2J", "scroll": "\x1b[999S", "alternate": "\x1b[?47h\x1b[?47l", "repeat": "x\x1b[9999b",
+		"insert": "e\u0301\r\x1b[@", "dirty": "x\n\x1b[2J", "lines": "\x1b[L", "colours": "\x1b[41m\x1b[2J\x1b[42m\x1b[2J",
+	} {
+		b.Run(name, func(b *testing.B) {
+			s := New(Options{Cols: MaxCols, Rows: MaxRows, Scrollback: 1000})
+			stream := bytes.Repeat([]byte(unit), 1000)
 			b.SetBytes(int64(len(stream)))
 			for b.Loop() {
 				s.Write(stream)

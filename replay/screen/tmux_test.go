@@ -176,7 +176,6 @@ var handWritten = map[string]string{
 	"combining":       "e\u0301a\u0308o\u0302x\r\n漢\u0301字",
 	"repeat":          "ab\x1b[5bc",
 	"full-reset":      numbers(24) + "\x1b[5;10r\x1bcX",
-	"align":           "\x1b#8\x1b[3;3Hx",
 	"sgr":             "\x1b[1;31;48;5;20;38;2;1;2;3mA\x1b[38:2::1:2:3mB\x1b[4:3mC\x1b[;mD\x1b[mE",
 	"title":           "\x1b]0;a title\x07A\x1b]2;another ✜ one\x1b\\B",
 	"strings-dropped": "A\x1bP1$qm\x1b\\B\x1b_apc\x1b\\C\x1b^pm\x1b\\D",
