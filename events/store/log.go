@@ -27,14 +27,18 @@ type Log interface {
 	// kill -9 and the loss of power. It returns [ErrFenced] when the log's
 	// size is not expect, without writing. Appending once more exactly what a
 	// commit at expect holds succeeds without writing, so that a caller may
-	// retry after an unknown outcome. After any error other than ErrFenced and
-	// [ErrFull] the outcome is unknown and the log is closed: reopen it.
+	// retry after an unknown outcome. [ErrFenced], [ErrFull], [ErrSealed],
+	// [ErrBadAppend] and the error of a ctx that was done beforehand say that
+	// nothing was written. After any other error the outcome is unknown and
+	// the log is closed: reopen it.
 	Append(ctx context.Context, expect uint64, entries []events.Entry) error
 
 	// Read yields the entries from position from (at least 1) to the durable
 	// end, in order and without gaps, each with its checks passed. It stops
 	// after the first error, which it yields: [*DamageError] names the place.
-	// Bytes that were not acknowledged are never yielded. Entries may be kept.
+	// Bytes that were not acknowledged are never yielded. The end is the one at
+	// the start of the iteration. Entries may be kept and must not be changed;
+	// one that is kept keeps up to a commit of its neighbours in memory.
 	Read(ctx context.Context, from uint64) iter.Seq2[events.Entry, error]
 
 	// Headers is Read without the payloads (Payload is nil in every entry): it
@@ -52,7 +56,8 @@ type Log interface {
 	// Space tells whether the log takes entries.
 	Space() Space
 
-	// Seal ends the log for good: nothing is appended after it.
+	// Seal ends the log for good: nothing is appended after it. Sealing a
+	// sealed log does nothing.
 	Seal(ctx context.Context) error
 
 	// Close releases the log. A log that was closed in order has no tail that
@@ -88,6 +93,9 @@ var (
 	// ErrFull says that storage has no room for the append; nothing was
 	// written and the log stays open.
 	ErrFull = errors.New("log storage is full")
+	// ErrBadAppend says that entries break the limits of a record or a commit
+	// (see [CheckEntries]); nothing was written and the log stays open.
+	ErrBadAppend = errors.New("entries cannot be appended")
 	// ErrSealed says that the log was ended for good.
 	ErrSealed = errors.New("log is sealed")
 	// ErrClosed says that the log was closed, by Close or by a failed write.
@@ -118,3 +126,29 @@ func (e *DamageError) Error() string {
 
 // Is makes a DamageError match [ErrDamaged].
 func (e *DamageError) Is(target error) bool { return target == ErrDamaged }
+
+// MaxCommitSize bounds the headers and payloads of one commit, in bytes.
+const MaxCommitSize = 8 << 20
+
+// MaxCommitEntries bounds the entries of one commit.
+const MaxCommitEntries = 1 << 15
+
+// CheckEntries reports whether entries may be one commit: at least one, none
+// without a header, none over the limits. Engines call it before they write.
+func CheckEntries(entries []events.Entry) error {
+	if n := len(entries); n == 0 || n > MaxCommitEntries {
+		return fmt.Errorf("%w: a commit of %d, the limits are 1 and %d", ErrBadAppend, n, MaxCommitEntries)
+	}
+	size := 0
+	for i, e := range entries {
+		if h, p := len(e.Header), len(e.Payload); h == 0 || h > events.MaxHeaderSize || p > events.MaxPayloadSize {
+			return fmt.Errorf("%w: entry %d has a header of %d bytes and a payload of %d, the limits are %d and %d",
+				ErrBadAppend, i, h, p, events.MaxHeaderSize, events.MaxPayloadSize)
+		}
+		size += len(e.Header) + len(e.Payload)
+	}
+	if size > MaxCommitSize {
+		return fmt.Errorf("%w: a commit of %d bytes, the limit is %d", ErrBadAppend, size, MaxCommitSize)
+	}
+	return nil
+}
