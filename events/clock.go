@@ -143,6 +143,19 @@ type ClockCoder struct {
 // Clock is the clock after the last delta.
 func (k *ClockCoder) Clock() Clock { return k.last }
 
+// Snapshot is the delta that takes a fresh coder to k's state, so that a reader
+// can go on where another one stopped.
+func (k *ClockCoder) Snapshot() []byte {
+	var b []byte
+	for n, o := range k.known {
+		b = binary.AppendUvarint(b, uint64(n))
+		b = append(b, o.Site.UUID[:]...)
+		b = binary.AppendUvarint(b, uint64(o.Epoch))
+		b = binary.AppendUvarint(b, k.last.At(o))
+	}
+	return b
+}
+
 // Delta encodes the step from the last clock to next. Components never go
 // back: next must cover the last clock, and only ctl logs have components.
 func (k *ClockCoder) Delta(next Clock) ([]byte, error) {

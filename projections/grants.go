@@ -1,0 +1,136 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+var _ = register(projection{
+	name:    "grants",
+	version: 1,
+	reads:   events.Ctl,
+	schema: `
+CREATE TABLE grants (
+	id BLOB PRIMARY KEY,
+	set_stamp BLOB, user BLOB, account BLOB, expires INTEGER, added INTEGER, added_by BLOB,
+	off_stamp BLOB, removed INTEGER, removed_by BLOB, reason TEXT NOT NULL DEFAULT ''
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_user ON grants (user);
+CREATE INDEX grants_account ON grants (account);`,
+	on: []handler{on(grantAdded), onHeader(grantRemoved)},
+})
+
+var (
+	setGrant    = keepLast("grants", "id", "set_stamp", "user", "account", "expires", "added", "added_by")
+	removeGrant = keepFirst("grants", "id", "off_stamp", "removed", "removed_by", "reason")
+)
+
+func grantAdded(w *writer, r *record, e events.GrantAdded) error {
+	var expires any
+	if !e.Expires.IsZero() {
+		expires = e.Expires.UnixMicro()
+	}
+	return w.exec(setGrant, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), expires, r.Header.Wall, blob(r.Header.Actor.ID))
+}
+
+func grantRemoved(w *writer, r *record, e events.GrantRemoved) error {
+	return w.exec(removeGrant, r.stream(), r.stamp(), r.Header.Wall, blob(r.Header.Actor.ID), e.Reason)
+}
+
+// Grant allows a user to open sessions as an account.
+type Grant struct {
+	ID        events.GrantID   `json:"id"`
+	User      string           `json:"user"`    // name
+	Account   string           `json:"account"` // ACCOUNT+TARGET
+	State     string           `json:"state"`   // "active", "expired" or "removed"
+	Expires   time.Time        `json:"expires,omitzero"`
+	Added     time.Time        `json:"added,omitzero"`
+	AddedBy   string           `json:"added_by,omitempty"` // name of a user, or id of a site
+	Removed   time.Time        `json:"removed,omitzero"`
+	RemovedBy string           `json:"removed_by,omitempty"`
+	Reason    string           `json:"reason,omitempty"` // of the removal
+	UserID    events.UserID    `json:"user_id"`
+	AccountID events.AccountID `json:"account_id"`
+}
+
+const selectGrant = `SELECT g.id, g.user, COALESCE(u.name, ''), g.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''),
+	g.expires, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason
+	FROM grants g LEFT JOIN users u ON u.id = g.user LEFT JOIN accounts a ON a.id = g.account LEFT JOIN targets t ON t.id = a.target
+	LEFT JOIN users ab ON ab.id = g.added_by LEFT JOIN users rb ON rb.id = g.removed_by`
+
+// Grants lists grants by user and account. Of the filter it uses Since and
+// Until (added), User, Target, Live and Limit.
+func (p *Projections) Grants(ctx context.Context, f Filter) (all []Grant, err error) {
+	err = p.read(ctx, func(q *query) error {
+		var w where
+		w.span("g.added", f)
+		if f.Live {
+			w.add("g.removed IS NULL AND (g.expires IS NULL OR g.expires > ?)", q.now.UnixMicro())
+		}
+		if f.User != "" {
+			_, ids, err := q.lookup(userNoun, f.User)
+			if err != nil {
+				return err
+			}
+			w.among("g.user", ids)
+		}
+		if f.Target != "" {
+			_, ids, err := q.lookup(targetNoun, f.Target)
+			if err != nil {
+				return err
+			}
+			w.among("a.target", ids)
+		}
+		all, err = q.grants(w, f.limit())
+		return err
+	}, "grants", "users", "accounts", "targets")
+	return all, err
+}
+
+// Grant finds one grant by its id.
+func (p *Projections) Grant(ctx context.Context, id events.GrantID) (g Grant, err error) {
+	err = p.read(ctx, func(q *query) error {
+		var w where
+		w.among("g.id", []uuid.UUID{id.UUID})
+		all, err := q.grants(w, 1)
+		if err == nil && len(all) == 0 {
+			return &NotFoundError{"grant", id.String()}
+		}
+		if err == nil {
+			g = all[0]
+		}
+		return err
+	}, "grants", "users", "accounts", "targets")
+	return g, err
+}
+
+func (q *query) grants(w where, limit int) ([]Grant, error) {
+	scan := func(row scanner) (Grant, error) { return scanGrant(row, q.now) }
+	return list(q, scan, selectGrant+w.String()+" ORDER BY u.name, t.name, a.name, g.id LIMIT ?", append(slices.Clone(w.args), limit)...)
+}
+
+func scanGrant(row scanner, now time.Time) (g Grant, err error) {
+	var account, target string
+	var targetID, addedBy, removedBy uuid.UUID
+	var expires, added, removed sql.NullInt64
+	err = row.Scan(&g.ID, &g.UserID, &g.User, &g.AccountID, &account, &targetID, &target,
+		&expires, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason)
+	g.User, g.Account = named(g.User, g.UserID.UUID), accountName(account, g.AccountID.UUID, target, targetID)
+	g.AddedBy, g.RemovedBy = named(g.AddedBy, addedBy), named(g.RemovedBy, removedBy)
+	g.Expires, g.Added, g.Removed = at(expires), at(added), at(removed)
+	switch {
+	case removed.Valid:
+		g.State = "removed"
+	case expires.Valid && !now.Before(g.Expires):
+		g.State = "expired"
+	default:
+		g.State = "active"
+	}
+	return g, err
+}

@@ -1,0 +1,198 @@
+package projections
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+var _ = register(projection{
+	name:    "sessions",
+	version: 1,
+	reads:   events.Ctl,
+	schema: `
+CREATE TABLE sessions (
+	id BLOB PRIMARY KEY,
+	start_stamp BLOB, user BLOB, account BLOB, target BLOB, credential BLOB, secret BLOB, grant_id BLOB,
+	source TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT '', fingerprint TEXT NOT NULL DEFAULT '', started INTEGER,
+	connect_stamp BLOB, server TEXT NOT NULL DEFAULT '', host_key TEXT NOT NULL DEFAULT '',
+	cipher TEXT NOT NULL DEFAULT '', kex TEXT NOT NULL DEFAULT '', connected INTEGER,
+	end_stamp BLOB, reason TEXT NOT NULL DEFAULT '', detail TEXT NOT NULL DEFAULT '', complete INTEGER NOT NULL DEFAULT 0,
+	bytes_in INTEGER NOT NULL DEFAULT 0, bytes_out INTEGER NOT NULL DEFAULT 0,
+	received_in INTEGER NOT NULL DEFAULT 0, committed_in INTEGER NOT NULL DEFAULT 0, delivered_in INTEGER NOT NULL DEFAULT 0,
+	received_out INTEGER NOT NULL DEFAULT 0, committed_out INTEGER NOT NULL DEFAULT 0, delivered_out INTEGER NOT NULL DEFAULT 0,
+	ended INTEGER,
+	kill_stamp BLOB, killed_by BLOB, kill_reason TEXT NOT NULL DEFAULT '', kill_asked INTEGER,
+	refused INTEGER NOT NULL DEFAULT 0, reads INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX sessions_start ON sessions (start_stamp);
+CREATE INDEX sessions_user ON sessions (user, start_stamp);
+CREATE INDEX sessions_target ON sessions (target, start_stamp);
+CREATE INDEX sessions_live ON sessions (start_stamp) WHERE end_stamp IS NULL;`,
+	on: []handler{
+		onHeader(sessionStarted), on(sessionConnected), onHeader(sessionEnded), onHeader(sessionKillRequested),
+		onHeader(sessionRefused), onHeader(sessionRead),
+	},
+})
+
+var (
+	startSession = keepLast("sessions", "id", "start_stamp",
+		"user", "account", "target", "credential", "secret", "grant_id", "source", "client", "fingerprint", "started")
+	connectSession = keepLast("sessions", "id", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
+	endSession     = keepLast("sessions", "id", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
+		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "ended")
+	killSession   = keepFirst("sessions", "id", "kill_stamp", "killed_by", "kill_reason", "kill_asked")
+	countRefusals = "INSERT INTO sessions (id, refused) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET refused = refused + 1"
+	countReads    = "INSERT INTO sessions (id, reads) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET reads = reads + 1"
+)
+
+func sessionStarted(w *writer, r *record, e events.SessionStarted) error {
+	return w.exec(startSession, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
+		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), e.Source, e.Client, e.Fingerprint, r.Header.Wall)
+}
+
+func sessionConnected(w *writer, r *record, e events.SessionConnected) error {
+	return w.exec(connectSession, r.stream(), r.stamp(), e.Server, e.HostKey, e.Cipher, e.KeyExchange, r.Header.Wall)
+}
+
+func sessionEnded(w *writer, r *record, e events.SessionEnded) error {
+	return w.exec(endSession, r.stream(), r.stamp(), string(e.Reason), e.Detail, e.Complete, count(e.In.Bytes), count(e.Out.Bytes),
+		count(e.In.Received), count(e.In.Committed), count(e.In.Delivered),
+		count(e.Out.Received), count(e.Out.Committed), count(e.Out.Delivered), r.Header.Wall)
+}
+
+func sessionKillRequested(w *writer, r *record, e events.SessionKillRequested) error {
+	return w.exec(killSession, r.stream(), r.stamp(), blob(r.Header.Actor.ID), e.Reason, r.Header.Wall)
+}
+
+func sessionRefused(w *writer, r *record, _ events.SessionRefused) error {
+	return w.exec(countRefusals, r.stream())
+}
+
+func sessionRead(w *writer, r *record, _ events.SessionRead) error {
+	return w.exec(countReads, r.stream())
+}
+
+// Session is one connection of a user to an account. User, Account and Target
+// are names, or ids where no name is known.
+type Session struct {
+	ID       events.SessionID `json:"id"`
+	User     string           `json:"user"`
+	Account  string           `json:"account"` // login name on the target
+	Target   string           `json:"target"`
+	Started  time.Time        `json:"started"`
+	Ended    *time.Time       `json:"ended"`     // null while it lives
+	Reason   events.EndReason `json:"reason"`    // of its end
+	BytesIn  uint64           `json:"bytes_in"`  // channel data from the client; known when it has ended
+	BytesOut uint64           `json:"bytes_out"` // channel data from the target
+	Complete bool             `json:"complete"`  // all that could have been delivered is in the recording
+
+	Detail      string              `json:"detail,omitempty"`    // of its end
+	Connected   time.Time           `json:"connected,omitzero"`  // when the target accepted the login
+	Source      string              `json:"source"`              // client's address
+	Client      string              `json:"client"`              // client's version line
+	Server      string              `json:"server,omitempty"`    // target's version line
+	Fingerprint string              `json:"fingerprint"`         // of the key that the user proved
+	HostKey     string              `json:"host_key,omitempty"`  // fingerprint that the target proved
+	Cipher      string              `json:"cipher,omitempty"`    // towards the target
+	KeyExchange string              `json:"kex,omitempty"`       //
+	PacketsIn   uint64              `json:"packets_in"`          // in the recording
+	PacketsOut  uint64              `json:"packets_out"`         //
+	KilledBy    string              `json:"killed_by,omitempty"` // name of who asked for its end first
+	KillReason  string              `json:"kill_reason,omitempty"`
+	KillAsked   time.Time           `json:"kill_asked,omitzero"`
+	Refused     uint64              `json:"refused"` // packets that policy refused
+	Reads       uint64              `json:"reads"`   // times that somebody read the recording
+	UserID      events.UserID       `json:"user_id"`
+	AccountID   events.AccountID    `json:"account_id"`
+	TargetID    events.TargetID     `json:"target_id"`
+	Credential  events.CredentialID `json:"credential"`
+	Secret      events.SecretID     `json:"secret"` // version that was presented
+	Grant       events.GrantID      `json:"grant"`  // what allowed it
+
+	stamp []byte
+}
+
+const selectSession = `SELECT s.id, COALESCE(u.name, ''), COALESCE(a.name, ''), COALESCE(t.name, ''), s.started, s.ended, s.reason,
+	s.bytes_in, s.bytes_out, s.complete, s.detail, s.connected, s.source, s.client, s.server, s.fingerprint, s.host_key, s.cipher, s.kex,
+	s.committed_in, s.committed_out, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
+	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.start_stamp
+	FROM sessions s LEFT JOIN users u ON u.id = s.user LEFT JOIN accounts a ON a.id = s.account
+	LEFT JOIN targets t ON t.id = s.target LEFT JOIN users k ON k.id = s.killed_by`
+
+// Sessions lists sessions, the one started last first. Of the filter it uses
+// everything.
+func (p *Projections) Sessions(ctx context.Context, f Filter) (found Page[Session], err error) {
+	err = p.read(ctx, func(q *query) error {
+		w, err := q.sessionsWhere(f)
+		if err != nil {
+			return err
+		}
+		end, err := w.pageBy("s.start_stamp", f)
+		if err != nil {
+			return err
+		}
+		all, err := list(q, scanSession, selectSession+w.String()+end, w.args...)
+		found = page(all, f, func(s Session) []byte { return s.stamp })
+		return err
+	}, "sessions", "users", "accounts", "targets")
+	return found, err
+}
+
+func (q *query) sessionsWhere(f Filter) (w where, err error) {
+	w.add("s.start_stamp IS NOT NULL")
+	if f.Live {
+		w.add("s.end_stamp IS NULL")
+	}
+	if f.User != "" {
+		_, ids, err := q.lookup(userNoun, f.User)
+		if err != nil {
+			return w, err
+		}
+		w.among("s.user", ids)
+	}
+	if f.Target != "" {
+		_, ids, err := q.lookup(targetNoun, f.Target)
+		if err != nil {
+			return w, err
+		}
+		w.among("s.target", ids)
+	}
+	return w, nil
+}
+
+// Session finds one session by its id.
+func (p *Projections) Session(ctx context.Context, id events.SessionID) (s Session, err error) {
+	err = p.read(ctx, func(q *query) error {
+		all, err := list(q, scanSession, selectSession+" WHERE s.id = ? AND s.start_stamp IS NOT NULL", id.UUID[:])
+		if err == nil && len(all) == 0 {
+			return &NotFoundError{"session", id.String()}
+		}
+		if err == nil {
+			s = all[0]
+		}
+		return err
+	}, "sessions", "users", "accounts", "targets")
+	return s, err
+}
+
+func scanSession(row scanner) (s Session, err error) {
+	var killedBy uuid.UUID
+	var started, ended, connected, killAsked sql.NullInt64
+	err = row.Scan(&s.ID, &s.User, &s.Account, &s.Target, &started, &ended, &s.Reason,
+		&s.BytesIn, &s.BytesOut, &s.Complete, &s.Detail, &connected, &s.Source, &s.Client, &s.Server, &s.Fingerprint, &s.HostKey, &s.Cipher, &s.KeyExchange,
+		&s.PacketsIn, &s.PacketsOut, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
+		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant, &s.stamp)
+	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
+	s.KilledBy = named(s.KilledBy, killedBy)
+	s.Started, s.Connected, s.KillAsked = at(started), at(connected), at(killAsked)
+	if ended.Valid {
+		end := at(ended)
+		s.Ended = &end
+	}
+	return s, err
+}

@@ -1,0 +1,110 @@
+package projections
+
+import (
+	"context"
+	"fmt"
+	"iter"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
+)
+
+// Source is what projections need of the logs that a site holds: its own of
+// every epoch, and those of other sites. All methods are safe for concurrent
+// use.
+type Source interface {
+	// Records yields the records of all logs of one kind that from does not
+	// cover, up to the durable end at the time of the call: each log in the
+	// order of its positions without gaps, and in the ctl logs no record
+	// before what its clock covers. Payloads of rec records are left out. It
+	// stops after the first error, which it yields.
+	Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error]
+
+	// Held is the end of every log of one kind.
+	Held(kind events.Kind) events.Clock
+
+	// Watch returns a channel that is closed once a log of this kind holds a
+	// record that from does not cover, or once the source is closed.
+	Watch(kind events.Kind, from events.Clock) <-chan struct{}
+}
+
+// Epochs is the [Source] over one site's logs: for each kind all epochs in
+// ascending order, of which only the last one grows.
+type Epochs struct {
+	Ctl, Rec []store.Log
+}
+
+func (e *Epochs) logs(kind events.Kind) []store.Log {
+	if kind == events.Rec {
+		return e.Rec
+	}
+	return e.Ctl
+}
+
+// Records implements [Source].
+func (e *Epochs) Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error] {
+	return func(yield func(events.Record, error) bool) {
+		for _, log := range e.logs(kind) {
+			next := from.At(log.Origin()) + 1
+			if size, _ := log.Size(); size < next {
+				continue
+			}
+			for r, err := range readLog(ctx, log, next) {
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func readLog(ctx context.Context, log store.Log, from uint64) iter.Seq2[events.Record, error] {
+	read := log.Read
+	if log.Origin().Kind == events.Rec {
+		read = log.Headers
+	}
+	return func(yield func(events.Record, error) bool) {
+		next := from
+		for entry, err := range read(ctx, from) {
+			var r events.Record
+			if err == nil {
+				r, err = events.DecodeEntry(entry)
+			}
+			if err != nil {
+				yield(r, fmt.Errorf("read log %s at position %d: %w", log.Origin(), next, err))
+				return
+			}
+			if !yield(r, nil) {
+				return
+			}
+			next++
+		}
+	}
+}
+
+// Held implements [Source].
+func (e *Epochs) Held(kind events.Kind) events.Clock {
+	var held events.Clock
+	for _, log := range e.logs(kind) {
+		size, _ := log.Size()
+		held = held.With(log.Origin(), size)
+	}
+	return held
+}
+
+// Watch implements [Source].
+func (e *Epochs) Watch(kind events.Kind, from events.Clock) <-chan struct{} {
+	logs := e.logs(kind)
+	if len(logs) == 0 {
+		return nil
+	}
+	ready := make(chan struct{})
+	close(ready)
+	for _, log := range logs {
+		if size, _ := log.Size(); size > from.At(log.Origin()) {
+			return ready
+		}
+	}
+	last := logs[len(logs)-1]
+	return last.Watch(from.At(last.Origin()))
+}
