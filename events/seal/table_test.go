@@ -13,6 +13,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 )
@@ -256,7 +257,11 @@ func TestGroupCommit(t *testing.T) {
 		})
 	}
 	put()
-	<-syncing
+	select {
+	case <-syncing:
+	case <-time.After(10 * time.Second):
+		t.Fatal("a put did not sync")
+	}
 	for range 20 {
 		put()
 	}
