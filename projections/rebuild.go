@@ -15,7 +15,9 @@ var ErrRebuilding = errors.New("a rebuild is running already; wait for it")
 // and puts it in the place of the old one when it is complete and durable. Until
 // then queries and Run go on with the old one; when it fails or the process
 // dies, the old one stays. progress, which may be nil, is told how many of the
-// records that are held by now have been applied. Run need not be running.
+// records that are held by now have been applied. Run need not be running. When
+// the new views are in place but some projection could not apply a record, the
+// error holds its [FailedError].
 func (p *Projections) Rebuild(ctx context.Context, progress func(done, total uint64)) error {
 	if !p.rebuilding.TryLock() {
 		return ErrRebuilding
@@ -75,11 +77,14 @@ func (p *Projections) replace(ctx context.Context, fresh *view) error {
 	if err != nil {
 		return errors.Join(err, removeDatabase(p.files.path(next)))
 	}
+	for i, pr := range fresh.progress { // both are in the order of p.defs
+		swapped.progress[i].failed = pr.failed
+	}
 	p.mu.Lock()
 	old := p.view
 	p.view, p.generation = swapped, next
 	p.mu.Unlock()
 	close(old.replaced)
 	p.note(func() {})
-	return errors.Join(old.db.close(), p.files.keepOnly(next))
+	return errors.Join(old.db.close(), p.files.keepOnly(next), fresh.failures())
 }

@@ -1,0 +1,244 @@
+package projections
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// running runs the projections until the test ends; the result stops them
+// early and gives what Run returned.
+func running(t *testing.T, p *Projections) (stop func() error) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- p.Run(ctx) }()
+	stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() { _ = stop() })
+	return stop
+}
+
+func shortly(t *testing.T) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func TestRunFollowsTheLogs(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	p := openTest(t, source)
+	stop := running(t, p)
+	for i := range 20 {
+		r := s.ctl(numbered('u', uint64(i)), events.UserAdded{Name: fmt.Sprint("user", i)})
+		source.append(r)
+		if err := p.WaitFor(shortly(t), s.origin, r.Header.Position); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := p.User(t.Context(), fmt.Sprint("user", i)); err != nil {
+			t.Fatalf("read your writes: %v", err)
+		}
+	}
+	session := events.SessionID{UUID: numbered('x', 1)}
+	packets := s.packets(session, 10)
+	source.append(packets)
+	if err := p.WaitFor(shortly(t), packets.Header.Origin(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if extents, err := p.Extents(t.Context(), session); err != nil || len(extents) != 1 {
+		t.Errorf("extents: %v, %v", extents, err)
+	}
+	if err := stop(); err != nil {
+		t.Errorf("an orderly end gives %v", err)
+	}
+}
+
+func TestWaitForEnds(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	p := openTest(t, source)
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	if err := p.WaitFor(ctx, s.origin, 1); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("with its context: %v", err)
+	}
+	stop := running(t, p)
+	waited := make(chan error, 1)
+	go func() { waited <- p.WaitFor(shortly(t), s.origin, 1) }()
+	for p.changesRunning() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waited; err == nil || !strings.Contains(err.Error(), "not running") {
+		t.Errorf("with Run: %v", err)
+	}
+}
+
+func (p *Projections) changesRunning() int {
+	p.notes.Lock()
+	defer p.notes.Unlock()
+	return p.running
+}
+
+func TestRunReturnsWhatWentWrong(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	addUsers(s, source, "a", "poison", "b")
+	p := openTest(t, source, append(registered(), counting(1, "poison"))...)
+	stop := running(t, p)
+	if err := p.WaitFor(shortly(t), s.origin, 3); err != nil {
+		t.Fatalf("a projection that has stopped holds nobody up: %v", err)
+	}
+	// A rebuild gives the one that stopped another try; here it fails again.
+	var failed *FailedError
+	if err := p.Rebuild(t.Context(), nil); !errors.As(err, &failed) {
+		t.Errorf("Rebuild = %v, want the failure of counting", err)
+	}
+	if users, err := p.Users(t.Context(), Filter{}); err != nil || len(users) != 3 {
+		t.Errorf("the others are rebuilt: %v, %v", users, err)
+	}
+	failed = nil
+	if err := stop(); !errors.As(err, &failed) || failed.Position != 2 {
+		t.Errorf("Run = %v, want the failure of counting", err)
+	}
+
+	broken := errors.New("log is damaged at position 4")
+	source.err = broken
+	if err := p.Run(t.Context()); !errors.Is(err, broken) {
+		t.Errorf("Run = %v, want the source's error", err)
+	}
+}
+
+func TestAStoppedProjectionIsTakenUpAgainByARebuild(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	def := counting(1, "poison")
+	broken := true
+	apply := def.on[0].apply
+	def.on[0].apply = func(w *writer, r *record) error {
+		if broken && r.Header.Position == 2 {
+			return errors.New("broken")
+		}
+		return apply(w, r)
+	}
+	p := openTest(t, source, def)
+	addUsers(s, source, "a", "b")
+	catchUp(t, p)
+	stop := running(t, p)
+	broken = false
+	if err := p.Rebuild(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	addUsers(s, source, "c")
+	if err := p.WaitFor(shortly(t), s.origin, 3); err != nil {
+		t.Fatal(err)
+	}
+	if n := counted(t, p); n != 3 {
+		t.Errorf("counted %d, want 3", n)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRebuildWhileReadAndWritten(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	c, all := play(s)
+	source.append(all...)
+	p := openTest(t, source)
+	stop := running(t, p)
+	if err := p.WaitFor(shortly(t), s.origin, s.next); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	var workers sync.WaitGroup
+	workers.Go(func() {
+		for ctx.Err() == nil {
+			if _, err := p.Session(t.Context(), c.shell); err != nil {
+				t.Errorf("while rebuilding: %v", err)
+				return
+			}
+		}
+	})
+	workers.Go(func() {
+		for i := 0; ctx.Err() == nil && i < 300; i++ {
+			addUsers(s, source, fmt.Sprint("new", i))
+			time.Sleep(time.Millisecond)
+		}
+	})
+	for range 5 {
+		if err := p.Rebuild(ctx, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	workers.Wait()
+	if err := p.WaitFor(shortly(t), s.origin, s.next); err != nil {
+		t.Fatal(err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	catchUp(t, p)
+	incremental := digestOf(t, p)
+	if err := p.Rebuild(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	if rebuilt := digestOf(t, p); rebuilt != incremental {
+		t.Errorf("digest %s, rebuilt %s", incremental, rebuilt)
+	}
+}
+
+func TestRebuildTellsItsProgress(t *testing.T) {
+	source := longStory(t)
+	p := openTest(t, source)
+	total := distance(events.Clock{}, source.Held(events.Ctl).Merge(source.Held(events.Rec)))
+	var steps []uint64
+	err := p.Rebuild(t.Context(), func(done, of uint64) {
+		steps = append(steps, done)
+		if of != total {
+			t.Errorf("total is %d, want %d", of, total)
+		}
+	})
+	if err != nil || len(steps) < 2 || !slices.IsSorted(steps) || steps[len(steps)-1] != total {
+		t.Errorf("progress: %v of %d, %v", steps, total, err)
+	}
+}
+
+func TestARebuildThatFailsLeavesTheOldOne(t *testing.T) {
+	p, c, _ := opened(t)
+	before := digestOf(t, p)
+	source := p.source.(*fakeSource)
+	source.err = errors.New("cannot read")
+	if err := p.Rebuild(t.Context(), nil); !errors.Is(err, source.err) {
+		t.Errorf("Rebuild = %v", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	source.err = nil
+	err := p.Rebuild(ctx, func(uint64, uint64) { cancel() })
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("cancelled Rebuild = %v", err)
+	}
+	p.rebuilding.Lock()
+	if err := p.Rebuild(t.Context(), nil); !errors.Is(err, ErrRebuilding) {
+		t.Errorf("second Rebuild = %v", err)
+	}
+	p.rebuilding.Unlock()
+	if got := digestOf(t, p); got != before {
+		t.Errorf("digest went from %s to %s", before, got)
+	}
+	if _, err := p.Session(t.Context(), c.shell); err != nil {
+		t.Error(err)
+	}
+	if names := files(t, p.files.dir); len(names) != 3 {
+		t.Errorf("left over: %v", names)
+	}
+}
