@@ -116,18 +116,34 @@ func (h Head) Save(path string) error {
 // LoadHead reads and checks a head that [Head.Save] stored. The error wraps
 // os.ErrNotExist when there is none.
 func LoadHead(path, public string) (Head, error) {
-	f, err := os.Open(path)
+	b, err := ReadHeadFile(path)
 	if err != nil {
-		return Head{}, fmt.Errorf("read head: %w", err)
+		return Head{}, err
 	}
-	defer f.Close()
-	b, err := io.ReadAll(io.LimitReader(f, maxHeadSize+1))
-	if err != nil {
-		return Head{}, fmt.Errorf("read head: %w", err)
+	if b == nil {
+		return Head{}, fmt.Errorf("head in %s: %w", path, os.ErrNotExist)
 	}
 	h, err := OpenHead(b, public)
 	if err != nil {
 		return Head{}, fmt.Errorf("head in %s: %w", path, err)
 	}
 	return h, nil
+}
+
+// ReadHeadFile reads a stored note without checking it, for those who learn
+// its key later. It gives nil when there is none.
+func ReadHeadFile(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read head: %w", err)
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(f, maxHeadSize+1))
+	if err != nil {
+		return nil, fmt.Errorf("read head: %w", err)
+	}
+	return b, nil
 }

@@ -18,7 +18,8 @@ type Engine interface {
 	Open(dir string, origin events.Origin, known uint64) (Opened, error)
 
 	// Frames yields the stored commits of a log without changing anything and
-	// without locking it, each with its checks passed. An error that comes
+	// without locking it, each with its checks passed. A zero site in origin
+	// stands for the one that the log names itself. An error that comes
 	// with entries is a [*DamageError] for the first of their payloads that is
 	// not what was written (those are nil), and the sequence goes on; any
 	// other error ends it. The last frame has no entries: it states how the

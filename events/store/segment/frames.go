@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -41,6 +42,11 @@ func frames(ctx context.Context, fs FS, origin events.Origin, yield func(store.F
 	}
 	if len(names) == 0 {
 		return place{origin, ""}.damage(1, 0, errors.New("there are no segments"))
+	}
+	if origin.Site.IsZero() {
+		if origin.Site, err = siteOf(fs, names[0]); err != nil {
+			return err
+		}
 	}
 	l := &Log{fs: fs, origin: origin} // for the chain of segments; nothing is written
 	for i, name := range names {
@@ -120,4 +126,22 @@ func (l *Log) finishedFrames(s *segmentFile, foot *footer, at int64, last bool, 
 	l.view.segments = append(l.view.segments, segmentRef{first: s.header.first})
 	l.view.size, l.view.root = foot.size, foot.root
 	return &store.End{Sealed: foot.kind == sealFrame, Clean: true, Tail: foot.drop}, nil
+}
+
+// siteOf reads whose log a segment belongs to.
+func siteOf(fs FS, name string) (events.SiteID, error) {
+	f, err := fs.Open(name, false)
+	if err != nil {
+		return events.SiteID{}, fmt.Errorf("open segment %s: %w", name, err)
+	}
+	defer f.Close() // only read
+	b := make([]byte, headSize)
+	if _, err := f.ReadAt(b, 0); err != nil && !errors.Is(err, io.EOF) {
+		return events.SiteID{}, fmt.Errorf("read segment %s: %w", name, err)
+	}
+	h, err := decodeSegmentHeader(b)
+	if err != nil {
+		return events.SiteID{}, place{events.Origin{}, name}.damage(1, 0, err)
+	}
+	return h.origin.Site, nil
 }
