@@ -179,12 +179,13 @@ func (l *Line) Text() string {
 	if l.clean {
 		return ""
 	}
-	var b strings.Builder
-	l.appendText(&b)
-	return strings.TrimRight(b.String(), " ")
+	return strings.TrimRight(l.Full(), " ")
 }
 
-func (l *Line) appendText(b *strings.Builder) {
+// Full is what the line reads, with the blanks at its end.
+func (l *Line) Full() string {
+	l.settle()
+	var b strings.Builder
 	for _, c := range l.cells {
 		if c.Width == 0 {
 			continue
@@ -194,6 +195,7 @@ func (l *Line) appendText(b *strings.Builder) {
 			b.WriteString(l.marks.text[c.mark])
 		}
 	}
+	return b.String()
 }
 
 // Marks returns the combining characters on the cell at x.
