@@ -1,0 +1,161 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
+)
+
+// submitFunc hands records to the rec log as one contiguous group and calls done once: with nil when they are durable.
+// It is called with no lock held that done takes.
+type submitFunc func(prepared []store.Prepared, done func(error))
+
+// submitTo is the submitFunc for a log's writer.
+func submitTo(w *store.Writer) submitFunc {
+	return func(prepared []store.Prepared, done func(error)) {
+		err := w.Submit(context.Background(), prepared, func(_ []events.Record, err error) { done(err) })
+		if err != nil {
+			done(err)
+		}
+	}
+}
+
+const (
+	// submitSize bounds one submission, in bytes, unless a single batch is larger.
+	submitSize = 1 << 20
+	// fullRetry is how long the recorder waits before it tries a full log again.
+	fullRetry = 200 * time.Millisecond
+)
+
+// recorder writes the batches of one session to the log, in the order of the relay's steps. One submission is out at
+// a time, so that at any moment, and after any crash, the log holds a prefix of the session.
+type recorder struct {
+	submit submitFunc
+	pause  time.Duration      // how long a full log is retried
+	wrote  func(out []*batch) // called when the batches are durable
+	failed func(error)        // called once when they can't be
+
+	mu      sync.Mutex
+	waiting []*batch
+	out     []*batch         // submitted
+	group   []store.Prepared // what was submitted
+	since   time.Time        // when the log was first full; zero while it isn't
+	retry   *time.Timer      // of a full log
+	stopped bool             // a full log is not tried again
+	broken  bool
+	idle    chan struct{} // closed when nothing is out or waiting; nil then
+}
+
+// add takes a batch. Batches come in the order of the relay's steps.
+func (r *recorder) add(b *batch) {
+	r.mu.Lock()
+	if r.broken {
+		r.mu.Unlock()
+		return // the session is ending and its readers are about to hear of it
+	}
+	r.waiting = append(r.waiting, b)
+	start := len(r.out) == 0
+	if r.idle == nil {
+		r.idle = make(chan struct{})
+	}
+	if start {
+		r.next()
+	}
+	group := r.group
+	r.mu.Unlock()
+	if start {
+		r.submit(group, r.done)
+	}
+}
+
+// next moves waiting batches into the submission; mu is held.
+func (r *recorder) next() {
+	r.group = r.group[:0]
+	n, size := 0, 0
+	for n < len(r.waiting) {
+		b := r.waiting[n]
+		if size += b.size(); n > 0 && size > submitSize {
+			break
+		}
+		r.group = append(r.group, b.prepared...)
+		n++
+	}
+	r.out = append(r.out[:0], r.waiting[:n]...)
+	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
+}
+
+// done takes the outcome of the submission that is out. It runs in the log writer's goroutine, so whatever might wait
+// gets a goroutine of its own.
+func (r *recorder) done(err error) {
+	if err != nil {
+		r.refused(err)
+		return
+	}
+	r.mu.Lock()
+	out := r.out
+	r.out, r.since = nil, time.Time{}
+	more := len(r.waiting) > 0
+	var group []store.Prepared
+	if more {
+		r.next()
+		group = r.group
+	} else {
+		clear(r.group) // an idle session keeps no payloads
+		close(r.idle)
+		r.idle = nil
+	}
+	r.mu.Unlock()
+	r.wrote(out)
+	if more {
+		go r.submit(group, r.done)
+	}
+}
+
+// refused deals with a log that didn't take the submission: a full one is tried again for a while, since space may be
+// made; anything else ends the recording.
+func (r *recorder) refused(err error) {
+	r.mu.Lock()
+	now := time.Now()
+	if r.since.IsZero() {
+		r.since = now
+	}
+	again := errors.Is(err, store.ErrFull) && !r.stopped && now.Sub(r.since) < r.pause
+	if again {
+		r.retry = time.AfterFunc(fullRetry, r.resubmit)
+	} else {
+		r.broken = true
+		close(r.idle)
+		r.idle = nil
+	}
+	r.mu.Unlock()
+	if !again {
+		r.failed(fmt.Errorf("record the session: %w", err))
+	}
+}
+
+func (r *recorder) resubmit() {
+	r.mu.Lock()
+	group := r.group
+	r.mu.Unlock()
+	r.submit(group, r.done)
+}
+
+// stop waits until everything added is durable or can't be. A log that is full is given up.
+func (r *recorder) stop() {
+	r.mu.Lock()
+	r.stopped = true
+	if r.retry != nil && r.retry.Stop() {
+		r.retry = nil
+		go r.resubmit() // for the last time
+	}
+	idle := r.idle
+	r.mu.Unlock()
+	if idle != nil {
+		<-idle
+	}
+}

@@ -1,0 +1,261 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/gateway/relay"
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+)
+
+const (
+	// inflightSoft is how many bytes of one direction may be received and not delivered; then its reader waits.
+	inflightSoft = 1 << 20
+	// inflightHard ends the session: a side that sends on during a key exchange that doesn't come to an end.
+	inflightHard = 64 << 20
+	// drainTime is how long what is left of one direction may take to be delivered after its sender has gone.
+	drainTime = 30 * time.Second
+	// refusedEvents is how many refusals of one session get an event in the ctl log; the rec log tells of all.
+	refusedEvents = 256
+)
+
+// session is a running session: two legs, the relay between them, the recorder beside it.
+//
+// Per direction a reader gathers bursts from one leg; under order the relay steps through a burst and the outcome is
+// queued for the legs and handed to the recorder; when it is durable, a deliverer per direction writes it to the other
+// leg. A burst's memory is shared by all of them.
+type session struct {
+	scribe
+	legs    [2]*leg // by the direction they are read in: the client's, the target's
+	refuse  func(context.Context, events.SessionRefused) error
+	started time.Time
+	rec     recorder
+
+	order  sync.Mutex // held while the relay steps and what it made is queued; taken before mu
+	relay  *relay.Relay
+	denied int // refusals that got an event
+
+	mu    sync.Mutex
+	lanes [2]lane
+	cause *ending       // why it ends
+	ended chan struct{} // closed with cause
+	cut   chan struct{} // closed when a second cause came: there is nothing left to wait for
+	isCut bool
+	over  bool // both sides are being disconnected
+
+	closing sync.WaitGroup // DISCONNECTs under way
+}
+
+// lane is the way of one direction's packets out of the gateway. Its fields are guarded by session.mu.
+type lane struct {
+	queue    []delivery
+	ready    *sync.Cond // the head of queue was committed, or the lane closed
+	room     *sync.Cond // inflight fell, or the reader must go on for another reason
+	inflight int        // bytes received in this direction, not delivered
+	cursors  events.Cursors
+	deaf     bool          // the receiver has gone: what is left is thrown away
+	closed   bool          // nothing more comes
+	read     bool          // the reader has returned
+	empty    chan struct{} // closed when the reader has returned and everything is delivered
+	isEmpty  bool
+}
+
+// delivery is what one batch sends in one direction.
+type delivery struct {
+	batch   *batch
+	packets [][]byte
+}
+
+// ending is why a session ends, with a text for the log and one for the people at either end.
+type ending struct {
+	reason events.EndReason
+	detail string
+	text   string
+	side   *relay.Direction // the reader that ended, nil when somebody else wants the end
+	code   uint32           // reason of the DISCONNECT
+}
+
+func (s *session) init(submit submitFunc, pause time.Duration) {
+	s.rec = recorder{submit: submit, pause: pause, wrote: s.wrote, failed: s.storageFailed}
+	s.ended, s.cut = make(chan struct{}), make(chan struct{})
+	for d := range s.lanes {
+		l := &s.lanes[d]
+		l.ready, l.room, l.empty = sync.NewCond(&s.mu), sync.NewCond(&s.mu), make(chan struct{})
+		s.legs[d].rekey.attach(func() {
+			s.mu.Lock()
+			l.room.Broadcast()
+			s.mu.Unlock()
+		})
+	}
+}
+
+// run relays until an end comes, and returns when both legs are closed and every goroutine has ended.
+func (s *session) run(ctx context.Context) events.SessionEnded {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var readers, deliverers sync.WaitGroup
+	for _, d := range []relay.Direction{relay.In, relay.Out} {
+		readers.Go(func() { s.read(ctx, d) })
+		deliverers.Go(func() { s.deliver(d) })
+	}
+	<-s.ended
+	s.close()
+	cancel()
+	readers.Wait()
+	s.rec.stop()
+	s.mu.Lock()
+	for d := range s.lanes {
+		s.lanes[d].closed = true
+		s.lanes[d].ready.Broadcast()
+	}
+	s.mu.Unlock()
+	deliverers.Wait()
+	return s.report()
+}
+
+// end asks for the session's end; the first one to ask decides on the reason.
+func (s *session) end(e ending) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.cause == nil:
+		s.cause = &e
+		close(s.ended)
+	case !s.isCut:
+		s.isCut = true
+		close(s.cut)
+	}
+}
+
+// End ends the session from outside: both sides are told text at once.
+func (s *session) End(reason events.EndReason, detail, text string) {
+	s.end(ending{reason: reason, detail: detail, text: text, code: sshwire.ReasonByApplication})
+}
+
+func (s *session) storageFailed(err error) {
+	s.end(ending{
+		reason: events.EndedByStorage, detail: err.Error(), code: sshwire.ReasonByApplication,
+		text: "this session was ended because it can't be recorded any more; tell the administrator of this gateway",
+	})
+}
+
+// close tells both sides and closes their connections. When one side ended by itself, the other first gets all that
+// was received from it.
+func (s *session) close() {
+	e := s.cause
+	if e.side == nil {
+		s.silence()
+		s.disconnect(relay.In, e)
+		s.disconnect(relay.Out, e)
+	} else {
+		s.hush(e.side.Other())
+		if e.reason == events.EndedByProtocol {
+			s.disconnect(*e.side, e)
+		} else {
+			s.legs[*e.side].Close()
+		}
+		s.drain(*e.side)
+		s.silence()
+		s.disconnect(e.side.Other(), e)
+	}
+	s.closing.Wait()
+}
+
+// drain waits until what was received in d is delivered.
+func (s *session) drain(d relay.Direction) {
+	select {
+	case <-s.lanes[d].empty:
+	case <-s.cut:
+	case <-time.After(drainTime):
+	}
+}
+
+// hush throws away what is still to be sent in d: its receiver has gone.
+func (s *session) hush(d relay.Direction) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.lanes[d].deaf = true
+}
+
+// silence lets nothing more out, and frees readers that wait for room.
+func (s *session) silence() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.over = true
+	for d := range s.lanes {
+		s.lanes[d].deaf = true
+		s.lanes[d].room.Broadcast()
+	}
+}
+
+// disconnect tells the side that d is read from. It takes up to four seconds, so it gets a goroutine of its own.
+func (s *session) disconnect(d relay.Direction, e *ending) {
+	s.closing.Go(func() { _ = s.legs[d].Disconnect(e.code, e.text) }) // best effort: the leg is closed either way
+}
+
+// report is the event that ends the session.
+func (s *session) report() events.SessionEnded {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	in, out := s.lanes[relay.In].cursors, s.lanes[relay.Out].cursors
+	return events.SessionEnded{
+		Reason: s.cause.reason, Detail: s.cause.detail, In: in, Out: out,
+		Complete: in.Received == in.Committed && out.Received == out.Committed,
+	}
+}
+
+// cursors tells how far both directions are.
+func (s *session) cursors() (in, out events.Cursors) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.lanes[relay.In].cursors, s.lanes[relay.Out].cursors
+}
+
+// readEnded is the ending that a reader's error makes.
+func readEnded(d relay.Direction, err error) ending {
+	e := ending{side: &d, code: sshwire.ReasonByApplication}
+	var bye *sshwire.DisconnectError
+	var breach *sshwire.ProtocolError
+	name := "client"
+	e.reason = events.EndedByClient
+	if d == relay.Out {
+		name, e.reason = "target", events.EndedByTarget
+	}
+	e.text = "the " + name + " closed the connection"
+	switch {
+	case errors.As(err, &bye):
+		e.detail = fmt.Sprintf("%s disconnected: %s", name, plain(bye.Text))
+		if d == relay.Out {
+			e.text += ": " + plain(bye.Text)
+		}
+	case errors.As(err, &breach), errors.Is(err, relay.ErrProtocol):
+		e.reason, e.code, e.detail = events.EndedByProtocol, sshwire.ReasonProtocolError, plain(err.Error())
+		e.text = "the " + name + " broke the SSH protocol"
+	case errors.Is(err, io.EOF):
+		e.detail = name + " closed the connection"
+	default:
+		e.detail = name + ": " + plain(err.Error())
+	}
+	return e
+}
+
+// plain makes another party's text fit for an event and for a terminal: one line, bounded, printable.
+func plain(text string) string {
+	const most = 200
+	text = strings.Map(func(r rune) rune {
+		if r < ' ' || r == 0x7f || (r >= 0x80 && r < 0xa0) || r == '\ufffd' {
+			return '?'
+		}
+		return r
+	}, strings.ToValidUTF8(text, "?"))
+	if len(text) > most {
+		text = strings.ToValidUTF8(text[:most], "") + "…"
+	}
+	return text
+}
