@@ -1,0 +1,11 @@
+// Package site is one running holdfast: it opens the data directory, puts the
+// logs, keys, decisions, views and the gateway together, and takes them down
+// again in order.
+//
+//	DATA/site.json     id and name of the site
+//	DATA/lock          held by the process that runs the site
+//	DATA/keys/         site.key (private, 0600), site.pub, host.key (SSH, 0600), table (wrapped data keys)
+//	DATA/log/ctl|rec/  the two logs, one directory an epoch
+//	DATA/views/        projections: disposable
+//	DATA/run/          site.json while the site runs: where local programs find it
+package site

@@ -1,0 +1,86 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/replay"
+)
+
+// endLostSessions ends what was open when an earlier run of this site was
+// lost, with what its recordings hold.
+func (s *Site) endLostSessions(ctx context.Context) error {
+	var lost []events.SessionID
+	s.commands.View(func(state *aggregate.State) {
+		for _, n := range state.LiveSessions() {
+			if n.Started.Origin.Site == s.who.ID {
+				lost = append(lost, n.ID)
+			}
+		}
+	})
+	if len(lost) == 0 {
+		return nil
+	}
+	if err := s.CaughtUp(ctx); err != nil {
+		return err
+	}
+	for _, id := range lost {
+		end, err := s.lostEnd(ctx, id)
+		if err != nil {
+			return fmt.Errorf("end session %s, which was open when the site was lost: %w", id, err)
+		}
+		if _, err := s.commands.Do(ctx, s.actor(), end); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lostEnd counts what is recorded of a lost session. Nothing was delivered that
+// is not in the log, so a recording without gaps is complete.
+func (s *Site) lostEnd(ctx context.Context, id events.SessionID) (commands.EndSession, error) {
+	end := commands.EndSession{Session: id, Reason: events.EndedByCrash, Complete: true}
+	extents, err := s.views.Extents(ctx, id)
+	if err != nil {
+		return end, err
+	}
+	for r, err := range s.records(ctx, id, extents) {
+		if err != nil {
+			return end, err
+		}
+		e, err := r.Event()
+		if err != nil {
+			return end, err
+		}
+		packets, ok := e.(events.SessionPackets)
+		if !ok {
+			continue
+		}
+		c := &end.In
+		if packets.Direction == events.Out {
+			c = &end.Out
+		}
+		end.Complete = end.Complete && packets.First == c.Committed
+		c.Committed = packets.First + packets.Count
+		c.Received = c.Committed
+	}
+	err = s.countBytes(ctx, &end)
+	if errors.Is(err, seal.ErrSealed) {
+		end.Detail = "the site is sealed: the bytes of the recording were not counted"
+		err = nil
+	}
+	return end, err
+}
+
+// countBytes fills in the channel data of both directions, which takes opening
+// the recording.
+func (s *Site) countBytes(ctx context.Context, end *commands.EndSession) error {
+	sum, err := replay.Summarize(s.Recording(ctx, end.Session))
+	end.In.Bytes, end.Out.Bytes = sum.BytesIn, sum.BytesOut
+	return err
+}

@@ -1,0 +1,115 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/gateway"
+	"github.com/holdfast-pam/holdfast/projections"
+	"github.com/holdfast-pam/holdfast/replay"
+)
+
+// Recording gives what the log holds of a session, as far as it is durable and
+// the views know of it (see [Site.CaughtUp]). It needs an unsealed site.
+func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source {
+	return replay.Items(func(yield func(replay.Record, error) bool) {
+		extents, err := s.views.Extents(ctx, id)
+		if err != nil {
+			yield(replay.Record{}, err)
+			return
+		}
+		if len(extents) == 0 {
+			return
+		}
+		key, err := s.sealer.Key(ctx, id.UUID)
+		if err != nil {
+			yield(replay.Record{}, fmt.Errorf("open the recording of session %s: %w", id, err))
+			return
+		}
+		defer key.Release()
+		for r, err := range s.records(ctx, id, extents) {
+			var record replay.Record
+			if err == nil {
+				record, err = openRecord(r, key)
+			}
+			if !yield(record, err) || err != nil {
+				return
+			}
+		}
+	})
+}
+
+// records are the session's records in its extents of the rec logs.
+func (s *Site) records(ctx context.Context, id events.SessionID, extents []projections.Extent) iter.Seq2[events.Record, error] {
+	return func(yield func(events.Record, error) bool) {
+		for _, x := range extents {
+			log := s.recLog(x.Origin)
+			if log == nil {
+				yield(events.Record{}, fmt.Errorf("recording of session %s: log %s is not held at this site", id, x.Origin))
+				return
+			}
+			for r, err := range within(ctx, log, x) {
+				if err == nil && r.Header.Stream != id.UUID {
+					continue
+				}
+				if !yield(r, err) || err != nil {
+					return
+				}
+			}
+		}
+	}
+}
+
+func (s *Site) recLog(o events.Origin) store.Log {
+	for _, log := range s.rec.Logs() {
+		if log.Origin() == o {
+			return log
+		}
+	}
+	return nil
+}
+
+// within reads the records of one extent.
+func within(ctx context.Context, log store.Log, x projections.Extent) iter.Seq2[events.Record, error] {
+	return func(yield func(events.Record, error) bool) {
+		at := x.First
+		for entry, err := range log.Read(ctx, x.First) {
+			var r events.Record
+			if err == nil {
+				r, err = events.DecodeEntry(entry)
+			}
+			if !yield(r, err) || err != nil || at == x.Last {
+				return
+			}
+			at++
+		}
+	}
+}
+
+// openRecord decodes a record of a session and opens its packets.
+func openRecord(r events.Record, key *seal.DataKey) (replay.Record, error) {
+	e, err := r.Event()
+	if err != nil {
+		return replay.Record{}, err
+	}
+	switch e := e.(type) {
+	case events.SessionPackets:
+		at := seal.Binding{Purpose: gateway.PacketsPurpose(e.Direction), ID: key.ID(), Number: e.First}
+		block, err := key.Open(e.Sealed, at)
+		if err != nil {
+			return replay.Record{}, fmt.Errorf("record %s position %d: %w", r.Header.Origin(), r.Header.Position, err)
+		}
+		return replay.Record{Packets: &e, Block: block}, nil
+	case events.SessionPacketMade:
+		return replay.Record{Made: &e}, nil
+	case events.SessionPacketDropped:
+		return replay.Record{Dropped: &e}, nil
+	}
+	return replay.Record{}, fmt.Errorf("record %s position %d: %s has no place in a recording: %w",
+		r.Header.Origin(), r.Header.Position, r.Header.Type, errors.ErrUnsupported)
+}

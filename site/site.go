@@ -1,0 +1,304 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/events/store/segment"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+// Site is one running holdfast. All methods are safe for concurrent use.
+type Site struct {
+	cfg     Config
+	version string
+	log     *slog.Logger
+	data    data
+	who     identity
+	started time.Time
+
+	unlock   func() error
+	table    *seal.KeyTable
+	sealer   *seal.Sealer
+	hostKey  ssh.Signer
+	ctl, rec *store.History
+	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
+	source   *projections.Epochs
+	views    *projections.Projections
+	commands *commands.Dispatcher
+
+	background sync.WaitGroup
+	stop       context.CancelFunc // ends what runs in background
+	failed     chan error         // a background part that can't go on; capacity 1
+}
+
+// Open opens the data directory of a site, or makes a new one, and loads its
+// history. The caller closes the site.
+func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*Site, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, err
+	}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, failed: make(chan error, 1)}
+	if s.cfg.Keys.SiteKey == "" {
+		s.cfg.Keys.SiteKey = s.data.siteKey()
+	}
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+func (s *Site) open(ctx context.Context) (err error) {
+	if s.unlock, err = s.data.open(); err != nil {
+		return err
+	}
+	if s.who, err = s.data.loadIdentity(s.cfg.Site.Name); err != nil {
+		return err
+	}
+	if err := s.openLogs(ctx); err != nil {
+		return err
+	}
+	if err := s.openState(ctx); err != nil {
+		return err
+	}
+	isNew := false
+	s.commands.View(func(state *aggregate.State) {
+		_, known := state.Site(s.who.ID)
+		isNew = !known
+	})
+	if s.hostKey, err = s.data.loadHostKey(isNew); err != nil {
+		return err
+	}
+	if err := s.openKeys(ctx, isNew); err != nil {
+		return err
+	}
+	if isNew {
+		if err := s.create(ctx); err != nil {
+			return err
+		}
+	}
+	if err := s.openViews(ctx); err != nil {
+		return err
+	}
+	return s.endLostSessions(ctx)
+}
+
+func (s *Site) openLogs(ctx context.Context) (err error) {
+	ticker := &events.Ticker{Now: time.Now}
+	engine := segment.Engine{Options: segment.Options{SegmentSize: s.cfg.Log.SegmentSize, Reserve: s.cfg.Log.Headroom}}
+	s.applied.Store(&events.Clock{})
+	open := func(kind events.Kind, clock func() events.Clock) (*store.History, error) {
+		return store.OpenHistory(ctx, store.HistoryConfig{
+			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine,
+			Writer: store.WriterConfig{Ticker: ticker, Now: time.Now, Clock: clock},
+		})
+	}
+	if s.ctl, err = open(events.Ctl, func() events.Clock { return *s.applied.Load() }); err != nil {
+		return err
+	}
+	if s.rec, err = open(events.Rec, nil); err != nil {
+		return err
+	}
+	for _, h := range []*store.History{s.ctl, s.rec} {
+		if t := h.TailDropped(); t != nil {
+			s.log.Warn("a log had a tail that was never acknowledged; it was dropped in an earlier or this start, and a new epoch began",
+				"log", h.Log().Origin().String(), "dropped", t.String())
+		}
+	}
+	s.source = &projections.Epochs{Ctl: s.ctl.Logs(), Rec: s.rec.Logs()}
+	return nil
+}
+
+// openState folds the decisions of all epochs, and from then on counts the
+// sealed epochs as applied.
+func (s *Site) openState(ctx context.Context) error {
+	state := aggregate.New()
+	if _, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil); err != nil {
+		return err
+	}
+	var applied events.Clock
+	for _, log := range s.ctl.Logs() {
+		if size, _ := log.Size(); log != s.ctl.Log() {
+			applied = applied.With(log.Origin(), size)
+		}
+	}
+	s.applied.Store(&applied)
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state})
+	return nil
+}
+
+// openKeys opens the key table, and unseals the site where its key file is at
+// hand. Without it the site runs sealed: it records, and opens no secret.
+func (s *Site) openKeys(ctx context.Context, isNew bool) error {
+	if isNew {
+		if err := s.makeKeys(); err != nil {
+			return err
+		}
+	}
+	public, err := seal.ReadPublicKeyFile(s.data.sitePub(), s.who.ID.UUID)
+	if err != nil {
+		return err
+	}
+	if s.table, err = seal.OpenKeyTable(s.data.table(), seal.TableOptions{}); err != nil {
+		return err
+	}
+	if s.sealer, err = seal.NewSealer(seal.Config{Table: s.table, Site: public}); err != nil {
+		return err
+	}
+	key, err := seal.OpenKeyFile(s.cfg.Keys.SiteKey)
+	if errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("the site is sealed: it records, and opens no secret and no recording", "missing", s.cfg.Keys.SiteKey)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return s.sealer.Unseal(ctx, key)
+}
+
+// makeKeys makes what a new site needs and an interrupted first start left out.
+func (s *Site) makeKeys() error {
+	key, err := seal.CreateKeyFile(s.cfg.Keys.SiteKey)
+	if errors.Is(err, fs.ErrExist) {
+		key, err = seal.OpenKeyFile(s.cfg.Keys.SiteKey)
+	}
+	if err != nil {
+		return err
+	}
+	public, err := key.Public(s.who.ID.UUID)
+	if err != nil {
+		return errors.Join(err, key.Close())
+	}
+	if err := public.WriteFile(s.data.sitePub()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return errors.Join(err, key.Close())
+	}
+	if err := seal.CreateKeyTable(s.data.table()); err != nil && !errors.Is(err, fs.ErrExist) {
+		return errors.Join(err, key.Close())
+	}
+	return key.Close()
+}
+
+func (s *Site) create(ctx context.Context) error {
+	public, err := seal.ReadPublicKeyFile(s.data.sitePub(), s.who.ID.UUID)
+	if err != nil {
+		return err
+	}
+	_, err = s.commands.Do(ctx, s.actor(), commands.CreateSite{
+		Name: s.who.Name, SealingKey: public.Bytes(), HostKey: s.HostKey(),
+	})
+	return err
+}
+
+// openViews opens the projections and starts what keeps them up to date.
+func (s *Site) openViews(ctx context.Context) error {
+	var err error
+	if s.views, err = projections.Open(ctx, projections.Config{Dir: s.data.views(), Source: s.source}); err != nil {
+		return err
+	}
+	if why := s.views.Discarded(); why != "" {
+		s.log.Warn("the views are being built again from the logs", "why", why)
+	}
+	running, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.background.Go(func() {
+		if err := s.views.Run(running); err != nil {
+			s.fail(fmt.Errorf("projections: %w", err))
+		}
+	})
+	return nil
+}
+
+// fail makes the site's end known to [Site.Failed]; the first cause counts.
+func (s *Site) fail(err error) {
+	select {
+	case s.failed <- err:
+	default:
+	}
+}
+
+// Failed gives the error of a part that the site can't go on without.
+func (s *Site) Failed() <-chan error { return s.failed }
+
+// Close takes the site down: it waits for what was handed to the logs, signs a
+// last head and lets the data directory go.
+func (s *Site) Close() error {
+	var errs []error
+	if s.stop != nil {
+		s.stop()
+		s.background.Wait()
+	}
+	if s.views != nil {
+		errs = append(errs, s.views.Close())
+	}
+	for _, h := range []*store.History{s.ctl, s.rec} {
+		if h != nil {
+			errs = append(errs, h.Close())
+		}
+	}
+	if s.sealer != nil {
+		errs = append(errs, s.sealer.Seal())
+	}
+	if s.table != nil {
+		errs = append(errs, s.table.Close())
+	}
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Site) actor() events.Actor { return events.SiteActor(s.who.ID) }
+
+// ID is the site's own id.
+func (s *Site) ID() events.SiteID { return s.who.ID }
+
+// Name is what people call the site.
+func (s *Site) Name() string { return s.who.Name }
+
+// HostKey is the gateway's public host key in authorized_keys form.
+func (s *Site) HostKey() string { return authorizedKey(s.hostKey.PublicKey()) }
+
+// Commands is the site's dispatcher.
+func (s *Site) Commands() *commands.Dispatcher { return s.commands }
+
+// Sealer makes and finds data keys.
+func (s *Site) Sealer() *seal.Sealer { return s.sealer }
+
+// Views are the site's projections.
+func (s *Site) Views() *projections.Projections { return s.views }
+
+// Source holds the logs that views are built from.
+func (s *Site) Source() projections.Source { return s.source }
+
+// Histories are the site's two logs, ctl first.
+func (s *Site) Histories() []*store.History { return []*store.History{s.ctl, s.rec} }
+
+// CaughtUp returns once the views hold everything that was durable when it was
+// called.
+func (s *Site) CaughtUp(ctx context.Context) error {
+	for _, h := range s.Histories() {
+		size, _ := h.Log().Size()
+		if err := s.views.WaitFor(ctx, h.Log().Origin(), size); err != nil {
+			return fmt.Errorf("wait for the views: %w", err)
+		}
+	}
+	return nil
+}
+
+func authorizedKey(k ssh.PublicKey) string {
+	return strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k)))
+}
