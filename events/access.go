@@ -8,6 +8,7 @@ const (
 	UnknownKey     DenyReason = "unknown key"
 	UserIsDisabled DenyReason = "user disabled"
 	UnknownTarget  DenyReason = "unknown target"
+	UnknownAccount DenyReason = "unknown account"
 	NoGrant        DenyReason = "no grant"
 	GrantExpired   DenyReason = "grant expired"
 	NotAllowedVerb DenyReason = "verb not allowed"

@@ -18,7 +18,7 @@ import (
 
 // Random histories are cheap, and the rare ones are the ones that matter.
 func TestMain(m *testing.M) {
-	checks := "1500"
+	checks := "400"
 	if os.Getenv("HOLDFAST_TEST_FULL") == "1" {
 		checks = "100000"
 	}

@@ -1,0 +1,49 @@
+package commands
+
+import (
+	"errors"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// AddAccount makes an account on a target, with the secret that the gateway
+// presents for it. The secret was sealed before (see [vault.Add]).
+type AddAccount struct {
+	Name   string // login name on the target
+	Target string // name or id
+	Secret vault.Sealed
+}
+
+var _ = register[AddAccount]("AddAccount", byAdmin|headroom)
+
+// Decide refuses a name that a live account on the target has. The new
+// account's id is the stream of the second event.
+func (c AddAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	if err := checkAccountName(c.Name); err != nil {
+		return nil, err
+	}
+	if c.Secret.Credential.IsZero() || c.Secret.Version.IsZero() || len(c.Secret.Bytes) == 0 {
+		return nil, invalid("give the account a password or a private key", "the account has no secret")
+	}
+	t, err := findTarget(s, c.Target)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.AccountOn(t.ID, c.Name); !errors.Is(err, aggregate.ErrUnknown) {
+		return nil, conflict("choose another one, or remove that account first", "account %s exists", accountOnTarget(c.Name, t.Name))
+	}
+	if _, taken := s.Credential(c.Secret.Credential); taken {
+		return nil, conflict("seal the secret anew", "credential %s exists", c.Secret.Credential)
+	}
+	d := newDecision(by, env)
+	account, credential := d.id(), c.Secret.Credential
+	d.add(credential.UUID, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: c.Secret.Kind})
+	d.add(account, events.AccountAdded{Name: c.Name, Target: t.ID, Credential: credential})
+	d.addAs(c.Secret.Version.UUID, credential.UUID, uuid.Nil, events.SecretStaged{Sealed: c.Secret.Bytes, Public: c.Secret.Public})
+	d.add(credential.UUID, events.SecretApplied{Version: c.Secret.Version, How: events.ByEntry})
+	return d.done()
+}

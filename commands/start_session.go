@@ -1,0 +1,212 @@
+package commands
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// StartSession lets a user who proved a key through to an account. Give it to
+// [Dispatcher.StartSession].
+type StartSession struct {
+	User        events.UserID
+	Fingerprint string // of the key that was proven
+	Account     string // names as the person wrote them
+	Target      string
+	Login       string // SSH user name as sent
+	Source      string // client's address
+	Client      string // client's SSH version line
+}
+
+var _ = register[StartSession]("StartSession", byCommand)
+
+// Started is everything that the gateway needs to run a session that was let
+// through, as it stood when it was.
+type Started struct {
+	Session    events.SessionID
+	Event      events.Record // session.started
+	UserName   string
+	Account    string
+	Target     events.TargetID
+	TargetName string
+	Addr       string
+	HostKeys   []string // authorized_keys form; the target must prove one of them
+	Algorithms []string // legacy ones that the target is allowed
+	Secret     vault.Sealed
+	Grant      events.GrantID
+	Expires    time.Time // of the grant; zero for no end
+}
+
+// path is what a session is made of.
+type path struct {
+	user    *aggregate.User
+	account *aggregate.Account
+	target  *aggregate.Target
+	grant   *aggregate.Grant
+	secret  *aggregate.Version
+}
+
+// denial is why a session is not let through: reason and detail are for the
+// log, message and hint for the person.
+type denial struct {
+	reason  events.DenyReason
+	detail  string
+	message string
+	hint    string
+}
+
+// Decide checks, in this order, the user with their key, the account, the
+// grant, the target's host keys and the secret. To a person without a grant,
+// everything about accounts and targets reads the same.
+func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	p, no := c.find(s, by, env.Now)
+	if no != nil {
+		return denied(by, env, events.AccessDenied{
+			Reason: no.reason, Login: c.Login, Source: c.Source, User: c.User, Fingerprint: c.Fingerprint, Detail: no.detail,
+		}, no.message, no.hint)
+	}
+	d := newDecision(by, env)
+	d.add(d.id(), events.SessionStarted{
+		User: p.user.ID, Account: p.account.ID, Target: p.target.ID, Credential: p.account.Credential,
+		Secret: p.secret.ID, Grant: p.grant.ID, Source: bounded(c.Source, maxText), Client: bounded(c.Client, maxText),
+		Fingerprint: c.Fingerprint,
+	})
+	return d.done()
+}
+
+func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (path, *denial) {
+	var p path
+	var no *denial
+	if p.user, no = c.findUser(s, by); no != nil {
+		return p, no
+	}
+	if p.account, p.target, no = c.findAccount(s); no != nil {
+		return p, no
+	}
+	if p.grant, no = c.findGrant(s, p, now); no != nil {
+		return p, no
+	}
+	p.secret, no = c.findSecret(s, p)
+	return p, no
+}
+
+// findUser asks again whom the key authenticates: it may have been taken away
+// since the handshake.
+func (c StartSession) findUser(s *aggregate.State, by events.Actor) (*aggregate.User, *denial) {
+	u, err := s.UserByKey(c.Fingerprint)
+	if err == nil && u.ID == c.User && by == events.UserActor(u.ID) {
+		return u, nil
+	}
+	if err == nil {
+		err = fmt.Errorf("the key is that of user %s", u.ID)
+	}
+	no := &denial{reason: standing(err), detail: err.Error()}
+	switch no.reason {
+	case events.UserIsDisabled:
+		no.message, no.hint = "your user is disabled", "ask an administrator"
+	case events.Suspended:
+		no.message, no.hint = "your user or key is suspended", "an administrator has to settle it first"
+	default:
+		no.message, no.hint = "your key is not known here", "ask an administrator to add it"
+	}
+	return nil, no
+}
+
+// findAccount gives away that a name exists or is in conflict only to who has
+// a grant there.
+func (c StartSession) findAccount(s *aggregate.State) (*aggregate.Account, *aggregate.Target, *denial) {
+	a, t, err := s.AccountByName(c.Account, c.Target)
+	var several *aggregate.ConflictError
+	switch {
+	case err == nil:
+		return a, t, nil
+	case errors.As(err, &several):
+		no := c.noGrant(events.NameConflict, several.Error())
+		if c.grantedOneOf(s, several) {
+			no.message = fmt.Sprintf("the name %s stands for more than one %s", accountOnTarget(c.Account, c.Target), several.What)
+			no.hint = "an administrator has to settle it first"
+		}
+		return nil, nil, no
+	}
+	if _, err := s.TargetByName(c.Target); err == nil {
+		return nil, nil, c.noGrant(events.UnknownAccount, "the target is known, the account is not")
+	}
+	return nil, nil, c.noGrant(events.UnknownTarget, "the target is not known")
+}
+
+func (c StartSession) grantedOneOf(s *aggregate.State, several *aggregate.ConflictError) bool {
+	return slices.ContainsFunc(s.GrantsOf(c.User), func(g *aggregate.Grant) bool {
+		a, ok := s.Account(g.Account)
+		return ok && a.Name == c.Account && (slices.Contains(several.IDs, a.ID.UUID) || slices.Contains(several.IDs, a.Target.UUID))
+	})
+}
+
+func (c StartSession) findGrant(s *aggregate.State, p path, now time.Time) (*aggregate.Grant, *denial) {
+	g, err := s.GrantFor(p.user.ID, p.account.ID, now)
+	switch {
+	case err == nil:
+		return g, nil
+	case errors.Is(err, aggregate.ErrExpired):
+		no := c.noGrant(events.GrantExpired, fmt.Sprintf("grant %s", g.ID))
+		no.message = fmt.Sprintf("your grant for %s ended at %s", accountOnTarget(c.Account, c.Target), g.Expires.UTC().Format(time.RFC3339))
+		no.hint = "ask an administrator for a new one"
+		return nil, no
+	case errors.Is(err, aggregate.ErrSuspended):
+		no := c.noGrant(events.Suspended, fmt.Sprintf("grant %s: %v", g.ID, err))
+		no.message = "your grant for " + accountOnTarget(c.Account, c.Target) + " is suspended"
+		no.hint = "an administrator has to settle it first"
+		return nil, no
+	}
+	return nil, c.noGrant(events.NoGrant, "the account is known, the user has no grant for it")
+}
+
+func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version, *denial) {
+	if len(p.target.HostKeys()) == 0 {
+		return nil, &denial{
+			reason: events.HostKeyUnclear, detail: "sites pinned different host keys",
+			message: "it is not clear which host key " + plain(c.Target) + " must prove", hint: "an administrator has to pin it first",
+		}
+	}
+	if cred, ok := s.Credential(p.account.Credential); ok {
+		if v, ok := cred.Current(); ok {
+			return v, nil
+		}
+	}
+	return nil, &denial{
+		reason: events.NoSecret, detail: fmt.Sprintf("credential %s has no version that can be presented", p.account.Credential),
+		message: "there is no secret for " + accountOnTarget(c.Account, c.Target), hint: "ask an administrator to enter one",
+	}
+}
+
+// noGrant is the denial that reads the same whatever is missing.
+func (c StartSession) noGrant(reason events.DenyReason, detail string) *denial {
+	name := accountOnTarget(c.Account, c.Target)
+	return &denial{
+		reason: reason, detail: name + ": " + detail,
+		message: "no grant for " + name, hint: "check the name, or ask an administrator for a grant",
+	}
+}
+
+// started gathers what the gateway needs from the state right after the event.
+func started(s *aggregate.State, r events.Record) (Started, error) {
+	n, ok := s.Session(events.SessionID{UUID: r.Header.Stream})
+	if !ok {
+		return Started{}, fmt.Errorf("session %s is not in the state after its start", r.Header.Stream)
+	}
+	u, _ := s.User(n.User)
+	a, _ := s.Account(n.Account)
+	t, _ := s.Target(n.Target)
+	g, _ := s.Grant(n.Grant)
+	c, _ := s.Credential(n.Credential)
+	v, _ := c.Version(n.Secret)
+	return Started{
+		Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
+		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires,
+		Secret: vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public},
+	}, nil
+}

@@ -1,0 +1,147 @@
+package commands_test
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
+	"github.com/holdfast-pam/holdfast/commands/vault"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+func TestTargets(t *testing.T) {
+	keys := []string{key("db"), key("db"), key("db2")}
+	pin := func(names ...string) func(*world) commands.Command {
+		var lines []string
+		for _, n := range names {
+			lines = append(lines, key(n))
+		}
+		return always(commands.PinHostKey{Target: "web1", HostKeys: lines})
+	}
+	allow := func(names ...string) func(*world) commands.Command {
+		return always(commands.AllowAlgorithms{Target: "web1", Algorithms: names, Supported: []string{"ssh-rsa", "aes128-cbc"}})
+	}
+	removed := func(w *world) { w.do("ada", commands.RemoveTarget{Target: "web1"}) }
+	runAll(t, []scenario{
+		{name: "add", by: "ada", when: always(commands.AddTarget{Name: "db", Addr: "[2001:db8::1]:22", HostKeys: keys}), then: []string{"target.added"}},
+		{name: "name taken", by: "ada", when: always(commands.AddTarget{Name: "web1", Addr: "h:22", HostKeys: keys}), code: commands.Conflict, says: "target web1 exists"},
+		{name: "name of a removed one", given: removed, by: "ada", when: always(commands.AddTarget{Name: "web1", Addr: "h:22", HostKeys: keys}), then: []string{"target.added"}},
+		{name: "no host key", by: "ada", when: always(commands.AddTarget{Name: "db", Addr: "h:22"}), code: commands.Invalid, says: "scanned"},
+		{name: "no port", by: "ada", when: always(commands.AddTarget{Name: "db", Addr: "h", HostKeys: keys}), code: commands.Invalid, says: "HOST:PORT"},
+		{name: "pin another key", by: "ada", when: pin("new"), then: []string{"target.host_key_pinned"}},
+		{name: "pin the same key", by: "ada", when: pin("web1")},
+		{name: "pin on an unknown target", by: "ada", when: always(commands.PinHostKey{Target: "x", HostKeys: keys}), code: commands.NotFound, says: `no target "x"`},
+		{name: "allow legacy algorithms", by: "ada", when: allow("ssh-rsa", "aes128-cbc", "ssh-rsa"), then: []string{"target.algorithms_allowed"}},
+		{name: "take them back", by: "ada", when: allow(), then: []string{"target.algorithms_allowed"}},
+		{name: "allow an unknown algorithm", by: "ada", when: allow("none"), code: commands.Invalid, says: "use some of: ssh-rsa aes128-cbc"},
+		{name: "remove", by: "ada", when: always(commands.RemoveTarget{Target: "web1"}), then: []string{"target.removed"}},
+		{name: "remove twice", given: removed, by: "ada", when: always(commands.RemoveTarget{Target: "web1"}), code: commands.NotFound, says: "no target"},
+	})
+}
+
+func TestAccounts(t *testing.T) {
+	added := []string{"credential.added", "account.added", "secret.staged", "secret.applied"}
+	removed := func(w *world) { w.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"}) }
+	runAll(t, []scenario{
+		{name: "add", by: "ada", when: always(commands.AddAccount{Name: "_www", Target: "web1", Secret: sealed(2)}), then: added},
+		{name: "name taken", by: "ada", when: always(commands.AddAccount{Name: "root", Target: "web1", Secret: sealed(2)}), code: commands.Conflict, says: "root+web1 exists"},
+		{name: "again after removal", given: removed, by: "ada", when: always(commands.AddAccount{Name: "root", Target: "web1", Secret: sealed(2)}), then: added},
+		{name: "credential of another account", by: "ada", when: always(commands.AddAccount{Name: "www", Target: "web1", Secret: sealed(1)}), code: commands.Conflict, says: "credential"},
+		{name: "no secret", by: "ada", when: always(commands.AddAccount{Name: "www", Target: "web1", Secret: vault.Sealed{}}), code: commands.Invalid, says: "no secret"},
+		{name: "unknown target", by: "ada", when: always(commands.AddAccount{Name: "www", Target: "x", Secret: sealed(2)}), code: commands.NotFound, says: "no target"},
+		{name: "bad name", by: "ada", when: always(commands.AddAccount{Name: "ro@ot", Target: "web1", Secret: sealed(2)}), code: commands.Invalid, says: "account name"},
+		{name: "remove", by: "ada", when: always(commands.RemoveAccount{Account: "root", Target: "web1"}), then: []string{"account.removed"}},
+		{
+			name: "remove by id", by: "ada", then: []string{"account.removed"},
+			when: func(w *world) commands.Command {
+				return commands.RemoveAccount{Account: w.account("root", "web1").ID.String()}
+			},
+		},
+		{name: "remove twice", given: removed, by: "ada", when: always(commands.RemoveAccount{Account: "root", Target: "web1"}), code: commands.NotFound, says: "root+web1"},
+	})
+}
+
+// The staged version's id is the one that the secret was sealed for.
+func TestASecretIsStagedUnderTheIdThatItIsBoundTo(t *testing.T) {
+	w := newWorld(t)
+	i := slices.IndexFunc(w.site.Records, func(r events.Record) bool { return r.Header.Type == "secret.staged" })
+	if h := w.site.Records[i].Header; h.ID != sealed(1).Version.UUID || h.Stream != sealed(1).Credential.UUID {
+		t.Errorf("staged as %s of %s", h.ID, h.Stream)
+	}
+	c, _ := w.state.Credential(sealed(1).Credential)
+	if v, ok := c.Current(); !ok || v.ID != sealed(1).Version || string(v.Sealed) != "sealed bytes" {
+		t.Error("the entered secret is not current")
+	}
+}
+
+func TestGrants(t *testing.T) {
+	hour := aggregatetest.Epoch.Add(time.Hour)
+	grant := func(end time.Time) commands.AddGrant {
+		return commands.AddGrant{User: "olaf", Account: "root", Target: "web1", Expires: end}
+	}
+	given := func(ends ...time.Time) func(*world) {
+		return func(w *world) {
+			for _, end := range ends {
+				w.do("ada", grant(end))
+			}
+		}
+	}
+	remove := commands.RemoveGrant{User: "olaf", Account: "root", Target: "web1"}
+	added, removed := []string{"grant.added"}, []string{"grant.removed"}
+	runAll(t, []scenario{
+		{name: "without end", by: "ada", when: always(grant(time.Time{})), then: added},
+		{name: "with an end", by: "ada", when: always(grant(hour)), then: added},
+		{name: "end in the past", by: "ada", when: always(grant(aggregatetest.Epoch)), code: commands.Invalid, says: "not in the future"},
+		{name: "end that can't be written", by: "ada", when: always(grant(time.Date(10000, 1, 1, 0, 0, 0, 0, time.UTC))), code: commands.Invalid, says: "9999"},
+		{name: "longer than before", given: given(hour), by: "ada", when: always(grant(hour.Add(1))), then: added},
+		{name: "without end after one with", given: given(hour), by: "ada", when: always(grant(time.Time{})), then: added},
+		{name: "as long as before", given: given(hour), by: "ada", when: always(grant(hour)), code: commands.Conflict, says: "remove it and add it again"},
+		{name: "shorter than before", given: given(time.Time{}), by: "ada", when: always(grant(hour)), code: commands.Conflict, says: "remove it"},
+		{
+			name: "again after the end", by: "ada", when: always(grant(hour.Add(2 * time.Hour))), then: added,
+			given: func(w *world) { given(hour)(w); w.now = hour.Add(time.Hour) },
+		},
+		{name: "unknown user", by: "ada", when: always(commands.AddGrant{User: "eve", Account: "root", Target: "web1"}), code: commands.NotFound, says: "no user"},
+		{name: "unknown account", by: "ada", when: always(commands.AddGrant{User: "olaf", Account: "www", Target: "web1"}), code: commands.NotFound, says: "www+web1"},
+		{name: "remove", given: given(hour), by: "ada", when: always(remove), then: removed},
+		{name: "remove takes all of the right", given: given(hour, time.Time{}), by: "ada", when: always(remove), then: append(removed, removed...)},
+		{name: "remove none", by: "ada", when: always(remove), code: commands.NotFound, says: "no grant"},
+		{
+			name: "remove by id, of a disabled user", by: "ada", then: removed,
+			given: func(w *world) { given(hour)(w); w.do("ada", commands.DisableUser{User: "olaf"}) },
+			when:  func(w *world) commands.Command { return commands.RemoveGrant{Grant: w.state.Grants()[0].ID} },
+		},
+		{name: "remove by an unknown id", by: "ada", when: always(commands.RemoveGrant{Grant: events.GrantID{UUID: uuid.New()}}), code: commands.NotFound, says: "no grant"},
+	})
+}
+
+func TestSiteCommands(t *testing.T) {
+	full := func(w *world) { w.do("site", commands.RecordStorage{Log: events.Rec, Full: true, Reason: "disk"}) }
+	runAll(t, []scenario{
+		{name: "create twice", by: "site", when: always(commands.CreateSite{Name: "x", HostKey: key("h")}), code: commands.Conflict, says: "exists"},
+		{name: "start", by: "site", when: always(commands.StartSite{Version: "1", Listen: ":22"}), then: []string{"site.started"}},
+		{
+			name: "start with sessions of a lost run", by: "site", code: commands.Conflict, says: "session",
+			given: func(w *world) {
+				w.do("ada", commands.AddGrant{User: "olaf", Account: "root", Target: "web1"})
+				w.session("olaf")
+			},
+			when: always(commands.StartSite{}),
+		},
+		{name: "stop", by: "site", when: always(commands.StopSite{Reason: "signal"}), then: []string{"site.stopped"}},
+		{name: "storage full", by: "site", when: always(commands.RecordStorage{Log: events.Rec, Full: true}), then: []string{"site.storage_full"}},
+		{name: "storage full again", given: full, by: "site", when: always(commands.RecordStorage{Log: events.Rec, Full: true})},
+		{name: "storage recovered", given: full, by: "site", when: always(commands.RecordStorage{Log: events.Rec}), then: []string{"site.storage_recovered"}},
+		{name: "storage of the other log", given: full, by: "site", when: always(commands.RecordStorage{Log: events.Ctl})},
+		{name: "no such log", by: "site", when: always(commands.RecordStorage{Log: "x"}), code: commands.Invalid, says: "not a log"},
+		{name: "denied at the door", by: "site", when: always(commands.DenyAccess{Reason: events.UnknownKey, Login: "root"}), then: []string{"access.denied"}},
+		{name: "host key refused", by: "site", when: func(w *world) commands.Command {
+			return commands.RefuseHostKey{Target: w.account("root", "web1").Target, Presented: key("other")}
+		}, then: []string{"target.host_key_refused"}},
+		{name: "host key of no target", by: "site", when: always(commands.RefuseHostKey{}), code: commands.NotFound, says: "no target"},
+	})
+}
