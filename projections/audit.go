@@ -37,6 +37,9 @@ CREATE INDEX audit_id ON audit (id);
 CREATE INDEX audit_position ON audit (position);
 CREATE TABLE audit_refs (
 	ref BLOB, stamp BLOB, PRIMARY KEY (ref, stamp)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE audit_parties (
+	session BLOB, ref BLOB, PRIMARY KEY (session, ref)
 ) STRICT, WITHOUT ROWID;`,
 	every: eventHappened,
 })
@@ -44,7 +47,14 @@ CREATE TABLE audit_refs (
 const (
 	addAudit = `INSERT INTO audit (stamp, id, site, epoch, position, wall, type, version, stream, actor_kind, actor, command, parent,
 		session, user, target, account, payload, missing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-	addAuditRef = "INSERT INTO audit_refs (ref, stamp) VALUES (?, ?)"
+	addAuditRef = "INSERT OR IGNORE INTO audit_refs (ref, stamp) VALUES (?, ?)"
+
+	// What a session is said to be between, and what is about a session: each
+	// of both that arrives meets all of the other that are there, so that any
+	// order ends in the same rows.
+	addParty       = "INSERT OR IGNORE INTO audit_parties (session, ref) VALUES (?, ?)"
+	addPartyRefs   = "INSERT OR IGNORE INTO audit_refs (ref, stamp) SELECT ?, stamp FROM audit_refs WHERE ref = ?"
+	addSessionRefs = "INSERT OR IGNORE INTO audit_refs (ref, stamp) SELECT ref, ? FROM audit_parties WHERE session = ?"
 )
 
 func eventHappened(w *writer, r *record) error {
@@ -66,7 +76,26 @@ func eventHappened(w *writer, r *record) error {
 			err = w.exec(addAuditRef, id[:], stamp)
 		}
 	}
-	return err
+	if err != nil || refs.session == uuid.Nil {
+		return err
+	}
+	return partiesMeet(w, r, refs.session, stamp)
+}
+
+// partiesMeet makes everything about a session count as about its user, target
+// and account too.
+func partiesMeet(w *writer, r *record, session uuid.UUID, stamp []byte) error {
+	if e, ok := r.event.(events.SessionStarted); ok {
+		for _, id := range []uuid.UUID{e.User.UUID, e.Target.UUID, e.Account.UUID} {
+			if err := w.exec(addParty, session[:], id[:]); err != nil {
+				return err
+			}
+			if err := w.exec(addPartyRefs, id[:], session[:]); err != nil {
+				return err
+			}
+		}
+	}
+	return w.exec(addSessionRefs, stamp, session[:])
 }
 
 // missingText says why an event has no payload to show.
@@ -203,9 +232,13 @@ type AuditActor struct {
 }
 
 const selectAudit = `SELECT e.stamp, e.id, e.site, e.epoch, e.position, e.wall, e.type, e.version, e.stream, e.actor_kind, e.actor, COALESCE(by.name, ''),
-	e.command, e.parent, e.session, e.user, COALESCE(u.name, ''), e.target, COALESCE(t.name, ''), e.account, COALESCE(a.name, ''), e.payload, e.missing
-	FROM audit e LEFT JOIN users by ON by.id = e.actor LEFT JOIN users u ON u.id = e.user
-	LEFT JOIN targets t ON t.id = e.target LEFT JOIN accounts a ON a.id = e.account`
+	e.command, e.parent, e.session, COALESCE(e.user, s.user), COALESCE(u.name, ''), COALESCE(e.target, s.target), COALESCE(t.name, ''),
+	COALESCE(e.account, s.account), COALESCE(a.name, ''), e.payload, e.missing
+	FROM `
+
+const joinAudit = ` LEFT JOIN users by ON by.id = e.actor LEFT JOIN sessions s ON s.id = e.session
+	LEFT JOIN users u ON u.id = COALESCE(e.user, s.user) LEFT JOIN targets t ON t.id = COALESCE(e.target, s.target)
+	LEFT JOIN accounts a ON a.id = COALESCE(e.account, s.account)`
 
 // AuditFilter narrows the timeline further than [Filter].
 type AuditFilter struct {
@@ -219,55 +252,57 @@ type AuditFilter struct {
 // happened in their sessions.
 func (p *Projections) Audit(ctx context.Context, f AuditFilter) (found Page[Event], err error) {
 	err = p.read(ctx, func(q *query) error {
-		w, err := q.auditWhere(f)
+		from, stamp, w, err := q.auditWhere(f)
 		if err != nil {
 			return err
 		}
-		end, err := w.pageBy("e.stamp", f.Filter)
+		end, err := w.pageBy(stamp, f.Filter)
 		if err != nil {
 			return err
 		}
-		all, err := list(q, scanEvent, selectAudit+w.String()+end, w.args...)
+		all, err := list(q, scanEvent, selectAudit+from+joinAudit+w.String()+end, w.args...)
 		found = page(all, f.Filter, func(e Event) []byte { return e.stamp })
 		return err
 	}, "audit", "users", "targets", "accounts", "sessions")
 	return found, err
 }
 
-func (q *query) auditWhere(f AuditFilter) (w where, err error) {
-	if f.User != "" {
-		_, ids, err := q.lookup(userNoun, f.User)
-		if err != nil {
-			return w, err
-		}
-		w.about("user", ids)
-	}
-	if f.Target != "" {
-		_, ids, err := q.lookup(targetNoun, f.Target)
-		if err != nil {
-			return w, err
-		}
-		w.about("target", ids)
-	}
+// auditWhere says what to select from, what to order it by, and what of it. One thing that events
+// must be about is walked in the order of the stamps; others are looked up in
+// each event.
+func (q *query) auditWhere(f AuditFilter) (from, stamp string, w where, err error) {
+	var about [][]uuid.UUID
 	if !f.Session.IsZero() {
-		w.add("e.stamp IN (SELECT stamp FROM audit_refs WHERE ref = ?)", f.Session.UUID[:])
+		about = append(about, []uuid.UUID{f.Session.UUID})
+	}
+	for _, who := range []struct {
+		noun noun
+		ref  string
+	}{{userNoun, f.User}, {targetNoun, f.Target}} {
+		if who.ref == "" {
+			continue
+		}
+		_, ids, err := q.lookup(who.noun, who.ref)
+		if err != nil {
+			return "", "", w, err
+		}
+		about = append(about, ids)
+	}
+	from, stamp = "audit e", "e.stamp"
+	for i, ids := range about {
+		var inner where
+		inner.among("r.ref", ids)
+		if i == 0 && len(ids) == 1 {
+			from, stamp = "audit_refs r CROSS JOIN audit e ON e.stamp = r.stamp", "r.stamp"
+			w.add(inner.conditions[0], inner.args...)
+			continue
+		}
+		w.add("EXISTS (SELECT 1 FROM audit_refs r"+inner.String()+" AND r.stamp = e.stamp)", inner.args...)
 	}
 	if f.Type != "" {
 		w.add("(e.type = ? OR e.type >= ? || '.' AND e.type < ? || '/')", f.Type, f.Type, f.Type)
 	}
-	return w, nil
-}
-
-// about adds that an event refers to one of some ids, or to a session of
-// theirs; column is where sessions have them.
-func (w *where) about(column string, ids []uuid.UUID) {
-	var inner where
-	inner.among("ref", ids)
-	var sessions where
-	sessions.among(column, ids)
-	w.add("e.stamp IN (SELECT stamp FROM audit_refs"+inner.String()+
-		" UNION SELECT r.stamp FROM audit_refs r JOIN sessions s ON s.id = r.ref"+strings.Replace(sessions.String(), column+" IN", "s."+column+" IN", 1)+")",
-		append(inner.args, sessions.args...)...)
+	return from, stamp, w, nil
 }
 
 // Event finds one event by its id, or by its position in a ctl log; a position
@@ -282,7 +317,7 @@ func (p *Projections) Event(ctx context.Context, ref string) (e Event, err error
 		} else {
 			return &NotFoundError{"audit", ref}
 		}
-		all, err := list(q, scanEvent, selectAudit+w.String()+" ORDER BY e.stamp", w.args...)
+		all, err := list(q, scanEvent, selectAudit+"audit e"+joinAudit+w.String()+" ORDER BY e.stamp", w.args...)
 		switch {
 		case err != nil:
 			return err
@@ -297,7 +332,7 @@ func (p *Projections) Event(ctx context.Context, ref string) (e Event, err error
 		}
 		e = all[0]
 		return nil
-	}, "audit", "users", "targets", "accounts")
+	}, "audit", "users", "targets", "accounts", "sessions")
 	return e, err
 }
 

@@ -132,12 +132,12 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 	checks := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		// Each check opens several databases: rapid's own count is for full runs.
-		if checks++; checks > 25 && os.Getenv("HOLDFAST_TEST_FULL") == "" {
+		if checks++; checks > 15 && os.Getenv("HOLDFAST_TEST_FULL") == "" {
 			return
 		}
 		h := drawHistory(rt, t)
 		var want string
-		for order := range 3 {
+		for order := range 2 {
 			source, dir := newSource(), t.TempDir()
 			p := openIn(t, dir, source)
 			for records := h.deliver(rt); len(records) > 0; {
