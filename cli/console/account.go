@@ -1,0 +1,139 @@
+package console
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/vault"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+var accountColumns = []column[projections.Account]{
+	{"account", accountName},
+	{"state", func(a projections.Account) string { return conflicting(a.State, a.Conflict) }},
+	{"added", func(a projections.Account) string { return stamp(a.Added) }},
+	{"credential", func(a projections.Account) string { return a.Credential.String() }},
+	{"id", func(a projections.Account) string { return a.ID.String() }},
+}
+
+var accountDetails = append(accountColumns[:len(accountColumns):len(accountColumns)], []column[projections.Account]{
+	{"removed", func(a projections.Account) string { return stamp(a.Removed) }},
+	{"reason", func(a projections.Account) string { return a.Reason }},
+}...)
+
+func accountName(a projections.Account) string { return a.Name + "+" + a.Target }
+
+var _ = noun(func(c *call) *cobra.Command {
+	return group("account", "Logins on targets, whose credentials this site presents",
+		c.accountAdd(), c.accountRemove(), c.accountList(), c.accountShow())
+})
+
+// splitAccount reads ACCOUNT+TARGET. The target stands behind the last +.
+func splitAccount(s string) (account, target string, err error) {
+	at := strings.LastIndexByte(s, '+')
+	if at < 1 || at == len(s)-1 {
+		return "", "", &Fault{Exit: Usage, Message: "an account is written ACCOUNT+TARGET, for example root+web1"}
+	}
+	return s[:at], s[at+1:], nil
+}
+
+func (c *call) accountAdd() *cobra.Command {
+	var password, privateKey bool
+	cmd := c.verb("add ACCOUNT+TARGET", "Add an account, with its secret from standard input", change, func(args []string) error {
+		account, target, err := splitAccount(args[0])
+		if err != nil {
+			return err
+		}
+		if password == privateKey {
+			return &Fault{Exit: Usage, Message: "account add needs one of --password-stdin and --private-key-stdin",
+				Hint: "for example: printf %s \"$PASSWORD\" | ... account add root+web1 --password-stdin"}
+		}
+		kind, what := events.Password, "password"
+		if privateKey {
+			kind, what = events.PrivateKey, "private key"
+		}
+		secret, err := c.input(what)
+		if err != nil {
+			return err
+		}
+		return c.addAccount(account, target, kind, secret)
+	})
+	cmd.Flags().BoolVar(&password, "password-stdin", false, "read a password; one line end after it is not part of it")
+	cmd.Flags().BoolVar(&privateKey, "private-key-stdin", false, "read a private key without passphrase")
+	return cmd
+}
+
+// addAccount seals the secret and adds its account; the secret is wiped.
+func (c *call) addAccount(account, target string, kind events.SecretKind, secret []byte) error {
+	defer clear(secret)
+	if kind == events.Password {
+		secret = trimNewline(secret)
+	}
+	held := seal.NewSecret(secret)
+	defer held.Wipe()
+	sealed, err := vault.Add(c.ctx, c.cfg.Site.Sealer(), kind, held)
+	if err != nil {
+		return err
+	}
+	return carryOut(c, "account", "account.added",
+		commands.AddAccount{Name: account, Target: target, Secret: sealed}, (*projections.Projections).Account)
+}
+
+func (c *call) accountRemove() *cobra.Command {
+	var reason string
+	cmd := c.verb("rm ACCOUNT+TARGET", "Retire an account, by name or id; its history stays", change, func(args []string) error {
+		account, target, err := accountRef(args[0])
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "account", "account.removed",
+			commands.RemoveAccount{Account: account, Target: target, Reason: reason}, (*projections.Projections).Account)
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	return cmd
+}
+
+func (c *call) accountList() *cobra.Command {
+	var w window
+	return w.flags(c.verb("ls", "List accounts; an operator sees those they may use", own, func([]string) error {
+		return listFrom(c, "account", &w, c.ownAccounts, accountColumns)
+	}))
+}
+
+func (c *call) accountShow() *cobra.Command {
+	return c.verb("show ACCOUNT+TARGET", "Show one account, by name or id", own, func(args []string) error {
+		return showFrom(c, "account", args[0], c.ownAccount, accountDetails)
+	})
+}
+
+var credentialColumns = []column[projections.Credential]{
+	{"account", func(r projections.Credential) string { return r.Account }},
+	{"kind", func(r projections.Credential) string { return string(r.Kind) }},
+	{"state", func(r projections.Credential) string { return r.State }},
+	{"versions", func(r projections.Credential) string { return number(r.Versions) }},
+	{"staged", func(r projections.Credential) string { return stamp(r.Staged) }},
+	{"verified", func(r projections.Credential) string { return stamp(r.Verified) }},
+	{"id", func(r projections.Credential) string { return r.ID.String() }},
+}
+
+var credentialDetails = append(credentialColumns[:len(credentialColumns):len(credentialColumns)], []column[projections.Credential]{
+	{"added", func(r projections.Credential) string { return stamp(r.Added) }},
+	{"applied", func(r projections.Credential) string { return stamp(r.Applied) }},
+	{"version", func(r projections.Credential) string { return r.Version.String() }},
+	{"public key", func(r projections.Credential) string { return r.Public }},
+}...)
+
+var _ = noun(func(c *call) *cobra.Command {
+	var w window
+	return group("credential", "What the site presents for an account; never its secret",
+		w.flags(c.verb("ls", "List credentials", read, func([]string) error {
+			return listFrom(c, "credential", &w, (*projections.Projections).Credentials, credentialColumns)
+		})),
+		c.verb("show ID", "Show one credential, by id or as ACCOUNT+TARGET", read, func(args []string) error {
+			return showFrom(c, "credential", args[0], (*projections.Projections).Credential, credentialDetails)
+		}))
+})

@@ -1,0 +1,113 @@
+package console
+
+import (
+	"context"
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+// What an operator sees of targets and accounts is what live grants of theirs
+// lead to. To anything else the answer is that it is not there.
+
+// ownAccountIDs lists the accounts that the caller may use now.
+func (c *call) ownAccountIDs(p *projections.Projections, ctx context.Context) (map[events.AccountID]bool, error) {
+	grants, err := p.Grants(ctx, projections.Filter{User: c.by.ID.String(), Live: true, Limit: projections.MaxLimit})
+	ids := map[events.AccountID]bool{}
+	for _, g := range grants {
+		ids[g.AccountID] = true
+	}
+	return ids, err
+}
+
+func (c *call) ownAccounts(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
+	if c.seesAll() {
+		return p.Accounts(ctx, f)
+	}
+	ids, err := c.ownAccountIDs(p, ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := f.Limit
+	f.Limit = projections.MaxLimit
+	all, err := p.Accounts(ctx, f)
+	all = slices.DeleteFunc(all, func(a projections.Account) bool { return !ids[a.ID] })
+	return all[:min(limit, len(all))], err
+}
+
+func (c *call) ownAccount(p *projections.Projections, ctx context.Context, ref string) (projections.Account, error) {
+	a, err := p.Account(ctx, ref)
+	if err != nil || c.seesAll() {
+		return a, err
+	}
+	ids, err := c.ownAccountIDs(p, ctx)
+	if err == nil && !ids[a.ID] {
+		err = &projections.NotFoundError{Noun: "account", Ref: ref}
+	}
+	if err != nil {
+		return projections.Account{}, err
+	}
+	return a, nil
+}
+
+func (c *call) ownTargets(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Target, error) {
+	if c.seesAll() {
+		return p.Targets(ctx, f)
+	}
+	ids, err := c.ownTargetIDs(p, ctx)
+	if err != nil {
+		return nil, err
+	}
+	limit := f.Limit
+	f.Limit = projections.MaxLimit
+	all, err := p.Targets(ctx, f)
+	all = slices.DeleteFunc(all, func(t projections.Target) bool { return !ids[t.ID] })
+	return all[:min(limit, len(all))], err
+}
+
+func (c *call) ownTarget(p *projections.Projections, ctx context.Context, ref string) (projections.Target, error) {
+	t, err := p.Target(ctx, ref)
+	if err != nil || c.seesAll() {
+		return t, err
+	}
+	ids, err := c.ownTargetIDs(p, ctx)
+	if err == nil && !ids[t.ID] {
+		err = &projections.NotFoundError{Noun: "target", Ref: ref}
+	}
+	if err != nil {
+		return projections.Target{}, err
+	}
+	return t, nil
+}
+
+// ownTargetIDs lists the targets that the caller may reach now.
+func (c *call) ownTargetIDs(p *projections.Projections, ctx context.Context) (map[events.TargetID]bool, error) {
+	ids := map[events.TargetID]bool{}
+	accounts, err := c.ownAccounts(p, ctx, projections.Filter{Live: true, Limit: projections.MaxLimit})
+	for _, a := range accounts {
+		ids[a.TargetID] = true
+	}
+	return ids, err
+}
+
+func (c *call) ownGrants(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Grant, error) {
+	if !c.seesAll() {
+		f.User = c.by.ID.String()
+	}
+	return p.Grants(ctx, f)
+}
+
+func (c *call) ownGrant(p *projections.Projections, ctx context.Context, ref string) (projections.Grant, error) {
+	id, err := uuid.Parse(ref)
+	if err != nil {
+		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
+	}
+	g, err := p.Grant(ctx, events.GrantID{UUID: id})
+	if err == nil && !c.seesAll() && g.UserID != c.by.ID {
+		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
+	}
+	return g, err
+}

@@ -1,0 +1,137 @@
+package console
+
+import (
+	"context"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/projections"
+	"github.com/holdfast-pam/holdfast/replay"
+)
+
+// Site is what the console needs of the site that it runs at. All methods are
+// safe for concurrent use.
+type Site interface {
+	ID() events.SiteID
+	Name() string
+	HostKey() string // of the gateway, authorized_keys form
+
+	// Commands carries out what verbs decide.
+	Commands() *commands.Dispatcher
+
+	// Sealer seals the secrets of new accounts.
+	Sealer() *seal.Sealer
+
+	// Views are what verbs read, and CaughtUp returns once they hold every
+	// event that was durable when it was called, so that a person reads their
+	// own writes.
+	Views() *projections.Projections
+	CaughtUp(ctx context.Context) error
+
+	// Source holds the logs that audit tail follows.
+	Source() projections.Source
+
+	// Histories are the site's logs.
+	Histories() []*store.History
+
+	// Recording gives what a session's recording holds, as far as it is
+	// durable and the views know of it.
+	Recording(ctx context.Context, session events.SessionID) replay.Source
+}
+
+// Config says what a [Console] works on.
+type Config struct {
+	Site    Site
+	Version Version   // of the binary that runs the site
+	Started time.Time // when the site began to serve
+	Listen  string    // address of its SSH gateway
+
+	// Scan asks an SSH server for its host keys. It is given the addresses of
+	// targets that administrators add, the only ones that the console has dialled.
+	Scan func(ctx context.Context, addr string) ([]ssh.PublicKey, error)
+
+	// Verify checks the site's logs over all epochs (see store.Verify). What
+	// does not fit is in the reports; the error is for what could not be
+	// checked at all.
+	Verify func(ctx context.Context) ([]*store.VerifyReport, error)
+}
+
+// siteState is what a site is and how it does.
+type siteState struct {
+	ID          events.SiteID        `json:"id"`
+	Name        string               `json:"name"`
+	State       string               `json:"state"` // "ok", or what is wrong
+	Version     Version              `json:"version"`
+	Started     time.Time            `json:"started"`
+	Listen      string               `json:"listen"`   // address of the SSH gateway
+	HostKey     string               `json:"host_key"` // its fingerprint
+	Sealed      bool                 `json:"sealed"`   // data keys can't be opened
+	Sessions    int                  `json:"sessions"` // that are running
+	Logs        []logState           `json:"logs"`
+	Projections []projections.Status `json:"projections"`
+}
+
+// logState is the state of one log.
+type logState struct {
+	Origin   events.Origin `json:"origin"`
+	Records  uint64        `json:"records"`
+	Root     events.Hash   `json:"root"`  // RFC 6962 root hash over the records' headers
+	State    string        `json:"state"` // "open", "full", or "ended" for an epoch that is over
+	Free     uint64        `json:"free"`  // bytes until it is full
+	Headroom uint64        `json:"headroom"`
+}
+
+func (c *call) siteState() siteState {
+	site := c.cfg.Site
+	s := siteState{
+		ID: site.ID(), Name: site.Name(), Version: c.cfg.Version, Started: c.cfg.Started.UTC(), Listen: c.cfg.Listen,
+		HostKey: fingerprints([]string{site.HostKey()})[0], Sealed: site.Sealer().Sealed(),
+		Logs: c.logs(), Projections: site.Views().Status(),
+	}
+	site.Commands().View(func(a *aggregate.State) { s.Sessions = len(a.LiveSessions()) })
+	s.State = s.trouble()
+	return s
+}
+
+// logs are the states of all epochs of the site's logs.
+func (c *call) logs() []logState {
+	var all []logState
+	for _, h := range c.cfg.Site.Histories() {
+		for _, log := range h.Logs() {
+			l := logState{Origin: log.Origin(), State: "ended"}
+			l.Records, l.Root = log.Size()
+			if space := log.Space(); log.Origin() == h.Log().Origin() {
+				l.State, l.Free, l.Headroom = "open", space.Free, space.Headroom
+				if space.Full {
+					l.State = "full"
+				}
+			}
+			all = append(all, l)
+		}
+	}
+	return all
+}
+
+// trouble names what keeps the site from doing all that it should.
+func (s *siteState) trouble() string {
+	for _, l := range s.Logs {
+		if l.State == "full" {
+			return "no space left to record in the " + string(l.Origin.Kind) + " log"
+		}
+	}
+	if s.Sealed {
+		return "sealed: it records, and opens no credential"
+	}
+	for _, p := range s.Projections {
+		if p.Failed != "" {
+			return "projection " + p.Name + " stopped: " + p.Failed
+		}
+	}
+	return "ok"
+}

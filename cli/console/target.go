@@ -1,0 +1,159 @@
+package console
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+var targetColumns = []column[projections.Target]{
+	{"name", func(t projections.Target) string { return t.Name }},
+	{"addr", func(t projections.Target) string { return t.Addr }},
+	{"state", func(t projections.Target) string { return conflicting(t.State, t.Conflict) }},
+	{"host keys", func(t projections.Target) string { return strings.Join(fingerprints(t.HostKeys), " ") }},
+	{"added", func(t projections.Target) string { return stamp(t.Added) }},
+	{"id", func(t projections.Target) string { return t.ID.String() }},
+}
+
+var targetDetails = append(targetColumns[:len(targetColumns):len(targetColumns)], []column[projections.Target]{
+	{"keys scanned", func(t projections.Target) string { return yes(t.Scanned) }},
+	{"keys pinned", func(t projections.Target) string { return stamp(t.Pinned) }},
+	{"algorithms", func(t projections.Target) string { return strings.Join(t.Algorithms, " ") }},
+	{"key refused", func(t projections.Target) string { return stamp(t.Refused) }},
+	{"refused key", func(t projections.Target) string { return strings.Join(fingerprints([]string{t.RefusedKey}), "") }},
+	{"removed", func(t projections.Target) string { return stamp(t.Removed) }},
+	{"reason", func(t projections.Target) string { return t.Reason }},
+}...)
+
+// fingerprints shows keys in authorized_keys form by their fingerprints.
+func fingerprints(keys []string) []string {
+	var out []string
+	for _, text := range keys {
+		if key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(text)); err == nil {
+			out = append(out, ssh.FingerprintSHA256(key))
+		}
+	}
+	return out
+}
+
+var _ = noun(func(c *call) *cobra.Command {
+	return group("target", "Servers and devices that people reach through this site",
+		c.targetAdd(), c.targetPin(), c.targetRemove(), c.targetList(), c.targetShow())
+})
+
+func (c *call) targetAdd() *cobra.Command {
+	var addr string
+	var keys hostKeyFlags
+	cmd := keys.flags(c.verb("add NAME", "Add a target with the host keys that it must prove", change, func(args []string) error {
+		if addr == "" {
+			return &Fault{Exit: Usage, Message: "target add needs --addr HOST:PORT"}
+		}
+		texts, err := keys.read(c, addr)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "target", "target.added",
+			commands.AddTarget{Name: args[0], Addr: addr, HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
+	}))
+	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT")
+	return cmd
+}
+
+func (c *call) targetPin() *cobra.Command {
+	var keys hostKeyFlags
+	return keys.flags(c.verb("pin NAME", "Replace the host keys that a target must prove", change, func(args []string) error {
+		p, err := c.views()
+		if err != nil {
+			return err
+		}
+		t, err := p.Target(c.ctx, args[0])
+		if err != nil {
+			return err
+		}
+		texts, err := keys.read(c, t.Addr)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "target", "target.host_key_pinned",
+			commands.PinHostKey{Target: t.ID.String(), HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
+	}))
+}
+
+// hostKeyFlags is where a target's host keys come from.
+type hostKeyFlags struct {
+	keys []string
+	scan bool
+}
+
+func (h *hostKeyFlags) flags(cmd *cobra.Command) *cobra.Command {
+	cmd.Flags().StringArrayVar(&h.keys, "host-key", nil, "public host key in authorized_keys form, or - for standard input; repeatable")
+	cmd.Flags().BoolVar(&h.scan, "scan", false, "ask the target for its host keys now, and trust the answer")
+	return cmd
+}
+
+// read gives the host keys in authorized_keys form. Standard input may hold
+// several, one a line.
+func (h *hostKeyFlags) read(c *call, addr string) ([]string, error) {
+	switch {
+	case h.scan && len(h.keys) > 0:
+		return nil, usageError("--host-key and --scan are two answers to one question; give one of them")
+	case h.scan:
+		keys, err := c.cfg.Scan(c.ctx, addr)
+		if err != nil {
+			return nil, &Fault{Exit: Unavailable, Message: err.Error(), cause: err,
+				Hint: "give them with --host-key, from /etc/ssh/ssh_host_*_key.pub on the target"}
+		}
+		var texts []string
+		for _, k := range keys {
+			texts = append(texts, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))))
+			c.note("took host key %s %s", k.Type(), ssh.FingerprintSHA256(k))
+		}
+		return texts, nil
+	case len(h.keys) == 0:
+		return nil, &Fault{Exit: Usage, Message: "a target needs --host-key TEXT or --scan",
+			Hint: "the key stands in /etc/ssh/ssh_host_*_key.pub on the target; --scan trusts whoever answers now"}
+	}
+	var texts []string
+	for _, k := range h.keys {
+		text, err := c.textInput("host key", k)
+		if err != nil {
+			return nil, err
+		}
+		if k != "-" {
+			texts = append(texts, text)
+			continue
+		}
+		for line := range strings.Lines(text) {
+			if line = strings.TrimSpace(line); line != "" {
+				texts = append(texts, line)
+			}
+		}
+	}
+	return texts, nil
+}
+
+func (c *call) targetRemove() *cobra.Command {
+	var reason string
+	cmd := c.verb("rm NAME", "Retire a target; its history stays", change, func(args []string) error {
+		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Reason: reason}, (*projections.Projections).Target)
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	return cmd
+}
+
+func (c *call) targetList() *cobra.Command {
+	var w window
+	return w.flags(c.verb("ls", "List targets; an operator sees those they may reach", own, func([]string) error {
+		return listFrom(c, "target", &w, c.ownTargets, targetColumns)
+	}))
+}
+
+func (c *call) targetShow() *cobra.Command {
+	return c.verb("show NAME", "Show one target, by name or id", own, func(args []string) error {
+		return showFrom(c, "target", args[0], c.ownTarget, targetDetails)
+	})
+}

@@ -1,0 +1,82 @@
+package console
+
+import (
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+var userColumns = []column[projections.User]{
+	{"name", func(u projections.User) string { return u.Name }},
+	{"role", func(u projections.User) string { return string(u.Role) }},
+	{"state", func(u projections.User) string { return conflicting(u.State, u.Conflict) }},
+	{"keys", func(u projections.User) string {
+		var prints []string
+		for _, k := range u.Keys {
+			prints = append(prints, k.Fingerprint)
+		}
+		return strings.Join(prints, " ")
+	}},
+	{"added", func(u projections.User) string { return stamp(u.Added) }},
+	{"id", func(u projections.User) string { return u.ID.String() }},
+}
+
+var userDetails = append(userColumns[:len(userColumns):len(userColumns)], []column[projections.User]{
+	{"disabled", func(u projections.User) string { return stamp(u.Disabled) }},
+	{"reason", func(u projections.User) string { return u.Reason }},
+}...)
+
+// conflicting marks a state whose name another one has, too.
+func conflicting(state string, conflict bool) string {
+	if conflict {
+		return state + ", name in conflict"
+	}
+	return state
+}
+
+var _ = noun(func(c *call) *cobra.Command {
+	return group("user", "People and automation, and their keys", c.userAdd(), c.userDisable(), c.userList(), c.userShow())
+})
+
+func (c *call) userAdd() *cobra.Command {
+	var key, role string
+	cmd := c.verb("add NAME", "Add a user", change, func(args []string) error {
+		if key == "" {
+			return &Fault{Exit: Usage, Message: "user add needs --key", Hint: "give the content of a .pub file, or - to read it from standard input"}
+		}
+		text, err := c.textInput("public key", key)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "user", "user.added", commands.AddUser{Name: args[0], Role: events.Role(role), Key: text}, (*projections.Projections).User)
+	})
+	cmd.Flags().StringVar(&key, "key", "", "public key in authorized_keys form, or - for standard input")
+	cmd.Flags().StringVar(&role, "role", string(events.Operator), "what the user may do here: operator, auditor or admin")
+	return cmd
+}
+
+func (c *call) userDisable() *cobra.Command {
+	var reason string
+	cmd := c.verb("disable NAME", "Shut a user out, and end what they have open", change, func(args []string) error {
+		return carryOut(c, "user", "user.disabled", commands.DisableUser{User: args[0], Reason: reason}, (*projections.Projections).User)
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	return cmd
+}
+
+func (c *call) userList() *cobra.Command {
+	var w window
+	return w.flags(c.verb("ls", "List users", read, func([]string) error {
+		return listFrom(c, "user", &w, (*projections.Projections).Users, userColumns)
+	}))
+}
+
+func (c *call) userShow() *cobra.Command {
+	return c.verb("show NAME", "Show one user, by name or id", read, func(args []string) error {
+		return showFrom(c, "user", args[0], (*projections.Projections).User, userDetails)
+	})
+}
