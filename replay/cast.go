@@ -2,12 +2,10 @@ package replay
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"strconv"
-	"strings"
 	"time"
 	"unicode/utf8"
 )
@@ -54,11 +52,11 @@ type castWriter struct {
 	cols, rows int
 	term       string
 	command    string
-	env        map[string]string
 	begun      bool          // the header is written
 	last       time.Duration // time of the last line written, since session start
 	exit       string        // status, written as the last line
 	carry      map[Stream][]byte
+	buf        []byte
 }
 
 func (c *castWriter) event(e *Event) error {
@@ -90,7 +88,7 @@ func (c *castWriter) data(e *Event) error {
 	if len(text) == 0 {
 		return nil
 	}
-	return c.line(e.At, code, validText(text))
+	return c.line(e.At, code, string(text))
 }
 
 func (c *castWriter) request(e *Event) error {
@@ -100,13 +98,13 @@ func (c *castWriter) request(e *Event) error {
 		changed := cols != c.cols || rows != c.rows
 		c.cols, c.rows = cols, rows
 		if e.Term != "" {
-			c.term = validText([]byte(e.Term))
+			c.term = e.Term
 		}
 		if c.begun && changed {
 			return c.line(e.At, "r", fmt.Sprintf("%dx%d", cols, rows))
 		}
 	case "exec":
-		c.command = validText([]byte(e.Command))
+		c.command = e.Command
 	case "exit-status":
 		c.exit = strconv.FormatUint(uint64(e.Status), 10)
 	case "exit-signal":
@@ -148,7 +146,7 @@ func (c *castWriter) finish() error {
 			if s == In {
 				code = "i"
 			}
-			if err := c.line(c.last, code, validText(rest)); err != nil {
+			if err := c.line(c.last, code, string(rest)); err != nil {
 				return err
 			}
 		}
@@ -161,27 +159,27 @@ func (c *castWriter) finish() error {
 
 // castHeader is the first line of both versions.
 type castHeader struct {
-	Version   int               `json:"version"`
-	Width     int               `json:"width,omitempty"`  // version 2
-	Height    int               `json:"height,omitempty"` // version 2
-	Term      *castTerm         `json:"term,omitempty"`   // version 3
-	Timestamp int64             `json:"timestamp,omitempty"`
-	Command   string            `json:"command,omitempty"`
-	Title     string            `json:"title,omitempty"`
-	Env       map[string]string `json:"env,omitempty"`
+	Version   int             `json:"version"`
+	Width     int             `json:"width,omitempty"`  // version 2
+	Height    int             `json:"height,omitempty"` // version 2
+	Term      *castTerm       `json:"term,omitempty"`   // version 3
+	Timestamp int64           `json:"timestamp,omitempty"`
+	Command   Text            `json:"command,omitempty"`
+	Title     Text            `json:"title,omitempty"`
+	Env       map[string]Text `json:"env,omitempty"`
 }
 
 type castTerm struct {
-	Cols int    `json:"cols"`
-	Rows int    `json:"rows"`
-	Type string `json:"type,omitempty"`
+	Cols int  `json:"cols"`
+	Rows int  `json:"rows"`
+	Type Text `json:"type,omitempty"`
 }
 
 func (c *castWriter) header() error {
 	c.begun = true
-	h := castHeader{Version: c.opts.Version, Command: c.command, Title: validText([]byte(c.opts.Title)), Env: map[string]string{}}
+	h := castHeader{Version: c.opts.Version, Command: Text(c.command), Title: Text(c.opts.Title), Env: map[string]Text{}}
 	for _, v := range c.channel.Env {
-		h.Env[validText([]byte(v.Name))] = validText([]byte(v.Value))
+		h.Env[v.Name.String()] = v.Value
 	}
 	if !c.opts.Started.IsZero() {
 		h.Timestamp = c.opts.Started.Add(c.channel.OpenedAt).Unix()
@@ -189,12 +187,17 @@ func (c *castWriter) header() error {
 	if h.Version == 2 {
 		h.Width, h.Height = c.cols, c.rows
 		if c.term != "" {
-			h.Env["TERM"] = c.term
+			h.Env["TERM"] = Text(c.term)
 		}
 	} else {
-		h.Term = &castTerm{Cols: c.cols, Rows: c.rows, Type: c.term}
+		h.Term = &castTerm{Cols: c.cols, Rows: c.rows, Type: Text(c.term)}
 	}
-	return c.json(h, "\n")
+	line, err := json.Marshal(h)
+	if err != nil {
+		return err
+	}
+	_, err = c.w.Write(append(line, '\n'))
+	return err
 }
 
 // line writes one event. Its time is not before that of the line before it.
@@ -211,19 +214,8 @@ func (c *castWriter) line(at time.Duration, code, data string) error {
 	}
 	c.last = at
 	fmt.Fprintf(c.w, "[%s, %q, ", Seconds(at-from), code)
-	return c.json(data, "]\n")
-}
-
-// json writes v and what ends it. Characters that HTML knows stay as they are.
-func (c *castWriter) json(v any, end string) error {
-	var b bytes.Buffer
-	encoder := json.NewEncoder(&b)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(v); err != nil {
-		return err
-	}
-	c.w.Write(bytes.TrimRight(b.Bytes(), "\n"))
-	_, err := c.w.WriteString(end)
+	c.buf = append(appendQuoted(c.buf[:0], data), "]\n"...)
+	_, err := c.w.Write(c.buf)
 	return err
 }
 
@@ -239,20 +231,6 @@ func wholeRunes(b []byte) (whole, rest []byte) {
 		}
 	}
 	return b, nil
-}
-
-// validText is b with U+FFFD for each byte that isn't UTF-8.
-func validText(b []byte) string {
-	if utf8.Valid(b) {
-		return string(b)
-	}
-	var s strings.Builder
-	for len(b) > 0 {
-		r, n := utf8.DecodeRune(b)
-		s.WriteRune(r)
-		b = b[n:]
-	}
-	return s.String()
 }
 
 // Seconds is a duration that reads, also in JSON, as seconds with microseconds.

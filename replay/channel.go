@@ -24,21 +24,21 @@ const (
 // Program is what runs at the target end of a session channel.
 type Program struct {
 	Kind    string `json:"kind"`              // "shell", "exec" or "subsystem"
-	Command string `json:"command,omitempty"` // of exec, or the subsystem's name; the bytes as sent
+	Command Text   `json:"command,omitempty"` // of exec, or the subsystem's name
 	Refused bool   `json:"refused,omitempty"` // the target said no
 }
 
 // Pty is a channel's terminal. Sizes are as sent: any number.
 type Pty struct {
-	Term string `json:"term"`
+	Term Text   `json:"term"`
 	Cols uint32 `json:"cols"`
 	Rows uint32 `json:"rows"`
 }
 
 // Env is one variable that the client asked for; the target may not have taken it.
 type Env struct {
-	Name  string `json:"name"`
-	Value string `json:"value"`
+	Name  Text `json:"name"`
+	Value Text `json:"value"`
 }
 
 // Bounds on what a [Channel] remembers; the events have all of it.
@@ -70,13 +70,13 @@ type Channel struct {
 
 	OpenedAt time.Duration // since session start
 	ClosedAt time.Duration // or when it was refused; 0 before
-	Refusal  string        // why it was not opened
+	Refusal  Text          // why it was not opened
 
 	Program    *Program
 	Pty        *Pty // with the size as last changed
 	Env        []Env
 	ExitStatus *uint32
-	ExitSignal string
+	ExitSignal Text
 
 	Bytes map[Stream]uint64 // delivered
 

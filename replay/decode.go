@@ -231,7 +231,7 @@ func (d *decoder) refuse(i int, e *Event) error {
 	if e.Dropped {
 		return nil
 	}
-	c.State, c.ClosedAt, c.Refusal = Refused, e.At, e.Detail
+	c.State, c.ClosedAt, c.Refusal = Refused, e.At, Text(e.Detail)
 	d.forget(c)
 	return nil
 }

@@ -49,12 +49,12 @@ type ChannelInfo struct {
 	State      ChannelState     `json:"state"`
 	Opened     Seconds          `json:"opened"` // since session start
 	Closed     *Seconds         `json:"closed,omitempty"`
-	Refusal    string           `json:"refusal,omitempty"`
+	Refusal    Text             `json:"refusal,omitempty"`
 	Program    *Program         `json:"program,omitempty"`
 	Pty        *Pty             `json:"pty,omitempty"`
 	Env        []Env            `json:"env,omitempty"`
 	ExitStatus *uint32          `json:"exit_status,omitempty"`
-	ExitSignal string           `json:"exit_signal,omitempty"`
+	ExitSignal Text             `json:"exit_signal,omitempty"`
 	Streams    []StreamInfo     `json:"streams"` // those that carried bytes
 }
 
@@ -74,19 +74,19 @@ type EventInfo struct {
 	Channel   *int             `json:"channel,omitempty"`
 	Request   string           `json:"request,omitempty"`
 	OK        *bool            `json:"ok,omitempty"` // of replies
-	Term      string           `json:"term,omitempty"`
+	Term      Text             `json:"term,omitempty"`
 	Cols      uint32           `json:"cols,omitempty"`
 	Rows      uint32           `json:"rows,omitempty"`
-	Command   string           `json:"command,omitempty"`
+	Command   Text             `json:"command,omitempty"`
 	Status    *uint32          `json:"status,omitempty"`
-	Signal    string           `json:"signal,omitempty"`
+	Signal    Text             `json:"signal,omitempty"`
 	Missing   uint64           `json:"missing,omitempty"`
-	Detail    string           `json:"detail,omitempty"`
+	Detail    Text             `json:"detail,omitempty"`
 	Made      bool             `json:"made,omitempty"`
 	Dropped   bool             `json:"dropped,omitempty"`
 }
 
-// Describe reads a whole recording. Its texts are valid UTF-8, with U+FFFD for what isn't. A gap is no error here:
+// Describe reads a whole recording. A gap is no error here:
 // the recording says so. With an error comes what was read before it.
 func Describe(src Source) (*Recording, error) {
 	d := describer{
@@ -181,7 +181,7 @@ func (d *describer) list(e *Event) {
 	r.Events = append(r.Events, info)
 }
 
-func listed(s string) string { return validText([]byte(cut(s, maxListedText))) }
+func listed(s string) Text { return Text(cut(s, maxListedText)) }
 
 // follow keeps the list of channels and the sums of their streams.
 func (d *describer) follow(e *Event) {
@@ -224,22 +224,14 @@ func (d *describer) follow(e *Event) {
 func (d *describer) store(c *Channel) {
 	info := ChannelInfo{
 		Index: c.Index, Type: c.Type, Opener: c.Opener, State: c.State, Opened: Seconds(c.OpenedAt),
-		Refusal: validText([]byte(c.Refusal)), ExitStatus: c.ExitStatus, ExitSignal: validText([]byte(c.ExitSignal)),
+		Refusal: c.Refusal, ExitStatus: c.ExitStatus, ExitSignal: c.ExitSignal,
 		Streams: []StreamInfo{},
 	}
 	if c.State == Closed || c.State == Refused {
 		at := Seconds(c.ClosedAt)
 		info.Closed = &at
 	}
-	if p := c.Program; p != nil {
-		info.Program = &Program{Kind: p.Kind, Command: validText([]byte(p.Command)), Refused: p.Refused}
-	}
-	if p := c.Pty; p != nil {
-		info.Pty = &Pty{Term: validText([]byte(p.Term)), Cols: p.Cols, Rows: p.Rows}
-	}
-	for _, v := range c.Env {
-		info.Env = append(info.Env, Env{Name: validText([]byte(v.Name)), Value: validText([]byte(v.Value))})
-	}
+	info.Program, info.Pty, info.Env = c.Program, c.Pty, c.Env
 	for _, s := range []Stream{In, Out, Err, Other} {
 		if sum := d.sums[c][s]; sum != nil {
 			info.Streams = append(info.Streams, StreamInfo{Stream: s, Bytes: c.Bytes[s], SHA256: hex.EncodeToString(sum.Sum(nil))})
@@ -256,7 +248,7 @@ type Summary struct {
 	Channels   int           // that were asked for
 	Program    *Program      // the first that was not refused, else nil
 	ExitStatus *uint32       // of that program
-	ExitSignal string
+	ExitSignal Text
 	Missing    uint64 // packets that the recording lacks
 }
 

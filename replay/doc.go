@@ -3,7 +3,7 @@
 //
 // The way through it:
 //
-//	records of the rec log --Items--> packets as sent --Events--> channel events --> Raw, Cast, Text, Describe, Play
+//	records of the rec log --Items--> packets as sent --Events--> channel events --> Raw, Cast, Transcript, Describe, Play
 //
 // Everything streams: memory doesn't grow with the recording. A recording is hostile (both sides of the session could
 // write what they liked into it) and may end anywhere, so nothing in here trusts a byte of it and nothing fails because

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -38,7 +39,7 @@ func TestGoldenExports(t *testing.T) {
 		"v2.cast": func(w io.Writer, s Source) error {
 			return Cast(w, s, CastOptions{Version: 2, Channel: FirstSession, Started: started})
 		},
-		"txt":  func(w io.Writer, s Source) error { return Text(w, s, TextOptions{Channel: FirstSession}) },
+		"txt":  func(w io.Writer, s Source) error { return Transcript(w, s, TranscriptOptions{Channel: FirstSession}) },
 		"json": describeTo,
 	}
 	for name, p := range map[string]*tape{"shell": shell(), "command": command()} {
@@ -77,7 +78,7 @@ type castLine struct {
 }
 
 // readCast checks what the format's page asks for.
-func readCast(t testing.TB, b []byte) cast {
+func readCast(t fataler, b []byte) cast {
 	t.Helper()
 	var c cast
 	lines := bufio.NewScanner(bytes.NewReader(b))
@@ -199,6 +200,26 @@ func TestSeconds(t *testing.T) {
 		}
 		if _, err := strconv.ParseFloat(Seconds(d).String(), 64); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// fataler is what the tests of testing and of rapid have in common.
+type fataler interface {
+	Helper()
+	Fatal(args ...any)
+	Fatalf(format string, args ...any)
+}
+
+// harmless fails if a terminal would run something in b.
+func harmless(t fataler, b []byte) {
+	t.Helper()
+	if !utf8.Valid(b) {
+		t.Fatalf("not UTF-8: %q", b)
+	}
+	for _, r := range string(b) {
+		if r != '\n' && r != '\t' && !unicode.IsPrint(r) && !unicode.In(r, unicode.Cf) || r >= 0x202a && r <= 0x202e {
+			t.Fatalf("%q holds %q", b, r)
 		}
 	}
 }

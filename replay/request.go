@@ -69,19 +69,19 @@ func (c *Channel) note(i int, e *Event) {
 		status := e.Status
 		c.ExitStatus = &status
 	case !fromClient && e.Request == "exit-signal":
-		c.ExitSignal = e.Signal
+		c.ExitSignal = Text(e.Signal)
 	case !fromClient:
 	case e.Request == "pty-req":
-		c.Pty = &Pty{Term: e.Term, Cols: e.Cols, Rows: e.Rows}
+		c.Pty = &Pty{Term: Text(e.Term), Cols: e.Cols, Rows: e.Rows}
 	case e.Request == "window-change" && c.Pty != nil:
 		c.Pty.Cols, c.Pty.Rows = e.Cols, e.Rows
 	case e.Request == "shell", e.Request == "exec", e.Request == "subsystem":
 		if c.Program == nil || c.Program.Refused { // a channel runs one program
-			c.Program = &Program{Kind: e.Request, Command: e.Command}
+			c.Program = &Program{Kind: e.Request, Command: Text(e.Command)}
 		}
 	case e.Request == "env" && len(c.Env) < maxEnv:
 		if v, err := sshwire.ParseEnvRequest(e.Payload); err == nil {
-			c.Env = append(c.Env, Env{Name: cut(v.Name, maxName), Value: cut(v.Value, maxName)})
+			c.Env = append(c.Env, Env{Name: Text(cut(v.Name, maxName)), Value: Text(cut(v.Value, maxName))})
 		}
 	}
 }

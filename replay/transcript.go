@@ -5,24 +5,22 @@ import (
 	"fmt"
 	"io"
 	"strings"
-	"unicode"
-	"unicode/utf8"
 
 	"github.com/holdfast-pam/holdfast/replay/screen"
 )
 
-// TextOptions says what to transcribe.
-type TextOptions struct {
+// TranscriptOptions says what to transcribe.
+type TranscriptOptions struct {
 	Channel int // as in RawOptions
 }
 
-// Text writes what a person would have read on a channel, as plain text that no terminal can be harmed by.
+// Transcript writes what a person would have read on a channel, as plain text that no terminal can be harmed by.
 //
 // With a terminal it is the lines that the screen showed, in the order in which they left it at the top; a line that
 // was written over and over stands there as it was in the end, lines that a full-screen program drew do only if the
 // recording ends in it, and the screen is not erased without its text being kept. Without a terminal it is stdout and
 // stderr as they came, bytes and characters that don't print written as \xNN and \uNNNN. The errors are those of [Raw].
-func Text(w io.Writer, src Source, o TextOptions) error {
+func Transcript(w io.Writer, src Source, o TranscriptOptions) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	t := transcript{w: buffered}
 	err := forEach(onChannel(src, o.Channel), t.event)
@@ -130,28 +128,17 @@ func (p *plain) write(w *bufio.Writer, s Stream, data []byte) {
 	if n := len(data); n > 0 && len(rest) == 0 && data[n-1] == '\r' {
 		data, rest = data[:n-1], data[n-1:]
 	}
-	escape(w, data)
+	p.print(w, data)
 	p.rest = append([]byte(nil), rest...)
 }
 
 func (p *plain) flush(w *bufio.Writer) {
-	escape(w, p.rest)
+	p.print(w, p.rest)
 	p.rest = nil
 }
 
-// escape writes what doesn't print as an escape.
-func escape(w *bufio.Writer, data []byte) {
-	text := strings.ReplaceAll(string(data), "\r\n", "\n")
-	for len(text) > 0 {
-		r, n := utf8.DecodeRuneInString(text)
-		switch {
-		case r == utf8.RuneError && n == 1, r < ' ' && r != '\n' && r != '\t', r == 0x7f:
-			fmt.Fprintf(w, `\x%02x`, text[0])
-		case r == '\n' || r == '\t' || unicode.IsPrint(r):
-			w.WriteRune(r)
-		default:
-			fmt.Fprintf(w, `\u%04x`, r)
-		}
-		text = text[n:]
-	}
+func (p *plain) print(w *bufio.Writer, data []byte) {
+	var b strings.Builder
+	escape(&b, strings.ReplaceAll(string(data), "\r\n", "\n"))
+	w.WriteString(b.String())
 }
