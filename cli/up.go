@@ -1,0 +1,115 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pam/holdfast/cli/console"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/site"
+)
+
+// upOptions are the flags of up.
+type upOptions struct {
+	config, data, listen, siteName string
+	adminName, adminKey            string
+}
+
+var _ = local(func() *cobra.Command {
+	var o upOptions
+	cmd := &cobra.Command{
+		Use:   "up --data DIR",
+		Short: "Run a site in the foreground",
+		Long: "Runs a site until it is told to stop (SIGTERM or Ctrl-C), and prints one line when it\n" +
+			"is ready. A new data directory becomes a new site. The first administrator comes from\n" +
+			"--admin-name and --admin-key; before there is one, the gateway listens on loopback only.",
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return up(cmd, o) },
+	}
+	f := cmd.Flags()
+	f.StringVar(&o.config, "config", "", "configuration file (YAML)")
+	f.StringVar(&o.data, "data", "", "directory that holds everything the site keeps")
+	f.StringVar(&o.listen, "ssh-listen", "", "address of the SSH gateway (default 127.0.0.1:2222)")
+	f.StringVar(&o.siteName, "site-name", "", "name of a new site (default: the host's)")
+	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name")
+	f.StringVar(&o.adminKey, "admin-key", "", "their public key file")
+	cmd.MarkFlagsRequiredTogether("admin-name", "admin-key")
+	return cmd
+})
+
+func (o *upOptions) load() (site.Config, error) {
+	cfg, err := site.LoadConfig(o.config, os.Environ())
+	if err != nil {
+		return cfg, err
+	}
+	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}} {
+		if *set.flag != "" {
+			*set.key = *set.flag
+		}
+	}
+	return cfg, cfg.Check()
+}
+
+func up(cmd *cobra.Command, o upOptions) error {
+	cfg, err := o.load()
+	if err != nil {
+		return &console.Fault{Exit: console.Usage, Message: err.Error(), Hint: "holdfast up --help"}
+	}
+	admin, err := o.admin()
+	if err != nil {
+		return err
+	}
+	if err := seal.LockDown(); err != nil {
+		return fmt.Errorf("keep secrets out of core dumps: %w", err)
+	}
+	ctx := cmd.Context()
+	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+	s, err := site.Open(ctx, cfg, Version().String(), log)
+	if errors.Is(err, site.ErrInUse) {
+		return &console.Fault{Exit: console.Conflict, Message: err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	err = serve(ctx, cmd, s, admin)
+	return errors.Join(err, s.Close())
+}
+
+// admin reads the administrator that the flags name; nil without one.
+func (o *upOptions) admin() (*site.Admin, error) {
+	if o.adminName == "" {
+		return nil, nil
+	}
+	key, err := readBounded(o.adminKey, maxSiteFile)
+	if err != nil {
+		return nil, fmt.Errorf("read the administrator's public key: %w", err)
+	}
+	return &site.Admin{Name: o.adminName, Key: string(key)}, nil
+}
+
+func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, admin *site.Admin) error {
+	if admin != nil {
+		if err := s.EnsureAdmin(ctx, *admin); err != nil {
+			return err
+		}
+	}
+	n := &node{Site: s, started: time.Now()}
+	err := s.Listen(ctx, consoleHandler{n}, Version().String())
+	if errors.Is(err, site.ErrNoAdmin) {
+		return &console.Fault{Exit: console.Denied, Message: err.Error(),
+			Hint: "name one with --admin-name NAME --admin-key FILE.pub, or listen on 127.0.0.1"}
+	}
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "holdfast ready: site %s, ssh %s, data %s\n", s.Name(), s.Addr(), s.Dir()); err != nil {
+		return fmt.Errorf("tell that the site is ready: %w", err)
+	}
+	return s.Serve(ctx)
+}
