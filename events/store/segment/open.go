@@ -60,7 +60,7 @@ func (l *Log) load(known uint64) (*store.TailDropped, error) {
 		if known > 0 {
 			return nil, l.short(0, known, "")
 		}
-		return nil, l.create(listing)
+		return nil, l.create()
 	}
 	for _, name := range names[:len(names)-1] {
 		if err := l.loadFinished(name); err != nil {
@@ -71,12 +71,12 @@ func (l *Log) load(known uint64) (*store.TailDropped, error) {
 	if err != nil {
 		return nil, err
 	}
-	return tail, l.removeTemporary(listing)
+	return tail, l.removeTemporary()
 }
 
 // create makes the first segment.
-func (l *Log) create(listing []string) error {
-	if err := l.removeTemporary(listing); err != nil {
+func (l *Log) create() error {
+	if err := l.removeTemporary(); err != nil {
 		return err
 	}
 	p, err := l.prepare(evidence.Tree{}, l.opts.SegmentSize)
@@ -88,7 +88,11 @@ func (l *Log) create(listing []string) error {
 }
 
 // removeTemporary removes what a former life was about to make.
-func (l *Log) removeTemporary(listing []string) error {
+func (l *Log) removeTemporary() error {
+	listing, err := l.fs.List()
+	if err != nil {
+		return err
+	}
 	for _, name := range listing {
 		if strings.HasSuffix(name, tmpSuffix) {
 			if err := l.fs.Remove(name); err != nil {
