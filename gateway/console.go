@@ -1,0 +1,66 @@
+package gateway
+
+import (
+	"context"
+	"io"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/gateway/mux"
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+)
+
+// Console serves what people get who log in without naming a target.
+type Console interface {
+	// Run runs one line for a person and returns its exit status. It must return soon after ctx is done.
+	Run(ctx context.Context, r *ConsoleRequest) (exit int)
+}
+
+// ConsoleRequest is one line at the console, from a person whom the gateway has authenticated.
+type ConsoleRequest struct {
+	User        events.UserID
+	Name        string
+	Role        events.Role
+	Fingerprint string // of the key that they proved
+	Login       string // SSH user name as sent
+	Source      string // client's address
+	Line        string // as sent; empty for a shell
+	Terminal    *ConsoleTerminal
+	Stdin       io.Reader
+	Stdout      io.Writer
+	Stderr      io.Writer
+}
+
+// ConsoleTerminal is the terminal that the client has, in characters.
+type ConsoleTerminal struct {
+	Term          string // as sent
+	Columns, Rows int
+	Resized       <-chan mux.Size
+}
+
+// console serves a connection that names no target until it ends.
+func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
+	source := conn.RemoteAddr().String()
+	e := &live{LiveSession: LiveSession{
+		User: l.identity.user, UserName: l.identity.name, Source: source, Started: s.cfg.Now(),
+		fingerprint: l.identity.fingerprint, console: source,
+	}}
+	e.hangUp = func(text string) { _ = conn.Disconnect(sshwire.ReasonByApplication, text) }
+	s.enlist(e)
+	defer s.lives.remove(e)
+	if why := s.standing(e); why != "" {
+		e.stop(stop{reason: events.EndedByPolicy, detail: why, text: "your access ended: " + why})
+	}
+	err := mux.Serve(ctx, conn, mux.Limits{}, func(ctx context.Context, c *mux.Session) uint32 {
+		r := &ConsoleRequest{
+			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint,
+			Login: l.name, Source: source, Line: c.Command, Stdin: c, Stdout: c, Stderr: c.Stderr(),
+		}
+		if c.Pty != nil {
+			r.Terminal = &ConsoleTerminal{
+				Term: c.Pty.Term, Columns: int(c.Pty.Size.Columns), Rows: int(c.Pty.Size.Rows), Resized: c.Resized(),
+			}
+		}
+		return uint32(s.cfg.Console.Run(ctx, r)) //nolint:gosec // exit statuses are 0 to 255
+	})
+	s.log.Debug("console connection ended", "source", source, "error", err)
+}

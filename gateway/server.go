@@ -1,0 +1,204 @@
+package gateway
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+)
+
+// Config is what a [Server] works with. All fields without a default are needed.
+type Config struct {
+	Site       events.SiteID
+	Dispatcher *commands.Dispatcher
+	Rec        *store.Writer // of the rec log
+	RecLog     store.Log     // the same log, asked for its space
+	Sealer     *seal.Sealer
+	HostKeys   []ssh.Signer
+	Console    Console
+	Log        *slog.Logger     // nil is slog.Default
+	Now        func() time.Time // nil is time.Now
+	Limits     Limits
+	SSH        sshwire.Config // for both legs; OnRekey is the server's own
+	// Dial reaches targets; nil is the standard library's.
+	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
+}
+
+// Server is the SSH gateway of a site. Make it with [New].
+type Server struct {
+	cfg   Config
+	log   *slog.Logger
+	actor events.Actor
+	door  *door
+	lives lives
+
+	ctx    context.Context // ends with Shutdown, for connections that are not let in yet
+	cancel context.CancelFunc
+	work   sync.WaitGroup // connections
+
+	mu        sync.Mutex
+	listeners map[net.Listener]struct{}
+	down      bool
+	tooMany   time.Time // when a refusal for too many connections was last recorded
+}
+
+// New makes a server. Nothing runs until [Server.Serve].
+func New(cfg Config) (*Server, error) {
+	if cfg.Dispatcher == nil || cfg.Rec == nil || cfg.RecLog == nil || cfg.Sealer == nil || cfg.Console == nil || len(cfg.HostKeys) == 0 {
+		return nil, errors.New("new gateway: it needs a dispatcher, the rec log and its writer, a sealer, host keys and a console")
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Dial == nil {
+		cfg.Dial = new(net.Dialer).DialContext
+	}
+	cfg.Limits = cfg.Limits.withDefaults()
+	s := &Server{
+		cfg: cfg, log: cfg.Log, actor: events.SiteActor(cfg.Site), door: newDoor(cfg.Limits, cfg.Now),
+		listeners: map[net.Listener]struct{}{},
+	}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s, nil
+}
+
+// Serve accepts connections until [Server.Shutdown], and then returns nil. It closes the listener.
+func (s *Server) Serve(l net.Listener) error {
+	if !s.listen(l) {
+		l.Close()
+		return nil
+	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.listeners, l)
+		s.mu.Unlock()
+		l.Close()
+	}()
+	for pause := time.Millisecond; ; {
+		c, err := l.Accept()
+		switch {
+		case err == nil:
+			pause = time.Millisecond
+			s.take(c)
+		case s.isDown():
+			return nil
+		case errors.Is(err, net.ErrClosed):
+			return err
+		default: // out of descriptors, or a client that left: the listener goes on
+			s.log.Warn("a connection could not be accepted", "error", err)
+			time.Sleep(pause)
+			pause = min(2*pause, time.Second)
+		}
+	}
+}
+
+func (s *Server) listen(l net.Listener) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.down {
+		s.listeners[l] = struct{}{}
+	}
+	return !s.down
+}
+
+func (s *Server) isDown() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.down
+}
+
+// take starts to serve a connection, if there is room for one more that nobody has answered for.
+func (s *Server) take(c net.Conn) {
+	leave, ok := s.door.enter(c.RemoteAddr())
+	if !ok {
+		c.Close()
+		s.refuseMany(c.RemoteAddr())
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.down {
+		c.Close()
+		return
+	}
+	s.work.Go(func() {
+		defer leave()
+		s.serve(c, leave)
+	})
+}
+
+// refuseMany records that connections were refused, once a minute: the log must not grow with an attack.
+func (s *Server) refuseMany(from net.Addr) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	now := s.cfg.Now()
+	if s.down || now.Sub(s.tooMany) < time.Minute {
+		return
+	}
+	s.tooMany = now
+	s.work.Go(func() {
+		l := &login{server: s}
+		l.deny(s.ctx, from, commands.DenyAccess{Reason: events.TooMany, Detail: "connections without a login; recorded once a minute"})
+	})
+}
+
+// serve is the goroutine of one connection.
+func (s *Server) serve(c net.Conn, leave func()) {
+	keepAlive(c)
+	ctx, cancel := context.WithCancel(s.ctx)
+	defer cancel()
+	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, cancel)
+	defer grace.Stop()
+	l := &login{server: s, client: &rekeyGate{}, grace: func() { grace.Stop(); leave() }}
+	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(), MaxAuthTries: 20, PreferGCM: true}
+	cfg.OnRekey = l.client.onRekey
+	conn, err := sshwire.Server(ctx, c, cfg)
+	switch {
+	case err != nil:
+		s.log.Debug("a connection ended before its login did", "source", c.RemoteAddr().String(), "error", err)
+		l.failed(ctx, c.RemoteAddr())
+		if l.opened != nil {
+			s.abandon(l.opened, nil)
+		}
+	case l.wantConsole:
+		s.console(context.WithoutCancel(ctx), conn, l)
+	default:
+		s.relay(context.WithoutCancel(ctx), l.opened, &leg{conn, l.client})
+	}
+}
+
+// Shutdown stops accepting, tells everybody, and waits until every connection has ended or ctx has. Sessions end with
+// what was received of them recorded.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	s.down = true
+	for l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	for _, e := range s.lives.list() {
+		go e.stop(shutdown)
+	}
+	s.cancel()
+	done := make(chan struct{})
+	go func() { s.work.Wait(); close(done) }()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
