@@ -221,6 +221,7 @@ func TestTooManyFailures(t *testing.T) {
 }
 
 func TestLoginGraceEnds(t *testing.T) {
+	t.Parallel()
 	for _, step := range []string{"version sent", "KEXINIT sent", "keys in use", "service accepted"} {
 		own, other := tcpPair(t)
 		h := newHostile(t, own, false)

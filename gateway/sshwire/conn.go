@@ -97,15 +97,15 @@ func (c *Conn) ReadReady() bool {
 
 // end makes err the connection's end: it tells the peer of a breach of protocol, closes, and wakes writers.
 func (c *Conn) end(err error) error {
+	defer c.notify()
 	if prior := c.failure(); prior != nil {
 		return prior // closed under the reader's feet, or by a writer
 	}
 	if breach := (*ProtocolError)(nil); errors.As(err, &breach) {
 		c.sendDisconnect(breach.Reason, breach.Error())
 	}
-	c.fail(err)
+	err = c.fail(err)
 	c.conn.Close()
-	c.notify()
 	return err
 }
 
@@ -234,7 +234,9 @@ func (c *Conn) failure() error {
 
 // sendDisconnect seals and writes a DISCONNECT with what is buffered, waiting at most disconnectWait for the network.
 func (c *Conn) sendDisconnect(reason uint32, text string) {
-	_ = c.conn.SetWriteDeadline(time.Now().Add(disconnectWait)) // also frees a writer that is stuck
+	if c.conn.SetWriteDeadline(time.Now().Add(disconnectWait)) != nil { // it also frees a writer that is stuck
+		defer time.AfterFunc(disconnectWait, func() { c.conn.Close() }).Stop()
+	}
 	c.mu.Lock()
 	if c.err == nil {
 		p := appendUint32([]byte{MsgDisconnect}, reason)

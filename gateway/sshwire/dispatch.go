@@ -9,12 +9,9 @@ import (
 // read returns the next packet above the transport layer: authentication's before login, the connection's after it.
 func (c *Conn) read() ([]byte, error) {
 	for {
-		p, err := c.in.next()
+		p, err := c.next()
 		if err != nil {
-			return nil, c.readError(err)
-		}
-		if !c.authenticated.Load() && c.in.total.Load() > preAuthMaxBytes {
-			return nil, violation(ReasonProtocolError, "over %d bytes before login", preAuthMaxBytes)
+			return nil, err
 		}
 		deliver, err := c.dispatch(p)
 		if err != nil {
@@ -24,6 +21,18 @@ func (c *Conn) read() ([]byte, error) {
 			return p, nil
 		}
 	}
+}
+
+// next reads one packet, and bounds what a stranger may send.
+func (c *Conn) next() ([]byte, error) {
+	p, err := c.in.next()
+	if err != nil {
+		return nil, c.readError(err)
+	}
+	if !c.authenticated.Load() && c.in.total.Load() > preAuthMaxBytes {
+		return nil, violation(ReasonProtocolError, "over %d bytes before login", preAuthMaxBytes)
+	}
+	return p, nil
 }
 
 // readError names the peer in errors of the network; io.EOF between packets stays as it is.

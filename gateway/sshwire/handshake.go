@@ -72,19 +72,31 @@ func Client(ctx context.Context, nc net.Conn, cfg *ClientConfig) (*Conn, error) 
 
 // establish runs the way to an authenticated connection within ctx.
 func (c *Conn) establish(ctx context.Context, run func() error) (*Conn, error) {
-	stop := context.AfterFunc(ctx, func() { _ = c.conn.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(ctx, func() {
+		if c.conn.SetDeadline(time.Unix(1, 0)) != nil {
+			c.conn.Close() // a connection without deadlines
+		}
+	})
 	err := run()
 	if !stop() {
-		err = fmt.Errorf("SSH login with %s: %w", c.conn.RemoteAddr(), context.Cause(ctx))
-	}
-	if err == nil {
-		err = c.conn.SetDeadline(time.Time{})
+		err = tooLate(ctx, c.conn.RemoteAddr(), err)
 	}
 	if err != nil {
 		c.giveUp(ctx, err)
 		return nil, err
 	}
+	_ = c.conn.SetDeadline(time.Time{}) // fails only where none could be set
 	return c, nil
+}
+
+// tooLate says that ctx ended the login, and keeps whose it was.
+func tooLate(ctx context.Context, peer net.Addr, err error) error {
+	late := fmt.Errorf("SSH login with %s: %w", peer, context.Cause(ctx))
+	var lost *LoginError
+	if errors.As(err, &lost) {
+		return &LoginError{User: lost.User, Err: late}
+	}
+	return late
 }
 
 // giveUp tells the peer why there is no login, if it isn't the one who said so, and closes.
@@ -133,7 +145,6 @@ func (c *Conn) sendVersion() {
 	defer c.mu.Unlock()
 	c.out.pending = outputs.Get().(*[]byte)
 	*c.out.pending = append(*c.out.pending, line...)
-	c.out.total += uint64(len(line))
 }
 
 func (c *Conn) exchangeAsServer(ctx context.Context, preferGCM bool) error {
@@ -208,7 +219,9 @@ func (c *Conn) startFirstKex() error {
 
 // preferGCM looks at the client's KEXINIT, if it comes soon, before ours is made.
 func (c *Conn) preferGCM(ctx context.Context) error {
-	_ = c.conn.SetReadDeadline(time.Now().Add(preferGCMWait))
+	if c.conn.SetReadDeadline(time.Now().Add(preferGCMWait)) != nil {
+		return nil // without a deadline two waiting ends would wait for ever
+	}
 	p, err := c.in.next()
 	_ = c.conn.SetReadDeadline(time.Time{})
 	if ctx.Err() != nil {
@@ -249,9 +262,9 @@ func (c *Conn) finishFirstKex() error {
 		return err
 	}
 	for c.kex.rounds == 0 {
-		p, err := c.in.next()
+		p, err := c.next()
 		if err != nil {
-			return c.readError(err)
+			return err
 		}
 		if _, err := c.dispatch(p); err != nil {
 			return err

@@ -193,6 +193,7 @@ func injectAt(t *testing.T, victimIsServer bool, step string, n byte) {
 }
 
 func TestUnknownMessagesAreAnsweredWithUnimplemented(t *testing.T) {
+	t.Parallel()
 	own, other := tcpPair(t)
 	go victim(other, true)
 	h := newHostile(t, own, false)

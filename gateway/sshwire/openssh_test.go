@@ -13,6 +13,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -219,15 +220,27 @@ func TestOpenSSHHostbound(t *testing.T) {
 	}
 }
 
+// sshd as root refuses to start without its privilege separation directory, which packages make at boot.
+var (
+	separationMade      bool
+	privilegeSeparation = sync.OnceFunc(func() {
+		separationMade = os.Geteuid() == 0 && os.Mkdir("/run/sshd", 0o755) == nil
+	})
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if separationMade {
+		os.Remove("/run/sshd")
+	}
+	os.Exit(code)
+}
+
 // sshd starts a stock server on loopback that lets the given key log in as the current user.
 func sshd(t *testing.T, user ssh.PublicKey, extra ...string) (addr string, host ssh.PublicKey) {
 	t.Helper()
 	path := findOpenSSH(t, "sshd")
-	if os.Geteuid() == 0 {
-		if err := os.Mkdir("/run/sshd", 0o755); err == nil {
-			t.Cleanup(func() { os.Remove("/run/sshd") })
-		}
-	}
+	privilegeSeparation()
 	dir := t.TempDir()
 	host = writeKey(t, filepath.Join(dir, "host")).PublicKey()
 	l := must(net.Listen("tcp", "127.0.0.1:0"))
@@ -292,6 +305,7 @@ func dialSSHD(t *testing.T, addr string, host ssh.PublicKey, cfg *ClientConfig) 
 }
 
 func TestOpenSSHServer(t *testing.T) {
+	t.Parallel()
 	addr, host := sshd(t, testKeys().user.PublicKey())
 	kexes := opensshKex(t, findOpenSSH(t, "ssh"), append([]string{"diffie-hellman-group14-sha1", "diffie-hellman-group14-sha256"}, defaultKeyExchanges...))
 	data := randomBytes(300_000)
@@ -313,6 +327,7 @@ func TestOpenSSHServer(t *testing.T) {
 }
 
 func TestOpenSSHServerRekeysUnderLoad(t *testing.T) {
+	t.Parallel()
 	addr, host := sshd(t, testKeys().user.PublicKey(), "RekeyLimit 700K")
 	cfg := testClient()
 	cfg.RekeyBytes = 1 << 20

@@ -3,7 +3,6 @@ package sshwire
 import (
 	"bytes"
 	"encoding/binary"
-	"errors"
 	"io"
 	"sync"
 	"sync/atomic"
@@ -18,7 +17,9 @@ const (
 	secretBlock = 128 // packets that carry a secret are padded to a multiple of it, to hide its length
 )
 
-// direction is one direction's whole state: keys and counters. It is plain data apart from guard, which Keys make.
+// direction is one direction's whole state: keys and counters. It is plain data apart from guard, which Keys make: the
+// nonce of AES-GCM is IV plus Packets, that of chacha20 is Sequence, the place in AES-CTR's key stream follows from
+// Bytes and Packets.
 type direction struct {
 	Keys     keys
 	Sequence uint32 // number of the next packet, RFC 4253 section 6.4
@@ -212,10 +213,7 @@ var outputs = sync.Pool{New: func() any { b := make([]byte, 0, smallBuffer); ret
 type sender struct {
 	direction
 	pending *[]byte
-	total   uint64
 }
-
-var errTooLong = errors.New("SSH packet too long")
 
 // seal appends payload as a packet, padded to a multiple of at least block bytes.
 //
@@ -242,7 +240,6 @@ func (s *sender) seal(payload []byte, block int) {
 	out = append(out, zeros[:padding+s.layout.tag]...)
 	s.guard.seal(s.Sequence, out[at:])
 	s.count(len(out) - at)
-	s.total += uint64(len(out) - at)
 	*s.pending = out
 }
 
