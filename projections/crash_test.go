@@ -42,14 +42,14 @@ func longStory(t testing.TB) *fakeSource {
 	s, source := newSite(t, 1), newSource()
 	_, all := play(s)
 	source.append(all...)
-	for range 1500 {
+	for range 600 {
 		addUsers(s, source, "someone")
 	}
 	return source
 }
 
 func TestKilledInARebuild(t *testing.T) {
-	kills := 6
+	kills := 4
 	if os.Getenv("HOLDFAST_TEST_FULL") != "" {
 		kills = 100
 	}
@@ -62,7 +62,7 @@ func TestKilledInARebuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range kills {
-		killRebuilding(t, dir, time.Duration(i*37%200)*time.Millisecond)
+		killRebuilding(t, dir, time.Duration(i*61%200)*time.Millisecond)
 		p := openIn(t, dir, source)
 		if p.Discarded() != "" {
 			t.Errorf("kill %d: %s", i, p.Discarded())

@@ -42,10 +42,10 @@ type Projections struct {
 	stopped error // how the last Run ended
 }
 
-// Open opens the projections in cfg.Dir. A database that is damaged, that a
-// crash left behind in a bad state or that an older holdfast wrote in another
-// layout is replaced by an empty one, which Run fills. The caller closes the
-// result after Run has returned.
+// Open opens the projections in cfg.Dir. A database that is damaged, that is
+// ahead of the logs (which were restored from a backup, say) or that an older
+// holdfast wrote in another layout is replaced by an empty one, which Run
+// fills. The caller closes the result after Run has returned.
 func Open(ctx context.Context, cfg Config) (*Projections, error) {
 	return open(ctx, cfg, registered())
 }
@@ -68,6 +68,11 @@ func open(ctx context.Context, cfg Config, defs []*projection) (*Projections, er
 	p.generation = max(newest, 1)
 	path := p.files.path(p.generation)
 	p.view, err = openView(path, defs, false, crashed(path))
+	if err == nil {
+		if err = p.view.within(cfg.Source); err != nil {
+			err = errors.Join(err, p.view.db.close())
+		}
+	}
 	if errors.Is(err, ErrDamaged) {
 		p.discarded = err.Error()
 		p.generation++
@@ -102,7 +107,8 @@ const recPause = 100 * time.Millisecond
 // Run applies events as the logs grow, until ctx ends; it owns the goroutines
 // that do it. It returns nil after an orderly end, [FailedError] for each
 // projection that stopped on the way, or the error of the source or the
-// database that ended it at once; it may then be called again.
+// database that ended it at once; it may then be called again, after
+// [ErrDamaged] when [Projections.Rebuild] has made a new database.
 func (p *Projections) Run(ctx context.Context) error {
 	p.note(func() { p.running++; p.stopped = nil })
 	group, inner := errgroup.WithContext(ctx)

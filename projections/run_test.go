@@ -199,6 +199,7 @@ func TestRebuildWhileReadAndWritten(t *testing.T) {
 
 func TestRebuildTellsItsProgress(t *testing.T) {
 	source := longStory(t)
+	addUsers(newSite(t, 2), source, make([]string, batchRecords)...)
 	p := openTest(t, source)
 	total := distance(events.Clock{}, source.Held(events.Ctl).Merge(source.Held(events.Rec)))
 	var steps []uint64

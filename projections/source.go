@@ -45,11 +45,16 @@ func (e *Epochs) logs(kind events.Kind) []store.Log {
 func (e *Epochs) Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {
 		for _, log := range e.logs(kind) {
-			next := from.At(log.Origin()) + 1
-			if size, _ := log.Size(); size < next {
+			at := from.At(log.Origin())
+			size, _ := log.Size()
+			if at > size {
+				yield(events.Record{}, fmt.Errorf("read log %s after position %d: it has %d records; this checkpoint is of another copy of the log", log.Origin(), at, size))
+				return
+			}
+			if at == size {
 				continue
 			}
-			for r, err := range readLog(ctx, log, next) {
+			for r, err := range readLog(ctx, log, at+1) {
 				if !yield(r, err) || err != nil {
 					return
 				}

@@ -229,6 +229,16 @@ func (v *view) load(pr *progress) error {
 	}, "SELECT site, epoch, kind, position, clock FROM checkpoint WHERE projection = ?", pr.def.name)
 }
 
+// within checks that the source holds everything that the view has applied.
+func (v *view) within(source Source) error {
+	for _, pr := range v.progress {
+		if over := distance(source.Held(pr.def.reads), pr.at); over > 0 {
+			return fmt.Errorf("%w: projection %s is %d records ahead of the logs: they are another copy than it was built from", ErrDamaged, pr.def.name, over)
+		}
+	}
+	return nil
+}
+
 // Bounds of one batch.
 const (
 	batchRecords = 1000

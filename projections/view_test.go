@@ -240,6 +240,28 @@ func TestDamageIsFoundAtOpenAndBuiltAgain(t *testing.T) {
 	}
 }
 
+func TestViewsAheadOfTheLogsAreBuiltAgain(t *testing.T) {
+	_, all := play(newSite(t, 1))
+	source, dir := newSource(), t.TempDir()
+	source.append(all...)
+	p := openIn(t, dir, source)
+	catchUp(t, p)
+	if err := p.Close(); err != nil {
+		t.Fatal(err)
+	}
+	restored := newSource()
+	restored.append(all[:5]...)
+	p = openIn(t, dir, restored)
+	defer p.Close()
+	if !strings.Contains(p.Discarded(), "ahead of the logs") {
+		t.Errorf("Discarded = %q", p.Discarded())
+	}
+	catchUp(t, p)
+	if users, err := p.Users(t.Context(), Filter{}); err != nil || len(users) != 2 {
+		t.Errorf("users: %v, %v", users, err)
+	}
+}
+
 func TestFilesAreForTheirOwnerOnly(t *testing.T) {
 	source := newSource()
 	_, all := play(newSite(t, 1))
