@@ -33,6 +33,9 @@ func Cast(w io.Writer, src Source, o CastOptions) error {
 	buffered := bufio.NewWriterSize(w, 64<<10)
 	c := &castWriter{w: buffered, opts: o, cols: 80, rows: 24, carry: map[Stream][]byte{}}
 	err := forEach(ByTime(onChannel(src, o.Channel)), c.event)
+	if err == nil && c.channel == nil {
+		c.channel = &Channel{} // it was asked for in a packet that was dropped, and nothing came of it
+	}
 	if c.channel != nil {
 		if e := c.finish(); err == nil {
 			err = e

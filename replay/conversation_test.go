@@ -7,6 +7,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"os"
+	"runtime"
 	"slices"
 	"testing"
 	"time"
@@ -384,4 +387,56 @@ func TestRandomBytes(t *testing.T) {
 			harmless(t, b)
 		}
 	})
+}
+
+// Nothing grows with the recording: 18 MiB of output (288 with HOLDFAST_TEST_FULL=1), with as many requests as data
+// packets, pass through every export, which may keep 8 MiB.
+func TestMemoryDoesNotGrow(t *testing.T) {
+	p := (&tape{}).open(0, "session").ask(0, "pty-req", sshwire.PtyRequest{Columns: 80, Rows: 24}.Append(nil))
+	head := p.records
+	text := bytes.Repeat([]byte("some output of a program that talks a lot\r\n"), 700)
+	data := sshwire.ChannelData{Recipient: 0, Data: text}.Append(nil)
+	request := sshwire.ChannelRequest{Recipient: 0, Type: "keepalive@openssh.com", WantReply: true}.Append(nil)
+	var most uint64
+	blocks := uint64(600)
+	if os.Getenv("HOLDFAST_TEST_FULL") == "1" {
+		blocks *= 16
+	}
+	records := func(yield func(Record, error) bool) {
+		for _, r := range head {
+			if !yield(r, nil) {
+				return
+			}
+		}
+		for i := range blocks {
+			if i%(blocks/4) == blocks/4-1 {
+				var m runtime.MemStats
+				runtime.GC()
+				runtime.ReadMemStats(&m)
+				most = max(most, m.HeapAlloc)
+			}
+			n := p.sides[1].received + 2*i
+			if !yield(packetsRecord(events.Out, []events.Packet{{Number: n, Bytes: data}, {Number: n + 1, Bytes: request}}), nil) {
+				return
+			}
+		}
+	}
+	for name, export := range map[string]func(Source) error{
+		"raw":        func(s Source) error { return Raw(io.Discard, s, RawOptions{Channel: FirstSession}) },
+		"cast":       func(s Source) error { return Cast(io.Discard, s, CastOptions{Channel: FirstSession}) },
+		"transcript": func(s Source) error { return Transcript(io.Discard, s, TranscriptOptions{Channel: FirstSession}) },
+		"play":       func(s Source) error { return Play(t.Context(), io.Discard, s, PlayOptions{Channel: FirstSession}) },
+		"describe":   func(s Source) error { _, err := Describe(s); return err },
+	} {
+		var before runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		most = 0
+		if err := export(Items(records)); err != nil {
+			t.Fatal(err)
+		}
+		if most > before.HeapAlloc+8<<20 {
+			t.Errorf("%s: %d MiB in use, %d before", name, most>>20, before.HeapAlloc>>20)
+		}
+	}
 }

@@ -211,6 +211,19 @@ func TestDecoderIsBounded(t *testing.T) {
 	}
 }
 
+// A channel whose opening was refused is a film without pictures.
+func TestRefusedChannelIsAnEmptyCast(t *testing.T) {
+	p := &tape{}
+	p.drop(0, sshwire.ChannelOpen{Type: "x11", Sender: 1})
+	for range 2 {
+		var film bytes.Buffer
+		if err := Cast(&film, p.commit().source(), CastOptions{}); err != nil || len(readCast(t, film.Bytes()).lines) != 0 {
+			t.Errorf("%v: %s", err, film.String())
+		}
+		p.make(1, sshwire.ChannelOpenFailure{Recipient: 1}, 0)
+	}
+}
+
 // FuzzEvents gives the decoder any packets in any direction.
 func FuzzEvents(f *testing.F) {
 	for _, p := range []*tape{shell(), command()} {
@@ -259,8 +272,9 @@ func FuzzEvents(f *testing.F) {
 			}
 			var film, text bytes.Buffer
 			data = all
-			Cast(&film, src, CastOptions{Channel: c.Index})
-			readCast(t, film.Bytes())
+			if err := Cast(&film, src, CastOptions{Channel: c.Index}); err == nil {
+				readCast(t, film.Bytes())
+			}
 			data = all
 			Transcript(&text, src, TranscriptOptions{Channel: c.Index})
 			harmless(t, text.Bytes())

@@ -218,7 +218,7 @@ func harmless(t fataler, b []byte) {
 		t.Fatalf("not UTF-8: %q", b)
 	}
 	for _, r := range string(b) {
-		if r != '\n' && r != '\t' && !unicode.IsPrint(r) && !unicode.In(r, unicode.Cf) || r >= 0x202a && r <= 0x202e {
+		if r != '\n' && r != '\t' && unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
 			t.Fatalf("%q holds %q", b, r)
 		}
 	}

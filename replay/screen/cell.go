@@ -3,6 +3,7 @@ package screen
 import (
 	"math"
 	"strings"
+	"unicode"
 	"unicode/utf8"
 
 	"github.com/charmbracelet/x/ansi"
@@ -186,6 +187,7 @@ func (l *Line) Text() string {
 func (l *Line) Full() string {
 	l.settle()
 	var b strings.Builder
+	b.Grow(len(l.cells))
 	for _, c := range l.cells {
 		if c.Width == 0 {
 			continue
@@ -243,10 +245,4 @@ func width(r rune) int {
 
 // reorders reports whether r changes the order in which text around it is shown: a picture made of cells has no use
 // for it, and text copied out of it would read differently from what was seen.
-func reorders(r rune) bool {
-	switch {
-	case r == 0x61c, r == 0x200e, r == 0x200f, r >= 0x202a && r <= 0x202e, r >= 0x2066 && r <= 0x2069:
-		return true
-	}
-	return false
-}
+func reorders(r rune) bool { return r >= 0x61c && unicode.Is(unicode.Bidi_Control, r) }
