@@ -132,7 +132,7 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 	checks := 0
 	rapid.Check(t, func(rt *rapid.T) {
 		// Each check opens several databases: rapid's own count is for full runs.
-		if checks++; checks > 15 && os.Getenv("HOLDFAST_TEST_FULL") == "" {
+		if checks++; checks > 12 && os.Getenv("HOLDFAST_TEST_FULL") == "" {
 			return
 		}
 		h := drawHistory(rt, t)

@@ -93,20 +93,22 @@ func (v *view) prepare(defs []*projection, unclean bool) error {
 	if err := v.checkFile(unclean); err != nil {
 		return err
 	}
-	if err := v.dropUnknown(defs); err != nil {
-		return err
-	}
-	for _, def := range defs {
-		pr := &progress{def: def, handlers: def.handlers(), coders: map[events.Origin]events.ClockCoder{}}
-		v.progress = append(v.progress, pr)
-		if err := v.makeTables(def); err != nil {
-			return fmt.Errorf("make tables of projection %s: %w", def.name, err)
+	return v.db.write.transaction(func() error {
+		if err := v.dropUnknown(defs); err != nil {
+			return err
 		}
-		if err := v.load(pr); err != nil {
-			return fmt.Errorf("load checkpoint of projection %s: %w", def.name, err)
+		for _, def := range defs {
+			pr := &progress{def: def, handlers: def.handlers(), coders: map[events.Origin]events.ClockCoder{}}
+			v.progress = append(v.progress, pr)
+			if err := v.makeTables(def); err != nil {
+				return fmt.Errorf("make tables of projection %s: %w", def.name, err)
+			}
+			if err := v.load(pr); err != nil {
+				return fmt.Errorf("load checkpoint of projection %s: %w", def.name, err)
+			}
 		}
-	}
-	return nil
+		return nil
+	})
 }
 
 // checkFile makes the layout in an empty file and checks it in any other; after
@@ -158,22 +160,23 @@ func (v *view) dropUnknown(defs []*projection) error {
 		return err
 	}
 	for name, tables := range drop {
-		err := v.db.write.transaction(func() error {
-			for _, table := range strings.Fields(tables) {
-				if err := v.db.write.script("DROP TABLE IF EXISTS " + table); err != nil {
-					return err
-				}
-			}
-			if err := v.db.write.exec("DELETE FROM checkpoint WHERE projection = ?", name); err != nil {
-				return err
-			}
-			return v.db.write.exec("DELETE FROM projection WHERE name = ?", name)
-		})
-		if err != nil {
+		if err := v.drop(name, strings.Fields(tables)); err != nil {
 			return fmt.Errorf("drop projection %s: %w", name, err)
 		}
 	}
 	return nil
+}
+
+func (v *view) drop(name string, tables []string) error {
+	w := v.db.write
+	for _, table := range tables {
+		if err := w.script("DROP TABLE IF EXISTS " + table); err != nil {
+			return err
+		}
+	}
+	return errors.Join(
+		w.exec("DELETE FROM checkpoint WHERE projection = ?", name),
+		w.exec("DELETE FROM projection WHERE name = ?", name))
 }
 
 var createTable = regexp.MustCompile(`CREATE TABLE (\w+)`)
@@ -195,13 +198,11 @@ func (v *view) makeTables(def *projection) error {
 	if err != nil || exists {
 		return err
 	}
-	return w.transaction(func() error {
-		if err := w.script(def.schema); err != nil {
-			return err
-		}
-		return w.exec("INSERT INTO projection (name, fingerprint, tables) VALUES (?, ?, ?)",
-			def.name, def.fingerprint(), strings.Join(tablesOf(def), " "))
-	})
+	if err := w.script(def.schema); err != nil {
+		return err
+	}
+	return w.exec("INSERT INTO projection (name, fingerprint, tables) VALUES (?, ?, ?)",
+		def.name, def.fingerprint(), strings.Join(tablesOf(def), " "))
 }
 
 // load reads the checkpoint and the counts of one projection.
