@@ -1,7 +1,6 @@
 package screen
 
 import (
-	"bytes"
 	"flag"
 	"fmt"
 	"os"
@@ -58,8 +57,9 @@ func TestAgainstTmux(t *testing.T) {
 	}
 	server := startTmux(t, streams)
 	for name, stream := range streams {
-		want := server.capture(t, name)
-		if got := show(stream); got != want {
+		got := show(stream)
+		want := server.capture(t, name, got)
+		if got != want {
 			t.Errorf("%s: shown differently from tmux\n%s", name, diff(got, want))
 		}
 		if file := "testdata/" + name + ".txt"; *update && handWritten[name] == "" {
@@ -124,25 +124,22 @@ func (s tmux) run(args ...string) ([]byte, error) {
 	return exec.Command("tmux", append(base, args...)...).CombinedOutput()
 }
 
-func (s tmux) capture(t *testing.T, name string) string {
+// capture is what the pane of a stream shows: expected as soon as it does, else whatever it shows three seconds after
+// the stream was written (tmux may still be reading it until then).
+func (s tmux) capture(t *testing.T, name, expected string) string {
 	t.Helper()
 	if out, err := s.run("wait-for", name); err != nil {
 		t.Fatalf("tmux wait-for: %v: %s", err, out)
 	}
-	last := []byte("none yet")
-	for range 100 { // the pane's last bytes may still be under way when cat is done
+	for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(20 * time.Millisecond) {
 		out, err := s.run("capture-pane", "-p", "-t", "="+name+":")
 		if err != nil {
 			t.Fatalf("tmux capture-pane: %v: %s", err, out)
 		}
-		if bytes.Equal(out, last) {
+		if string(out) == expected || time.Now().After(deadline) {
 			return string(out)
 		}
-		last = out
-		time.Sleep(50 * time.Millisecond)
 	}
-	t.Fatalf("tmux: the pane of %s doesn't come to rest", name)
-	return ""
 }
 
 // handWritten is sequences that the recorded programs don't use, or not at the edges.
