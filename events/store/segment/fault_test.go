@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"testing"
 
+	"pgregory.net/rapid"
+
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/events/store/storetest"
 )
@@ -143,6 +145,29 @@ func TestEveryStepFails(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestPowerLossLetsSomePagesThrough cuts the power at a step of the workload,
+// and lets any part of what was not synced reach the disk.
+func TestPowerLossLetsSomePagesThrough(t *testing.T) {
+	probe := newMemFS()
+	if _, _, err := workload(t, probe); err != nil {
+		t.Fatal(err)
+	}
+	rapid.Check(t, func(rt *rapid.T) {
+		fs := newMemFS()
+		fs.at = rapid.IntRange(1, probe.step).Draw(rt, "step")
+		fs.fault = rapid.SampledFrom([]fault{failsUndone, failsButDone, stopsDone}).Draw(rt, "fault")
+		acked, tried, err := workload(t, fs)
+		if err == nil {
+			rt.Fatalf("step %d (%s) failed and nobody noticed", fs.at, fs.hit)
+		}
+		lucky := rapid.Bool()
+		after(t, fs.crashSome(func() bool { return lucky.Draw(rt, "lucky") }), acked, tried)
+		if t.Failed() {
+			rt.Fatalf("step %d (%s)", fs.at, fs.hit)
+		}
+	})
 }
 
 // TestRecoveryFails lets each step of opening a log in doubt fail, in each

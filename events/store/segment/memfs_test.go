@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 
@@ -21,6 +22,7 @@ const (
 	failsButDone         // reports an error although all of it happened
 	liesDone             // reports success; nothing reached the disk
 	powerCutInHalf       // half of it reaches the disk, and the power goes
+	stopsDone            // it happened in the cache, and the power goes
 )
 
 var errFault = errors.New("injected fault")
@@ -83,6 +85,11 @@ func (m *memFS) do(what string, act, undo, half func()) error {
 		return nil
 	case powerCutInHalf:
 		half()
+		m.broken = true
+	case stopsDone:
+		if !strings.HasPrefix(what, "sync") {
+			act()
+		}
 		m.broken = true
 	default:
 		undo()
@@ -275,3 +282,28 @@ func (f *memFile) Truncate(size int64) error {
 }
 
 func (f *memFile) Close() error { return nil }
+
+// crashSome gives the disk after a loss of power that let some of what was not
+// synced through: each dirty page, and the names as a whole, by chance.
+func (m *memFS) crashSome(lucky func() bool) *memFS {
+	out := m.crash()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	names := m.synced
+	if lucky() {
+		names = m.names
+	}
+	out.names, out.synced = map[string]*memData{}, map[string]*memData{}
+	for _, name := range slices.Sorted(maps.Keys(names)) {
+		d := names[name].clone()
+		for _, p := range slices.Sorted(maps.Keys(d.dirty)) {
+			if !lucky() {
+				delete(d.dirty, p)
+			}
+		}
+		d.flush(1 << 30)
+		c := &memData{cache: d.disk, disk: slices.Clone(d.disk), dirty: map[int64]bool{}}
+		out.names[name], out.synced[name] = c, c
+	}
+	return out
+}

@@ -120,13 +120,17 @@ func (l *Log) begin(p *pending, tree treeState, capacity int64) (*pending, error
 	return p, nil
 }
 
-// finish writes the footer of the tail, and cuts the file after it.
+// finish writes the footer of the tail, and cuts the file after it. The footer
+// is durable first: a file that is cut and has none would be damaged.
 func (l *Log) finish(kind frameKind) error {
 	at := l.view.end
 	l.buf = appendFooter(l.buf[:0], l.header.mark, &footer{
 		kind: kind, size: l.view.size, root: l.view.root, index: l.view.tail,
 	}, at)
 	_, err := l.file.WriteAt(l.buf, at)
+	if err == nil {
+		err = l.file.SyncData()
+	}
 	if err == nil {
 		err = l.file.Truncate(at + int64(len(l.buf)))
 	}
