@@ -219,7 +219,7 @@ func (s *State) Clock() events.Clock {
 // Counts tells how many records were applied without a fold.
 func (s *State) Counts() Counts { return s.counts }
 
-// suspended reports whether an event counts for nothing for now: its actor was
+// suspended reports whether an event counts for nothing until settled: its actor was
 // disabled by somebody who did not know of it, or is suspended themselves
 // (rule R9). Every step goes strictly back in causal order, so it ends.
 func (s *State) suspended(m *Mark) bool {
