@@ -147,7 +147,9 @@ func (s *Server) targetFailure(ctx context.Context, o *opened, err error) *failu
 		s.refuseHostKey(ctx, o, changed)
 	case errors.Is(err, seal.ErrSealed):
 		f.text = "this gateway is sealed and can't open credentials; tell its administrator"
-	case errors.As(err, &auth):
+	case errors.Is(err, errPrompt):
+		f.text = name + " asks for more than the password that this gateway keeps for it; tell the administrator of this gateway"
+	case errors.As(err, &auth), errors.Is(err, errNotAccepted):
 		f.text = name + " did not accept the credential that this gateway keeps for it; tell the administrator of this gateway"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		f.text = name + " did not answer in time"

@@ -158,7 +158,10 @@ func (t *targetLogin) password() ([]byte, error) {
 	return s.Bytes(), nil
 }
 
-var errPrompt = errors.New("the target asks for something other than one password")
+var (
+	errPrompt      = errors.New("the target asks for something other than one password")
+	errNotAccepted = errors.New("the target did not accept the password")
+)
 
 // answer gives the password to a single question that hides its answer, once. A password that was refused before is not
 // presented again: it would count twice against the account.
@@ -166,7 +169,10 @@ func (t *targetLogin) answer(_, _ string, prompts []sshwire.Prompt) ([]string, e
 	if len(prompts) == 0 {
 		return nil, nil
 	}
-	if len(prompts) != 1 || prompts[0].Echo || t.tried {
+	switch {
+	case t.tried:
+		return nil, errNotAccepted
+	case len(prompts) != 1 || prompts[0].Echo:
 		return nil, errPrompt
 	}
 	b, err := t.password()

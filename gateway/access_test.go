@@ -1,0 +1,583 @@
+package gateway
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/cli/localsshd"
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store/memory"
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+)
+
+// refused runs a client that must not get in, and gives what it was told.
+func (s *site) refused(who, login string) string {
+	s.t.Helper()
+	args := append(s.options(who), "-p", s.port(), "-l", login, "127.0.0.1", "echo got in")
+	out, errs, exit := run(s.t, s.command("ssh", args...))
+	if exit != 255 || strings.Contains(out, "got in") {
+		s.t.Errorf("%s as %s: exit %d, stdout %q", who, login, exit, out)
+	}
+	return errs
+}
+
+// deniedAs waits for the n-th access.denied and checks it.
+func (s *site) deniedAs(n int, reason events.DenyReason, login string) events.AccessDenied {
+	s.t.Helper()
+	waitFor(s.t, func() bool { return len(eventsOf[events.AccessDenied](s.t, s.ctl)) >= n })
+	all := eventsOf[events.AccessDenied](s.t, s.ctl)
+	d := all[len(all)-1]
+	if len(all) != n || d.Reason != reason || d.Login != login || !strings.HasPrefix(d.Source, "127.0.0.1:") {
+		s.t.Errorf("denied %+v, want number %d: %s for %s", d, n, reason, login)
+	}
+	return d
+}
+
+func (s *site) want(text, part string) {
+	s.t.Helper()
+	if !strings.Contains(text, part) {
+		s.t.Errorf("the person was told %q, want %q in it", text, part)
+	}
+}
+
+func TestWhoIsNotLetIn(t *testing.T) {
+	s := newSite(t)
+	s.addTarget("web1", "127.0.0.1:1", authorizedKey(newKey(t, filepath.Join(s.dir, "unused")).PublicKey()), "root", events.Password, []byte("s3cret"))
+	eve := &user{key: filepath.Join(s.dir, "eve")}
+	eve.signer = newKey(t, eve.key)
+	s.users["eve"] = eve
+
+	s.want(s.refused("eve", "root+web1"), "your key is not known here")
+	if d := s.deniedAs(1, events.UnknownKey, "root+web1"); d.Fingerprint != ssh.FingerprintSHA256(eve.signer.PublicKey()) {
+		t.Errorf("denied %+v", d)
+	}
+	bob := s.addUser("bob", events.Operator)
+	s.want(s.refused("bob", "root+web1"), "no grant for root+web1")
+	if d := s.deniedAs(2, events.NoGrant, "root+web1"); d.User != bob.id {
+		t.Errorf("denied %+v", d)
+	}
+	s.want(s.refused("bob", "root+nowhere"), "no grant for root+nowhere")
+	s.deniedAs(3, events.UnknownTarget, "root+nowhere")
+	s.want(s.refused("bob", "a+b+c"), "ACCOUNT+TARGET")
+	s.deniedAs(4, events.UnknownTarget, "a+b+c")
+
+	s.asAdmin(commands.AddGrant{User: "bob", Account: "root", Target: "web1", Expires: time.Now().Add(100 * time.Millisecond)})
+	time.Sleep(150 * time.Millisecond)
+	s.want(s.refused("bob", "root+web1"), "your grant for root+web1 ended at")
+	s.deniedAs(5, events.GrantExpired, "root+web1")
+
+	s.asAdmin(commands.DisableUser{User: "bob"})
+	s.want(s.refused("bob", "console"), "your user is disabled")
+	if d := s.deniedAs(6, events.UserIsDisabled, "console"); d.User != bob.id {
+		t.Errorf("denied %+v", d)
+	}
+	if n := len(eventsOf[events.SessionStarted](t, s.ctl)); n != 0 {
+		t.Errorf("%d sessions were started", n)
+	}
+	s.space.full = true
+	s.want(s.refused("ada", "root+web1"), "no space left to record")
+	s.deniedAs(7, events.NoSpace, "root+web1")
+	if _, _, exit := run(t, s.ssh("console", "still reachable")); exit != 7 {
+		t.Error("the console is not reachable while the rec log is full")
+	}
+}
+
+// A key that two live users hold lets nobody in.
+func TestKeyOfTwoUsers(t *testing.T) {
+	s := newSite(t)
+	key := eventsOf[events.UserKeyAdded](t, s.ctl)[0]
+	other := uuid.New()
+	var drafts []events.Draft
+	for _, e := range []events.Event{events.UserAdded{Name: "twin", Role: events.Operator}, key} {
+		d, err := events.NewDraft(other, events.SiteActor(s.id), "", e)
+		must(t, err)
+		drafts = append(drafts, d)
+	}
+	_, err := s.dispatcher.Append(context.Background(), drafts...)
+	must(t, err)
+	s.want(s.refused("ada", "console"), "more than one user")
+	s.deniedAs(1, events.NameConflict, "console")
+}
+
+// A client that probes with somebody else's key and proves its own is who it proved to be.
+func TestOnlyTheProvenKeyCounts(t *testing.T) {
+	s := newSite(t)
+	bob := s.addUser("bob", events.Operator)
+	probing := &probeSigner{Signer: bob.signer, probe: s.users["ada"].signer.PublicKey()}
+	c, err := ssh.Dial("tcp", s.addr, &ssh.ClientConfig{
+		User: "console", HostKeyCallback: ssh.InsecureIgnoreHostKey(), //nolint:gosec // a test's own server
+		Auth: []ssh.AuthMethod{ssh.PublicKeysCallback(func() ([]ssh.Signer, error) { return []ssh.Signer{probing, bob.signer}, nil })},
+	})
+	must(t, err)
+	defer c.Close()
+	session, err := c.NewSession()
+	must(t, err)
+	out, _ := session.Output("whoami")
+	if !strings.HasPrefix(string(out), "bob (operator)") {
+		t.Errorf("after a probe with ada's key, bob is %q", out)
+	}
+}
+
+// probeSigner shows one key and signs with another.
+type probeSigner struct {
+	ssh.Signer
+	probe ssh.PublicKey
+}
+
+func (p *probeSigner) PublicKey() ssh.PublicKey { return p.probe }
+
+// fakeTarget is an SSH server of x/crypto's that takes one password, and notes what it saw.
+type fakeTarget struct {
+	addr    string
+	hostKey string
+	mu      sync.Mutex
+	logins  []string
+}
+
+func newFakeTarget(t *testing.T, change func(*ssh.ServerConfig, *fakeTarget)) *fakeTarget {
+	t.Helper()
+	f := &fakeTarget{}
+	host := newKey(t, filepath.Join(t.TempDir(), "host"))
+	f.hostKey = authorizedKey(host.PublicKey())
+	cfg := &ssh.ServerConfig{}
+	cfg.AddHostKey(host)
+	change(cfg, f)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	f.addr = l.Addr().String()
+	var work sync.WaitGroup
+	t.Cleanup(func() { l.Close(); work.Wait() })
+	work.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			work.Go(func() { f.serve(c, cfg) })
+		}
+	})
+	return f
+}
+
+func (f *fakeTarget) saw(what string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.logins = append(f.logins, what)
+}
+
+func (f *fakeTarget) seen() string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return strings.Join(f.logins, ",")
+}
+
+// serve runs "commands": it prints what it was asked to.
+func (f *fakeTarget) serve(c net.Conn, cfg *ssh.ServerConfig) {
+	defer c.Close()
+	conn, channels, requests, err := ssh.NewServerConn(c, cfg)
+	if err != nil {
+		f.saw("no login")
+		return
+	}
+	defer conn.Close()
+	go ssh.DiscardRequests(requests)
+	for open := range channels {
+		channel, requests, err := open.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			for r := range requests {
+				if r.WantReply {
+					_ = r.Reply(r.Type == "exec", nil)
+				}
+				if r.Type == "exec" {
+					_, _ = channel.Write(r.Payload[4:])
+					_, _ = channel.SendRequest("exit-status", false, []byte{0, 0, 0, 0})
+					channel.Close()
+				}
+			}
+		}()
+	}
+}
+
+const secret = "correct horse battery"
+
+func byPassword(cfg *ssh.ServerConfig, f *fakeTarget) {
+	cfg.PasswordCallback = func(_ ssh.ConnMetadata, password []byte) (*ssh.Permissions, error) {
+		f.saw("password")
+		if string(password) == secret {
+			return nil, nil
+		}
+		return nil, errors.New("no")
+	}
+}
+
+func byKeyboard(questions []string, echos []bool) func(*ssh.ServerConfig, *fakeTarget) {
+	return func(cfg *ssh.ServerConfig, f *fakeTarget) {
+		cfg.KeyboardInteractiveCallback = func(_ ssh.ConnMetadata, ask ssh.KeyboardInteractiveChallenge) (*ssh.Permissions, error) {
+			answers, err := ask("", "", questions, echos)
+			if len(answers) > 0 {
+				f.saw("answer")
+			}
+			if err == nil && len(answers) == 1 && answers[0] == secret {
+				return nil, nil
+			}
+			return nil, errors.New("no")
+		}
+	}
+}
+
+func TestTargetLogins(t *testing.T) {
+	both := func(cfg *ssh.ServerConfig, f *fakeTarget) {
+		byPassword(cfg, f)
+		byKeyboard([]string{"Password: "}, []bool{false})(cfg, f)
+	}
+	tests := []struct {
+		name   string
+		target func(*ssh.ServerConfig, *fakeTarget)
+		secret string
+		saw    string
+		in     bool
+		told   string
+	}{
+		{"password", byPassword, secret, "password", true, ""},
+		{"keyboard-interactive", byKeyboard([]string{"Password: "}, []bool{false}), secret, "answer", true, ""},
+		{"a question that shows its answer", byKeyboard([]string{"Password: "}, []bool{true}), secret, "no login", false, "asks for more"},
+		{"two questions", byKeyboard([]string{"Password: ", "Code: "}, []bool{false, false}), secret, "no login", false, "asks for more"},
+		{"a wrong password is presented once", both, "wrong", "password,no login", false, "did not accept"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t)
+			f := newFakeTarget(t, tt.target)
+			s.addTarget("web1", f.addr, f.hostKey, "root", events.Password, []byte(tt.secret))
+			out, errs, exit := run(t, s.ssh("root+web1", "hello"))
+			if tt.in != (exit == 0 && out == "hello") {
+				t.Errorf("exit %d, %q, %q", exit, out, errs)
+			}
+			e := s.ended(1)
+			waitFor(t, func() bool { return tt.in || strings.HasSuffix(f.seen(), "no login") })
+			if saw := f.seen(); saw != tt.saw {
+				t.Errorf("the target saw %q, want %q", saw, tt.saw)
+			}
+			if !tt.in {
+				s.want(errs, tt.told)
+				if e.Reason != events.EndedByTargetLogin || e.Detail == "" {
+					t.Errorf("ended %+v", e)
+				}
+			}
+			s.noSecret(tt.secret)
+		})
+	}
+}
+
+// noSecret looks for a secret in the logs of both kinds and in what the gateway says.
+func (s *site) noSecret(secret string) {
+	s.t.Helper()
+	s.logMu.Lock()
+	defer s.logMu.Unlock()
+	all := s.log.Bytes()
+	for _, log := range []*memory.Log{s.ctl, s.rec} {
+		for e, err := range log.Read(context.Background(), 1) {
+			must(s.t, err)
+			all = slices.Concat(all, e.Header, e.Payload)
+		}
+	}
+	if bytes.Contains(all, []byte(secret)) {
+		s.t.Error("the secret stands in a log in the clear")
+	}
+}
+
+func TestChangedHostKey(t *testing.T) {
+	s := newSite(t)
+	f := newFakeTarget(t, byPassword)
+	other := newKey(t, filepath.Join(s.dir, "other"))
+	s.addTarget("web1", f.addr, authorizedKey(other.PublicKey()), "root", events.Password, []byte(secret))
+	s.want(s.refused("ada", "root+web1"), "another host key")
+	e := s.ended(1)
+	if e.Reason != events.EndedByTargetLogin || !strings.Contains(e.Detail, "not pinned") {
+		t.Errorf("ended %+v", e)
+	}
+	refused := eventsOf[events.TargetHostKeyRefused](t, s.ctl)
+	if len(refused) != 1 || refused[0].Presented != f.hostKey || refused[0].Session.IsZero() {
+		t.Errorf("refused %+v", refused)
+	}
+	waitFor(t, func() bool { return f.seen() != "" })
+	if f.seen() != "no login" {
+		t.Errorf("the target saw %q: something was sent to it", f.seen())
+	}
+}
+
+func TestTargetThatDoesNotAnswer(t *testing.T) {
+	s := newSite(t, func(c *Config) { c.Limits.TargetLogin = 200 * time.Millisecond })
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	defer silent.Close()
+	gone, err := net.Listen("tcp", "127.0.0.1:0")
+	must(t, err)
+	gone.Close()
+	key := authorizedKey(s.users["ada"].signer.PublicKey())
+	s.addTarget("silent", silent.Addr().String(), key, "root", events.Password, []byte(secret))
+	s.addTarget("gone", gone.Addr().String(), key, "root", events.Password, []byte(secret))
+	s.want(s.refused("ada", "root+silent"), "silent did not answer in time")
+	s.want(s.refused("ada", "root+gone"), "gone can't be reached")
+	for n := range 2 {
+		if e := s.ended(n + 1); e.Reason != events.EndedByTargetLogin {
+			t.Errorf("ended %+v", e)
+		}
+	}
+}
+
+func TestSealedSite(t *testing.T) {
+	s := newSite(t)
+	d := s.sshd()
+	must(t, s.sealer.Seal())
+	s.want(s.refused("ada", d.User+"+web1"), "sealed")
+	if e := s.ended(1); e.Reason != events.EndedByTargetLogin {
+		t.Errorf("ended %+v", e)
+	}
+}
+
+// started runs a session that prints a line and then waits, and returns once the line is there.
+func (s *site) started(d *localsshd.Server) (wait func() (stderr string, exit int)) {
+	s.t.Helper()
+	c := s.ssh(d.User+"+web1", "echo ready; sleep 100")
+	out, err := c.StdoutPipe()
+	must(s.t, err)
+	var errs bytes.Buffer
+	c.Stderr = &errs
+	must(s.t, c.Start())
+	line := make([]byte, 6)
+	if _, err := io.ReadFull(out, line); err != nil {
+		s.t.Fatal(err)
+	}
+	return func() (string, int) {
+		_, _ = io.Copy(io.Discard, out)
+		_ = c.Wait()
+		return errs.String(), c.ProcessState.ExitCode()
+	}
+}
+
+func TestWhatEndsALiveSession(t *testing.T) {
+	tests := []struct {
+		name   string
+		end    func(s *site)
+		reason events.EndReason
+		text   string
+	}{
+		{"kill", func(s *site) {
+			s.asAdmin(commands.KillSession{Session: s.server.Live()[0].ID, Reason: "lunch"})
+		}, events.EndedByKill, "ended by an administrator: lunch"},
+		{"grant removed", func(s *site) {
+			l := s.server.Live()[0]
+			s.asAdmin(commands.RemoveGrant{User: "bob", Account: l.Account, Target: "web1"})
+		}, events.EndedByPolicy, "grant was removed"},
+		{"user disabled", func(s *site) { s.asAdmin(commands.DisableUser{User: "bob"}) }, events.EndedByPolicy, "user is disabled"},
+		{"key removed", func(s *site) {
+			s.asAdmin(commands.RemoveUserKey{User: "bob", Fingerprint: ssh.FingerprintSHA256(s.users["bob"].signer.PublicKey())})
+		}, events.EndedByPolicy, "key was taken away"},
+		{"target removed", func(s *site) { s.asAdmin(commands.RemoveTarget{Target: "web1"}) }, events.EndedByPolicy, "was removed"},
+		{"shutdown", func(s *site) {
+			ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+			defer cancel()
+			must(s.t, s.server.Shutdown(ctx))
+		}, events.EndedByShutdown, "stopping"},
+		{"grant expires", func(*site) {}, events.EndedByPolicy, "has expired"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSite(t)
+			d := s.sshd()
+			bob := s.addUser("bob", events.Operator)
+			s.users["ada"].key = bob.key // s.ssh is bob's now
+			var expires time.Time
+			if tt.name == "grant expires" {
+				expires = time.Now().Add(time.Second)
+			}
+			s.asAdmin(commands.AddGrant{User: "bob", Account: d.User, Target: "web1", Expires: expires})
+			wait := s.started(d)
+			if live := s.server.Live(); len(live) != 1 || live[0].UserName != "bob" || !live[0].Connected || live[0].Out.Bytes == 0 {
+				t.Fatalf("live: %+v", live)
+			}
+			began := time.Now()
+			tt.end(s)
+			errs, exit := wait()
+			if took := time.Since(began); took > 1500*time.Millisecond || exit != 255 {
+				t.Errorf("after %s, exit %d", took, exit)
+			}
+			s.want(errs, tt.text)
+			e := s.ended(1)
+			if e.Reason != tt.reason || !e.Complete {
+				t.Errorf("ended %+v", e)
+			}
+			waitFor(t, func() bool { return len(s.server.Live()) == 0 })
+		})
+	}
+}
+
+func TestConsoleEndsWithTheUser(t *testing.T) {
+	s := newSite(t)
+	bob := s.addUser("bob", events.Operator)
+	s.users["ada"].key = bob.key
+	c := s.ssh("console", "wait")
+	var errs bytes.Buffer
+	c.Stderr = &errs
+	must(t, c.Start())
+	waitFor(t, func() bool { return len(s.server.lives.list()) == 1 })
+	time.Sleep(50 * time.Millisecond)
+	s.asAdmin(commands.DisableUser{User: "bob"})
+	_ = c.Wait()
+	s.want(errs.String(), "your access ended")
+	if len(s.server.Live()) != 0 {
+		t.Error("a console is listed as a session")
+	}
+}
+
+func TestLoginGraceAndLimits(t *testing.T) {
+	s := newSite(t, func(c *Config) { c.Limits = Limits{LoginGrace: 300 * time.Millisecond, PerSource: 3} })
+	var idle []net.Conn
+	for range 3 {
+		c, err := net.Dial("tcp", s.addr)
+		must(t, err)
+		defer c.Close()
+		idle = append(idle, c)
+	}
+	waitFor(t, func() bool {
+		s.server.door.mu.Lock()
+		defer s.server.door.mu.Unlock()
+		return s.server.door.waiting == 3
+	})
+	more, err := net.Dial("tcp", s.addr)
+	must(t, err)
+	defer more.Close()
+	if b, err := io.ReadAll(more); len(b) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
+		t.Errorf("a fourth connection got %q, %v", b, err)
+	}
+	began := time.Now()
+	for _, c := range idle {
+		_, _ = io.Copy(io.Discard, c) // until the gateway hangs up
+	}
+	if took := time.Since(began); took > 3*time.Second {
+		t.Errorf("silent connections were held for %s", took)
+	}
+	waitFor(t, func() bool {
+		s.server.door.mu.Lock()
+		defer s.server.door.mu.Unlock()
+		return s.server.door.waiting == 0
+	})
+	s.deniedAs(1, events.TooMany, "")
+	if _, _, exit := run(t, s.ssh("console", "x")); exit != 7 {
+		t.Error("nobody gets in after that")
+	}
+}
+
+func TestDoor(t *testing.T) {
+	now := time.Unix(0, 0)
+	d := newDoor(Limits{PerSource: 2, Unauthenticated: 5, SourceRate: 4}.withDefaults(), func() time.Time { return now })
+	from := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
+	var leaves []func()
+	enter := func(ip string) bool {
+		leave, ok := d.enter(from(ip))
+		if ok {
+			leaves = append(leaves, leave)
+		}
+		return ok
+	}
+	for _, step := range []struct {
+		ip string
+		ok bool
+	}{
+		{"10.0.0.1", true}, {"10.0.0.1", true}, {"10.0.0.1", false}, {"2001:db8::1", true}, {"2001:db8::ffff", true},
+		{"2001:db8::2", false}, {"10.0.0.2", true}, {"10.0.0.3", false},
+	} {
+		if enter(step.ip) != step.ok {
+			t.Errorf("%s: want %v", step.ip, step.ok)
+		}
+	}
+	for _, leave := range leaves {
+		leave()
+		leave()
+	}
+	n := 0
+	for leave, ok := d.enter(from("10.0.0.1")); ok; leave, ok = d.enter(from("10.0.0.1")) {
+		leave()
+		n++
+	}
+	if n != 6 { // a burst of eight, two of which were used above
+		t.Errorf("a burst of %d", n)
+	}
+	now = now.Add(time.Second)
+	if !enter("10.0.0.1") {
+		t.Error("the rate does not recover")
+	}
+	now = now.Add(time.Minute)
+	for i := range maxSources + 10 {
+		if leave, ok := d.enter(from(fmt.Sprintf("10.%d.%d.1", 1+i/250, i%250))); ok {
+			leave()
+		}
+	}
+	if len(d.sources) > maxSources {
+		t.Errorf("%d addresses are remembered", len(d.sources))
+	}
+}
+
+func TestParseRoute(t *testing.T) {
+	for login, want := range map[string]*route{
+		"root+web1": {"root", "web1"}, "ada": {}, "": {}, "a.b_c-d+web-1.example": {"a.b_c-d", "web-1.example"},
+		"+web1": nil, "root+": nil, "+": nil, "a+b+c": nil,
+	} {
+		got, err := parseRoute(login)
+		if (err != nil) != (want == nil) || want != nil && got != *want {
+			t.Errorf("%q: %+v, %v", login, got, err)
+		}
+	}
+}
+
+// A client that leaves while its target is being reached leaves nothing behind but the end of its session.
+func TestClientLeavesDuringLogin(t *testing.T) {
+	release := make(chan struct{})
+	s := newSite(t, func(c *Config) {
+		dial := new(net.Dialer).DialContext
+		c.Dial = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			<-release
+			return dial(ctx, network, addr)
+		}
+	})
+	d := s.sshd()
+	ctx, cancel := context.WithCancel(context.Background())
+	nc, err := net.Dial("tcp", s.addr)
+	must(t, err)
+	done := make(chan error, 1)
+	go func() {
+		_, err := sshwire.Client(ctx, nc, &sshwire.ClientConfig{
+			User: d.User + "+web1", Auth: []sshwire.ClientAuth{sshwire.PublicKeys(s.users["ada"].signer)},
+			HostKey: func(net.Addr, ssh.PublicKey) error { return nil },
+		})
+		done <- err
+	}()
+	waitFor(t, func() bool { return len(s.server.Live()) == 1 })
+	cancel()
+	if err := <-done; err == nil {
+		t.Fatal("the client got in")
+	}
+	close(release)
+	if e := s.ended(1); !e.Complete {
+		t.Errorf("ended %+v", e)
+	}
+	waitFor(t, func() bool { return len(s.server.Live()) == 0 })
+}
