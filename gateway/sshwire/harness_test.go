@@ -135,11 +135,10 @@ type outbox struct {
 	cond   *sync.Cond
 	queue  [][]byte
 	closed bool
-	done   chan struct{}
 }
 
 func newOutbox(c *Conn) *outbox {
-	o := &outbox{conn: c, done: make(chan struct{})}
+	o := &outbox{conn: c}
 	o.cond = sync.NewCond(&o.mu)
 	go o.run()
 	return o
@@ -153,7 +152,6 @@ func (o *outbox) put(p []byte) {
 }
 
 func (o *outbox) run() {
-	defer close(o.done)
 	for {
 		o.mu.Lock()
 		for len(o.queue) == 0 && !o.closed {
@@ -176,12 +174,13 @@ func (o *outbox) run() {
 	}
 }
 
-func (o *outbox) finish() {
+// stop lets the goroutine end when its queue is empty or the connection over. It doesn't wait for that: a key
+// exchange may be under way, and the caller no longer reads.
+func (o *outbox) stop() {
 	o.mu.Lock()
 	o.closed = true
 	o.mu.Unlock()
 	o.cond.Signal()
-	<-o.done
 }
 
 // echoChannel is one session channel of echoServer.
@@ -197,7 +196,7 @@ type echoChannel struct {
 // echoServer answers session channels on c: exec "cat" echoes stdin, exec "fail" exits with 3. It returns when the peer leaves.
 func echoServer(c *Conn) error {
 	out := newOutbox(c)
-	defer out.finish()
+	defer out.stop()
 	channels := map[uint32]*echoChannel{}
 	for {
 		p, err := c.ReadPacket()
@@ -277,7 +276,7 @@ func (ch *echoChannel) end(out *outbox, status uint32) {
 // runExec is a small client of one session channel: it runs command with stdin and returns stdout.
 func runExec(c *Conn, command string, stdin []byte) (stdout []byte, status uint32, err error) {
 	out := newOutbox(c)
-	defer out.finish()
+	defer out.stop()
 	out.put(ChannelOpen{"session", 0, 1 << 21, 32768, nil}.Append(nil))
 	ch := &echoChannel{most: 32000}
 	for {
