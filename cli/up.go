@@ -70,7 +70,7 @@ func up(cmd *cobra.Command, o upOptions) error {
 	}
 	ctx := cmd.Context()
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	s, err := site.Open(ctx, cfg, Version().String(), log)
+	s, err := site.Open(ctx, cfg, Version().Version, log)
 	if errors.Is(err, site.ErrInUse) {
 		return &console.Fault{Exit: console.Conflict, Message: err.Error()}
 	}
@@ -99,8 +99,7 @@ func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, admin *site.Ad
 			return err
 		}
 	}
-	n := &node{Site: s, started: time.Now()}
-	err := s.Listen(ctx, consoleHandler{n}, Version().String())
+	err := s.Listen(ctx, consoleHandler{site: s, started: time.Now()})
 	if errors.Is(err, site.ErrNoAdmin) {
 		return &console.Fault{Exit: console.Denied, Message: err.Error(),
 			Hint: "name one with --admin-name NAME --admin-key FILE.pub, or listen on 127.0.0.1"}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"net"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -19,6 +20,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/events/store/segment"
+	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/projections"
 )
 
@@ -29,7 +31,6 @@ type Site struct {
 	log     *slog.Logger
 	data    data
 	who     identity
-	started time.Time
 
 	unlock   func() error
 	table    *seal.KeyTable
@@ -40,6 +41,9 @@ type Site struct {
 	source   *projections.Epochs
 	views    *projections.Projections
 	commands *commands.Dispatcher
+
+	gateway  *gateway.Server
+	listener net.Listener
 
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends what runs in background

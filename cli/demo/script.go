@@ -73,7 +73,7 @@ func (d *demo) tamper() error {
 	return nil
 }
 
-// flip changes one bit in the middle of what the first log file below dir holds.
+// flip changes one bit at three quarters of what the first log file below dir holds.
 func flip(dir string) (file string, offset int, err error) {
 	err = filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || file != "" || filepath.Ext(path) != ".seg" {
@@ -83,7 +83,7 @@ func flip(dir string) (file string, offset int, err error) {
 		if err != nil {
 			return err
 		}
-		file, offset = path, len(bytes.TrimRight(b, "\x00"))/2
+		file, offset = path, len(bytes.TrimRight(b, "\x00"))*3/4
 		b[offset] ^= 1
 		return os.WriteFile(path, b, 0o600)
 	})

@@ -1,0 +1,32 @@
+package cli
+
+import (
+	"context"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/cli/console"
+	"github.com/holdfast-pam/holdfast/gateway"
+	"github.com/holdfast-pam/holdfast/site"
+)
+
+// consoleHandler serves the gateway's console calls with the verbs of a site.
+type consoleHandler struct {
+	site    *site.Site
+	started time.Time
+}
+
+// Run implements [gateway.Console].
+func (h consoleHandler) Run(ctx context.Context, r *gateway.ConsoleRequest) int {
+	q := &console.Request{
+		Person: console.Person{ID: r.User, Login: r.Login, Source: r.Source, Fingerprint: r.Fingerprint},
+		Line:   r.Line, Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr,
+	}
+	if t := r.Terminal; t != nil {
+		q.Terminal = &console.Terminal{Kind: t.Term, Size: console.Size{Columns: t.Columns, Rows: t.Rows}}
+	}
+	c := console.New(console.Config{
+		Site: h.site, Version: Version(), Started: h.started, Listen: h.site.Addr(),
+		Scan: site.ScanHostKeys, Verify: h.site.VerifyLogs,
+	})
+	return int(c.Run(ctx, q))
+}

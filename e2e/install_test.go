@@ -1,0 +1,113 @@
+package e2e
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/cli/lab"
+	"github.com/holdfast-pam/holdfast/cli/localsshd"
+)
+
+// installation is a site with one target, for tests in Go: the administrator
+// is at host gw, who also has the grant for the target, at host target.
+type installation struct {
+	t      *testing.T
+	dir    string
+	config string
+	admin  lab.Key
+	target *localsshd.Server
+	site   *lab.Site
+}
+
+func install(t *testing.T) *installation {
+	t.Helper()
+	requireOpenSSH(t)
+	in := &installation{t: t, dir: t.TempDir()}
+	in.config = filepath.Join(in.dir, "ssh_config")
+	var err error
+	if in.target, err = localsshd.Start(t.Context(), t.TempDir()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = in.target.Stop() })
+	if in.admin, err = lab.NewKey(filepath.Join(in.dir, "admin")); err != nil {
+		t.Fatal(err)
+	}
+	in.up("127.0.0.1:0")
+	t.Cleanup(func() { _ = in.site.Kill() })
+	in.console("", "target add web1 --addr "+in.target.Addr+" --host-key '"+in.target.HostKey+"'")
+	in.console(string(in.target.PrivateKey), "account add "+in.account()+" --private-key-stdin")
+	in.console("", "grant add admin "+in.account())
+	return in
+}
+
+func (in *installation) account() string { return in.target.User + "+web1" }
+
+// up starts the site, as often as one likes.
+func (in *installation) up(listen string) {
+	in.t.Helper()
+	binary, err := exec.LookPath("holdfast")
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	in.site, err = lab.Up(ctx, binary, filepath.Join(in.dir, "data"), "--ssh-listen", listen,
+		"--admin-name", "admin", "--admin-key", in.admin.File+".pub")
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	if err := lab.WriteConfig(in.config,
+		lab.Host{Alias: "gw", Addr: in.site.Addr, HostKey: in.site.HostKey, User: "admin", Key: in.admin},
+		lab.Host{Alias: "target", Addr: in.site.Addr, HostKey: in.site.HostKey, User: in.account(), Key: in.admin},
+	); err != nil {
+		in.t.Fatal(err)
+	}
+}
+
+// restart brings a killed site up at the same address.
+func (in *installation) restart() {
+	in.t.Helper()
+	in.up(in.site.Addr)
+}
+
+// ssh is a stock client, args as on its command line.
+func (in *installation) ssh(args ...string) *exec.Cmd {
+	return exec.CommandContext(in.t.Context(), "ssh", append([]string{"-F", in.config}, args...)...)
+}
+
+// console runs a verb and gives what it printed on standard output.
+func (in *installation) console(stdin, line string) string {
+	in.t.Helper()
+	out, err := in.tryConsole(stdin, line)
+	if err != nil {
+		in.t.Fatalf("%s: %v", line, err)
+	}
+	return out
+}
+
+func (in *installation) tryConsole(stdin, line string) (string, error) {
+	cmd := in.ssh("gw", line)
+	cmd.Stdin = strings.NewReader(stdin)
+	var stdout, stderr bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Run(); err != nil {
+		return stdout.String(), errors.Join(err, errors.New(stderr.String()), errors.New("site: "+in.site.Stderr()))
+	}
+	return stdout.String(), nil
+}
+
+func (in *installation) read(name string) []byte {
+	in.t.Helper()
+	b, err := os.ReadFile(filepath.Join(in.dir, name))
+	if err != nil {
+		in.t.Fatal(err)
+	}
+	return b
+}
