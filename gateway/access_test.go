@@ -88,7 +88,7 @@ func TestWhoIsNotLetIn(t *testing.T) {
 	if n := len(eventsOf[events.SessionStarted](t, s.ctl)); n != 0 {
 		t.Errorf("%d sessions were started", n)
 	}
-	s.space.full = true
+	s.space.fill()
 	s.want(s.refused("ada", "root+web1"), "no space left to record")
 	s.deniedAs(7, events.NoSpace, "root+web1")
 	if _, _, exit := run(t, s.ssh("console", "still reachable")); exit != 7 {

@@ -64,6 +64,12 @@ func (l *spaceLog) Space() store.Space {
 	return store.Space{Full: l.full}
 }
 
+func (l *spaceLog) fill() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.full = true
+}
+
 type user struct {
 	id     events.UserID
 	key    string // path of the private key
