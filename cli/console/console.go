@@ -51,7 +51,12 @@ type Request struct {
 type Console struct{ cfg Config }
 
 // New makes the console of a site.
-func New(cfg Config) *Console { return &Console{cfg: cfg} }
+func New(cfg Config) *Console {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	return &Console{cfg: cfg}
+}
 
 // Run runs one line and gives its exit code. What failed is told on the
 // request's standard error. The end of ctx ends the call.
@@ -66,7 +71,7 @@ func (c *Console) Run(ctx context.Context, r *Request) (exit Exit) {
 	defer func() {
 		// One call must not take the site down with it.
 		if p := recover(); p != nil {
-			slog.Error("console call panicked", "panic", p, "user", r.Person.ID, "stack", string(debug.Stack()))
+			c.cfg.Log.Error("console call panicked", "panic", p, "user", r.Person.ID, "stack", string(debug.Stack()))
 			WriteFault(k.stderr, &Fault{Exit: Failed, Message: "the site made a mistake in this verb; its own log says more"}, k.json)
 			exit = Failed
 		}

@@ -63,6 +63,14 @@ func usageError(format string, args ...any) *Fault {
 	return &Fault{Exit: Usage, Message: fmt.Sprintf(format, args...)}
 }
 
+func notFound(err *projections.NotFoundError) *Fault {
+	hint := "see `" + err.Noun + " ls`"
+	if err.Noun == "audit" {
+		hint = "give the id of an event or its position in the log; see `audit tail`"
+	}
+	return &Fault{Exit: NotFound, Message: fmt.Sprintf("no %s %q", err.Noun, err.Ref), Hint: hint, cause: err}
+}
+
 // exitOf gives the exit code of each class of refusal.
 var exitOf = map[commands.Code]Exit{
 	commands.NotFound: NotFound, commands.Denied: Denied, commands.Conflict: Conflict,
@@ -80,10 +88,12 @@ func AsFault(err error) *Fault {
 	if errors.As(err, &r) {
 		return &Fault{Exit: exitOf[r.Code], Message: r.Message, Hint: r.Hint, Event: r.Event, cause: err}
 	}
+	var missing *projections.NotFoundError
+	if errors.As(err, &missing) {
+		return notFound(missing)
+	}
 	f = &Fault{Exit: Failed, Message: err.Error(), cause: err}
 	switch {
-	case errors.Is(err, projections.ErrNotFound):
-		f.Exit = NotFound
 	case errors.Is(err, projections.ErrConflict), errors.Is(err, projections.ErrRebuilding):
 		f.Exit = Conflict
 	case errors.Is(err, replay.ErrNoChannel):

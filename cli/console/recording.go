@@ -148,7 +148,7 @@ func (x *export) write(c *call, w io.Writer, s projections.Session, source repla
 	case "raw":
 		return replay.Raw(w, source, replay.RawOptions{Channel: channel, Stream: replay.Stream(x.direction)})
 	case "text":
-		return replay.Text(w, source, replay.TextOptions{Channel: channel})
+		return replay.Transcript(w, source, replay.TranscriptOptions{Channel: channel})
 	case "json":
 		return describe(w, s, source)
 	}

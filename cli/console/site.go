@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -48,9 +49,10 @@ type Site interface {
 // Config says what a [Console] works on.
 type Config struct {
 	Site    Site
-	Version Version   // of the binary that runs the site
-	Started time.Time // when the site began to serve
-	Listen  string    // address of its SSH gateway
+	Version Version      // of the binary that runs the site
+	Started time.Time    // when the site began to serve
+	Listen  string       // address of its SSH gateway
+	Log     *slog.Logger // of the site's own mistakes; nil for slog's default
 
 	// Scan asks an SSH server for its host keys. It is given the addresses of
 	// targets that administrators add, the only ones that the console has dialled.

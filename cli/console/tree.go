@@ -56,25 +56,10 @@ func NewRoot(short, long string) *cobra.Command {
 		return &Fault{Exit: Usage, Message: lowerFirst(err), Hint: helpHint(cmd), cause: err}
 	})
 	root.SetHelpCommand(newHelp())
+	root.SetHelpFunc(writeHelp)
+	root.SetUsageFunc(func(cmd *cobra.Command) error { writeHelp(cmd, nil); return nil })
+	root.SuggestionsMinimumDistance = 2
 	return root
-}
-
-// newHelp replaces cobra's own help verb, which ends the process when its
-// answer can't be written.
-func newHelp() *cobra.Command {
-	return &cobra.Command{
-		Use:         "help [VERB...]",
-		Short:       "Show what a verb does",
-		Annotations: map[string]string{rightNeeded: string(own)},
-		RunE: func(cmd *cobra.Command, args []string) error {
-			found, rest, err := cmd.Root().Find(args)
-			if err != nil || len(rest) > 0 {
-				return unknownVerb(cmd.Root(), strings.Join(args, " "))
-			}
-			found.InitDefaultHelpFlag()
-			return found.Help()
-		},
-	}
 }
 
 // group makes a noun out of its verbs.
@@ -84,6 +69,7 @@ func group(use, short string, verbs ...*cobra.Command) *cobra.Command {
 			return &Fault{Exit: Usage, Message: cmd.CommandPath() + " needs a verb", Hint: helpHint(cmd)}
 		},
 	}
+	cmd.SuggestionsMinimumDistance = 2
 	cmd.AddCommand(verbs...)
 	return cmd
 }
@@ -125,7 +111,7 @@ func (c *call) verb(use, short string, needed right, run func(args []string) err
 			return nil
 		},
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if err := c.permit(cmd.CommandPath(), needed); err != nil {
+			if err := c.permit(strings.TrimPrefix(cmd.CommandPath(), "holdfast "), needed); err != nil {
 				return err
 			}
 			return run(args)
@@ -162,6 +148,18 @@ type Version struct {
 	Revision string `json:"revision,omitempty"`
 	Modified bool   `json:"modified,omitempty"`
 	Go       string `json:"go"`
+}
+
+// String is the version in one word, with the revision if it is no release.
+func (v Version) String() string {
+	s := v.Version
+	if v.Revision != "" && (s == "" || s == "(devel)") {
+		s = v.Revision
+	}
+	if v.Modified {
+		s += "+modified"
+	}
+	return s
 }
 
 var versionColumns = []column[Version]{
