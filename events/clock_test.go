@@ -125,3 +125,31 @@ func FuzzClockDelta(f *testing.F) {
 		}
 	})
 }
+
+// A reader that begins from a snapshot goes on as one that read everything.
+func TestClockSnapshot(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var w ClockCoder
+		steps := rapid.IntRange(0, 10)
+		step := func() (delta []byte) {
+			delta, err := w.Delta(w.Clock().Merge(drawClock.Draw(t, "clock")))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return delta
+		}
+		for range steps.Draw(t, "before") {
+			step()
+		}
+		var r ClockCoder
+		if _, err := r.Apply(w.Snapshot()); err != nil {
+			t.Fatal(err)
+		}
+		for range steps.Draw(t, "after") {
+			got, err := r.Apply(step())
+			if err != nil || got.Compare(w.Clock()) != Equal {
+				t.Fatalf("after the snapshot: %s, %v; want %s", got, err, w.Clock())
+			}
+		}
+	})
+}

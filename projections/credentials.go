@@ -58,8 +58,8 @@ func secretVerified(w *writer, r *record, e events.SecretVerified) error {
 }
 
 // Credential is what the gateway presents for an account; never its secret.
-// Its current version is the one that was applied last, before any only staged
-// one: which one the target holds is known where Verified is set.
+// Its current version is the one that was applied or verified last, before any
+// that is only staged: what the target holds is known where Verified is set.
 type Credential struct {
 	ID        events.CredentialID `json:"id"`
 	Account   string              `json:"account"` // ACCOUNT+TARGET
@@ -81,7 +81,7 @@ const selectCredential = `SELECT c.id, c.account, COALESCE(a.name, ''), a.target
 	FROM credentials c LEFT JOIN accounts a ON a.id = c.account LEFT JOIN targets t ON t.id = a.target
 	LEFT JOIN credentials_versions v ON v.credential = c.id AND v.version = (
 		SELECT b.version FROM credentials_versions b WHERE b.credential = c.id
-		ORDER BY b.apply_stamp IS NULL AND b.verify_stamp IS NULL, COALESCE(b.apply_stamp, b.verify_stamp) DESC, b.stage_stamp DESC LIMIT 1)`
+		ORDER BY max(COALESCE(b.apply_stamp, x''), COALESCE(b.verify_stamp, x'')) DESC, b.stage_stamp DESC LIMIT 1)`
 
 // Credentials lists credentials by target and account. Of the filter it uses
 // Since and Until (added), Target and Limit.

@@ -21,8 +21,13 @@ CREATE TABLE grants (
 	set_stamp BLOB, user BLOB, account BLOB, expires INTEGER, added INTEGER, added_by BLOB,
 	off_stamp BLOB, removed INTEGER, removed_by BLOB, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX grants_user ON grants (user);
-CREATE INDEX grants_account ON grants (account);`,
+CREATE INDEX grants_right ON grants (user, account);
+CREATE INDEX grants_account ON grants (account);
+CREATE TABLE grants_removals (
+	user BLOB, account BLOB, stamp BLOB, epoch INTEGER NOT NULL, position INTEGER NOT NULL, site BLOB NOT NULL,
+	removed INTEGER NOT NULL, removed_by BLOB, reason TEXT NOT NULL,
+	PRIMARY KEY (user, account, stamp)
+) STRICT, WITHOUT ROWID;`,
 	on: []handler{on(grantAdded), onHeader(grantRemoved)},
 })
 
@@ -31,16 +36,83 @@ var (
 	removeGrant = keepFirst("grants", "id", "off_stamp", "removed", "removed_by", "reason")
 )
 
+// grantAdded makes a grant, which is removed at once where the right between
+// its user and its account was removed by an event that it did not know of
+// (rule R8).
 func grantAdded(w *writer, r *record, e events.GrantAdded) error {
 	var expires any
 	if !e.Expires.IsZero() {
 		expires = e.Expires.UnixMicro()
 	}
-	return w.exec(setGrant, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), expires, r.Header.Wall, blob(r.Header.Actor.ID))
+	err := w.exec(setGrant, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), expires, r.Header.Wall, blob(r.Header.Actor.ID))
+	if err != nil {
+		return err
+	}
+	var unknown []grantRemoval
+	err = w.each(func(scan func(...any) error) error {
+		o := events.Origin{Kind: events.Ctl}
+		var position uint64
+		var m grantRemoval
+		err := scan(&o.Site, &o.Epoch, &position, &m.stamp, &m.wall, &m.by, &m.reason)
+		if !r.covers(o, position) {
+			unknown = append(unknown, m)
+		}
+		return err
+	}, "SELECT site, epoch, position, stamp, removed, removed_by, reason FROM grants_removals WHERE user = ? AND account = ?",
+		e.User.UUID[:], e.Account.UUID[:])
+	for _, m := range unknown {
+		if err == nil {
+			err = m.apply(w, r.stream())
+		}
+	}
+	return err
 }
 
+// grantRemoval is what a removal leaves in each grant that it ends.
+type grantRemoval struct {
+	stamp  []byte
+	wall   int64
+	by     uuid.UUID
+	reason string
+}
+
+func (m *grantRemoval) apply(w *writer, grant []byte) error {
+	return w.exec(removeGrant, grant, m.stamp, m.wall, blob(m.by), m.reason)
+}
+
+// grantRemoved ends the grant and every other one of the same right that is
+// known by now: none of them can have known of this removal.
 func grantRemoved(w *writer, r *record, e events.GrantRemoved) error {
-	return w.exec(removeGrant, r.stream(), r.stamp(), r.Header.Wall, blob(r.Header.Actor.ID), e.Reason)
+	m := grantRemoval{r.stamp(), r.Header.Wall, r.Header.Actor.ID, e.Reason}
+	if err := m.apply(w, r.stream()); err != nil {
+		return err
+	}
+	user, account := e.User.UUID, e.Account.UUID
+	if e.User.IsZero() || e.Account.IsZero() { // payload absent: the grant says what right it was
+		err := w.each(func(scan func(...any) error) error { return scan(&user, &account) },
+			"SELECT user, account FROM grants WHERE id = ?", r.stream())
+		if err != nil || user == uuid.Nil || account == uuid.Nil {
+			return err
+		}
+	}
+	err := w.exec(`INSERT INTO grants_removals (user, account, stamp, site, epoch, position, removed, removed_by, reason) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)`,
+		user[:], account[:], m.stamp, r.Header.Site.UUID[:], r.Header.Epoch, count(r.Header.Position), m.wall, blob(m.by), m.reason)
+	if err != nil {
+		return err
+	}
+	var others []uuid.UUID
+	err = w.each(func(scan func(...any) error) error {
+		var id uuid.UUID
+		err := scan(&id)
+		others = append(others, id)
+		return err
+	}, "SELECT id FROM grants WHERE user = ? AND account = ?", user[:], account[:])
+	for _, id := range others {
+		if err == nil {
+			err = m.apply(w, id[:])
+		}
+	}
+	return err
 }
 
 // Grant allows a user to open sessions as an account.

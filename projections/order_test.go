@@ -89,9 +89,11 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 			return some('c'), events.SecretVerified{Version: version, How: events.SecretHow(text)}
 		},
 		func() (uuid.UUID, events.Event) {
-			return some('g'), events.GrantAdded{User: user, Account: account, Expires: epochStart.Add(time.Duration(i) * time.Second)}
+			return numbered('g', uint64(i)), events.GrantAdded{User: user, Account: account, Expires: epochStart.Add(time.Duration(i) * time.Second)}
 		},
-		func() (uuid.UUID, events.Event) { return some('g'), events.GrantRemoved{Reason: text} },
+		func() (uuid.UUID, events.Event) {
+			return numbered('h', uint64(i)), events.GrantRemoved{User: user, Account: account, Reason: text}
+		},
 		func() (uuid.UUID, events.Event) {
 			return some('x'), events.SessionStarted{User: user, Target: target, Source: text}
 		},
@@ -170,6 +172,36 @@ func TestOrderOfArrivalDoesNotMatter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A removal ends every grant of the right whose site did not know of it, and
+// no later one.
+func TestRemovalOfAGrantEndsTheRight(t *testing.T) {
+	user, account := events.UserID{UUID: numbered('u', 1)}, events.AccountID{UUID: numbered('a', 1)}
+	grant := events.GrantAdded{User: user, Account: account}
+	a, b := newSite(t, 1), newSite(t, 2)
+	first, second := a.ctl(numbered('g', 1), grant), a.ctl(numbered('g', 2), grant)
+	b.learn(first)
+	removed := b.ctl(numbered('g', 1), events.GrantRemoved{User: user, Account: account, Reason: "left"})
+	a.learn(removed)
+	later := a.ctl(numbered('g', 3), grant)
+	other := a.ctl(numbered('g', 4), events.GrantAdded{User: user, Account: events.AccountID{UUID: numbered('a', 2)}})
+	want := map[uint64]string{1: "removed", 2: "removed", 3: "active", 4: "active"}
+	for name, records := range map[string][]events.Record{
+		"removed last":            {first, second, removed, later, other},
+		"removed in between":      {first, removed, second, later, other},
+		"removal without payload": {first, without(removed), second, later, other},
+	} {
+		source := newSource()
+		source.append(records...)
+		p := openTest(t, source)
+		catchUp(t, p)
+		for n, state := range want {
+			if g, err := p.Grant(t.Context(), events.GrantID{UUID: numbered('g', n)}); err != nil || g.State != state {
+				t.Errorf("%s: grant %d is %s (%v), want %s", name, n, g.State, err, state)
+			}
+		}
+	}
 }
 
 // A key that was removed at one site and added again at another that did not

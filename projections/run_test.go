@@ -169,12 +169,12 @@ func TestRebuildWhileReadAndWritten(t *testing.T) {
 		}
 	})
 	workers.Go(func() {
-		for i := 0; ctx.Err() == nil && i < 300; i++ {
+		for i := 0; ctx.Err() == nil && i < 150; i++ {
 			addUsers(s, source, fmt.Sprint("new", i))
 			time.Sleep(time.Millisecond)
 		}
 	})
-	for range 5 {
+	for range 3 {
 		if err := p.Rebuild(ctx, nil); err != nil {
 			t.Fatal(err)
 		}
