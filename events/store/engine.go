@@ -23,7 +23,8 @@ type Engine interface {
 	// with entries is a [*DamageError] for the first of their payloads that is
 	// not what was written (those are nil), and the sequence goes on; any
 	// other error ends it. The last frame has no entries: it states how the
-	// log ends.
+	// log ends. Beside a writer, whoever iterates must stop at a commit that
+	// was durable beforehand.
 	Frames(ctx context.Context, dir string, origin events.Origin) iter.Seq2[Frame, error]
 }
 

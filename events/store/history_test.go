@@ -483,6 +483,36 @@ func TestVerifyFindsForgery(t *testing.T) {
 	}
 }
 
+// TestVerifyBesideTheWriter verifies a history while records are appended and
+// heads are signed: nothing is ever reported.
+func TestVerifyBesideTheWriter(t *testing.T) {
+	cfg := historyConfig(t.TempDir(), events.Rec)
+	loseTail(t, cfg)
+	cfg.HeadEvery = time.Millisecond
+	h := openHistory(t, cfg)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		fill(t, h, 150, 3000)
+	}()
+	for n := 0; ; n++ {
+		before, _ := h.Log().Size()
+		r, err := h.Verify(t.Context())
+		if err != nil || r.Err() != nil {
+			t.Fatalf("round %d: %v, %v", n, err, r.Err())
+		}
+		if got := r.Epochs[1].Records; got < before {
+			t.Fatalf("round %d checked %d records of %d", n, got, before)
+		}
+		select {
+		case <-done:
+			closeHistory(t, h)
+			return
+		default:
+		}
+	}
+}
+
 func TestVerifyNoticesAForeignHead(t *testing.T) {
 	cfg := historyConfig(t.TempDir(), events.Rec)
 	loseTail(t, cfg)

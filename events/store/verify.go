@@ -49,9 +49,24 @@ func (r *VerifyReport) Err() error {
 // record. The error is for what could not be checked at all; what was found
 // is in the report.
 //
-// It may run beside a site that writes to the log; bytes that are being
-// written then show as torn ([End]).
+// Nobody may be writing to the log meanwhile; [History.Verify] is for that.
 func Verify(ctx context.Context, engine Engine, dir string, kind events.Kind) (*VerifyReport, error) {
+	v := verifier{ctx: ctx, engine: engine}
+	return v.all(dir, kind)
+}
+
+// Verify is the function [Verify] for a log that is in use: it checks the
+// records that were durable when it came to the newest epoch.
+func (h *History) Verify(ctx context.Context) (*VerifyReport, error) {
+	v := verifier{ctx: ctx, engine: h.cfg.Engine, site: h.cfg.Site, size: func() uint64 {
+		size, _ := h.Log().Size()
+		return size
+	}}
+	return v.all(h.cfg.Dir, h.cfg.Kind)
+}
+
+// all checks every epoch in a directory.
+func (v *verifier) all(dir string, kind events.Kind) (*VerifyReport, error) {
 	count, err := countEpochs(dir)
 	if err != nil {
 		return nil, err
@@ -60,11 +75,10 @@ func Verify(ctx context.Context, engine Engine, dir string, kind events.Kind) (*
 	if count == 0 {
 		return report, fmt.Errorf("there is no log in %s", dir)
 	}
-	v := verifier{ctx: ctx, engine: engine}
 	for n := range count {
 		v.epoch(epochDir(dir, n+1), events.Origin{Site: v.site, Epoch: n + 1, Kind: kind}, n+1 == count)
 		report.Epochs = append(report.Epochs, v.report)
-		if err := ctx.Err(); err != nil {
+		if err := v.ctx.Err(); err != nil {
 			return report, err
 		}
 	}
@@ -76,6 +90,7 @@ type verifier struct {
 	ctx    context.Context
 	engine Engine
 	site   events.SiteID // zero until a record has named it
+	size   func() uint64 // of the newest epoch while it is written to; nil when it is not
 	hlc    events.HLC
 	before *EpochReport
 
@@ -113,7 +128,10 @@ func (v *verifier) epoch(dir string, origin events.Origin, last bool) {
 	if v.head, err = evidence.ReadHeadFile(headPath(dir)); err != nil { // before the records: they may grow meanwhile
 		v.add(err)
 	}
-	complete := false
+	complete, limit := false, uint64(0)
+	if last && v.size != nil {
+		limit = v.size() // after the head was read: it covers no more than this
+	}
 	for f, err := range v.engine.Frames(v.ctx, dir, origin) {
 		if err != nil {
 			v.add(err)
@@ -123,6 +141,10 @@ func (v *verifier) epoch(dir string, origin events.Origin, last bool) {
 			v.report.End = *f.End
 		} else if f.Entries != nil {
 			v.frame(f, err != nil)
+		}
+		if limit > 0 && v.tree.Size() >= limit {
+			complete = true
+			break
 		}
 	}
 	v.report.Root = v.tree.Root()

@@ -70,7 +70,7 @@ func TestEveryFlippedBit(t *testing.T) {
 		if name == last {
 			used = end - frameSize // without the end mark
 		}
-		for bit := int64(0); bit < 8*used; bit += int64(stride(13)) {
+		for bit := int64(0); bit < 8*used; bit += int64(stride(37)) {
 			flipped := fs.kill()
 			b := flipped.names[name].cache
 			b[bit/8] ^= 1 << (bit % 8)

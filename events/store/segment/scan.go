@@ -44,13 +44,14 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	}
 	if off < s.at || off+n > s.at+int64(len(s.chunk)) {
 		buf := make([]byte, max(n, min(s.step, s.end-off)))
-		if got, err := s.file.ReadAt(buf, off); got < len(buf) {
+		got, err := s.file.ReadAt(buf, off)
+		if int64(got) < n { // the rest of the chunk may be cut off while it is read
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
 			return nil, err
 		}
-		s.chunk, s.at = buf, off
+		s.chunk, s.at = buf[:got], off
 	}
 	return s.chunk[off-s.at:][:n:n], nil
 }
