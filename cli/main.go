@@ -10,6 +10,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,20 +37,10 @@ func (c *client) main(ctx context.Context, args []string) int {
 	code, err := c.dispatch(ctx, args)
 	if err != nil {
 		f := console.AsFault(err)
-		console.WriteFault(c.stderr, f, asksJSON(args))
+		console.WriteFault(c.stderr, f, console.AsksJSON(args))
 		return int(f.Exit)
 	}
 	return code
-}
-
-// asksJSON reports whether a command line asks for JSON, for errors that occur
-// before anybody has parsed it.
-func asksJSON(args []string) bool {
-	end := slices.Index(args, "--")
-	if end < 0 {
-		end = len(args)
-	}
-	return slices.Contains(args[:end], "--json") || slices.Contains(args[:end], "--json=true")
 }
 
 // dispatch runs what belongs here and sends everything else to the site.
@@ -62,25 +53,34 @@ func (c *client) dispatch(ctx context.Context, args []string) (int, error) {
 	found, rest, _ := root.Find(words)
 	switch {
 	case isLocal(root, found, words):
-		// its own --data and the like are not the client's
-		root.SetArgs(args)
-		return 0, root.ExecuteContext(ctx)
+		return 0, c.runHere(ctx, root, args)
 	case asksHelp(rest), len(rest) == 0 && found.HasSubCommands():
 		return 0, found.Help()
 	}
 	if c.noInput {
 		c.ask = nil
 	}
-	code, err := c.run(ctx, verb{
+	if _, err := c.destination(); err != nil && found == root {
+		return 0, &console.Fault{Exit: console.Usage, Message: fmt.Sprintf("this binary knows no verb %q, and no site could be asked: %s", words[0], err),
+			Hint: "holdfast help lists the verbs"}
+	}
+	return c.run(ctx, verb{
 		words:    words,
 		terminal: found.Annotations[console.DrawsOnTerminal] != "",
 		input:    found.HasSubCommands() || readsInput(words),
 	})
-	if err != nil && found == root {
-		return 0, &console.Fault{Exit: console.Usage, Message: fmt.Sprintf("this binary knows no verb %q, and no site could be asked: %s", words[0], err),
-			Hint: "holdfast help lists the verbs"}
+}
+
+// runHere runs one of the binary's own verbs. It gets the whole command line:
+// its --data and the like are not the client's. An error from before the verb
+// began is about how it was called.
+func (c *client) runHere(ctx context.Context, root *cobra.Command, args []string) error {
+	root.SetArgs(append([]string{}, args...))
+	err := root.ExecuteContext(ctx)
+	if err != nil && !c.began && !errors.As(err, new(*console.Fault)) {
+		return &console.Fault{Exit: console.Usage, Message: err.Error(), Hint: "see holdfast help"}
 	}
-	return code, err
+	return err
 }
 
 // isLocal reports whether a command line is one of the binary's own.

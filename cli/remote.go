@@ -27,6 +27,7 @@ type client struct {
 	gateway, data            string
 	identityFile, knownHosts string
 	noInput                  bool
+	began                    bool // a verb that runs here has begun
 
 	ask            func(prompt string) ([]byte, error) // nil where nobody can be asked
 	getenv         func(string) string

@@ -47,6 +47,12 @@ func (c *client) tree() *cobra.Command {
 			cmd.Annotations = map[string]string{}
 		}
 		cmd.Annotations[runsHere] = "yes"
+		if run := cmd.RunE; run != nil {
+			cmd.RunE = func(cmd *cobra.Command, args []string) error {
+				c.began = true
+				return run(cmd, args)
+			}
+		}
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range console.Nouns() {
@@ -54,6 +60,7 @@ func (c *client) tree() *cobra.Command {
 			root.AddCommand(cmd)
 		}
 	}
+	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	markLocal(root, "completion", "help")
 	return root
