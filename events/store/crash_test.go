@@ -119,7 +119,7 @@ func TestKilledProcessLosesNothing(t *testing.T) {
 // gives what it had printed: place to content.
 func killed(t *testing.T, dir string, after time.Duration) map[string]string {
 	t.Helper()
-	cmd := exec.Command(os.Args[0]) //nolint:gosec // this very binary
+	cmd := exec.Command(os.Args[0])
 	cmd.Env = append(os.Environ(), crashDir+"="+dir)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr

@@ -59,12 +59,12 @@ func countEpochs(dir string) (uint32, error) {
 			seen[uint32(n)] = true
 		}
 	}
-	for n := range uint32(len(seen)) { //nolint:gosec // directory entries
+	for n := range uint32(len(seen)) {
 		if !seen[n+1] {
 			return 0, fmt.Errorf("epoch %d is missing in %s although later ones are there; restore it from a backup", n+1, dir)
 		}
 	}
-	return uint32(len(seen)), nil //nolint:gosec // directory entries
+	return uint32(len(seen)), nil
 }
 
 // makeEpochDir makes the directory of an epoch with its key, as a whole.

@@ -15,6 +15,7 @@ type HeadKeeper struct {
 	key  *evidence.Key
 	path string
 	stop chan struct{}
+	once sync.Once // closes stop
 	done sync.WaitGroup
 
 	mu   sync.Mutex
@@ -47,7 +48,7 @@ func (k *HeadKeeper) Sign() error {
 	defer k.mu.Unlock()
 	size, root := k.log.Size()
 	if size <= k.head.Size {
-		return k.err
+		return nil
 	}
 	head, err := k.key.Sign(size, root)
 	if err == nil {
@@ -77,7 +78,7 @@ func (k *HeadKeeper) Err() error {
 // Close stores the last head and ends the keeper. Call it before the log is
 // closed.
 func (k *HeadKeeper) Close() error {
-	close(k.stop)
+	k.once.Do(func() { close(k.stop) })
 	k.done.Wait()
 	return k.Sign()
 }

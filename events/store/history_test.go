@@ -16,6 +16,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
 	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/events/store/memory"
 	"github.com/holdfast-pam/holdfast/events/store/segment"
 	"github.com/holdfast-pam/holdfast/events/store/storetest"
 )
@@ -218,6 +219,7 @@ func TestDroppedTailOpensAnEpoch(t *testing.T) {
 	if e := r.Epochs[0]; !e.End.Sealed || e.End.Tail == nil || e.Head.Size != e.Records {
 		t.Errorf("the sealed epoch: %+v", e)
 	}
+	closeHistory(t, h) // twice does no harm
 	again := openHistory(t, cfg)
 	if again.Log().Origin().Epoch != 2 {
 		t.Errorf("another start opened %s", again.Log().Origin())
@@ -344,6 +346,34 @@ func TestHeadsAreKept(t *testing.T) {
 		t.Errorf("a head was written although the log stood still: %v", err)
 	}
 	closeHistory(t, h)
+}
+
+// TestHeadsThatCannotBeStored takes the directory away from the keeper: the
+// log does not depend on it, and the keeper tells.
+func TestHeadsThatCannotBeStored(t *testing.T) {
+	log, err := memory.New(storetest.Origin).Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	key, err := evidence.CreateKey(filepath.Join(dir, "key"), storetest.Origin, zeros{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := filepath.Join(dir, "gone")
+	heads := store.KeepHeads(log, key, filepath.Join(gone, "head"), evidence.Head{}, time.Hour)
+	if err := log.Append(t.Context(), 0, storetest.Entries(0, 3, 10)); err != nil {
+		t.Fatal(err)
+	}
+	if err := heads.Sign(); !errors.Is(err, fs.ErrNotExist) || heads.Err() == nil || heads.Head().Size != 0 {
+		t.Errorf("Sign = %v, Err = %v, head of %d", err, heads.Err(), heads.Head().Size)
+	}
+	if err := os.Mkdir(gone, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(heads.Close(), heads.Close(), heads.Err()); err != nil || heads.Head().Size != 3 {
+		t.Errorf("after the directory came back: %v, head of %d", err, heads.Head().Size)
+	}
 }
 
 // TestVerifyNoticesEveryFlippedBit flips bits all over the segment files of a

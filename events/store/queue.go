@@ -176,7 +176,7 @@ func (q *queue) removePlain() []*group {
 			out = append(out, g)
 		}
 	}
-	slices.SortFunc(out, func(a, b *group) int { return int(a.seq) - int(b.seq) }) //nolint:gosec // counts of groups
+	slices.SortFunc(out, func(a, b *group) int { return int(a.seq) - int(b.seq) })
 	return out
 }
 

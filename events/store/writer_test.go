@@ -57,7 +57,7 @@ func newSlowLog(tb testing.TB, gate chan struct{}) *slowLog {
 // chunk is a session record of a stream, numbered, of a size.
 func chunk(tb testing.TB, stream byte, number, size int) events.Draft {
 	d, err := events.NewDraft(uuid.UUID{stream}, events.SiteActor(storetest.Origin.Site), "",
-		events.SessionPackets{First: uint64(number), Count: 1, Sealed: make([]byte, size)}) //nolint:gosec // small
+		events.SessionPackets{First: uint64(number), Count: 1, Sealed: make([]byte, size)})
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func number(tb testing.TB, r events.Record) int {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	return int(e.(events.SessionPackets).First) //nolint:gosec // small
+	return int(e.(events.SessionPackets).First)
 }
 
 func TestAppendGivesRecords(t *testing.T) {

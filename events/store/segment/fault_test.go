@@ -372,3 +372,49 @@ func (b *badReads) ReadAt(p []byte, off int64) (int, error) {
 	}
 	return b.File.ReadAt(p, off)
 }
+
+// TestRestartOnAFullDisk fills the last segment of a log on a full disk to
+// within some bytes, and starts and stops it until its marks fill the rest, so
+// that it ends in a footer with no room for another segment. It opens each
+// time, refuses plain appends at the end, and takes those with head-room.
+func TestRestartOnAFullDisk(t *testing.T) {
+	footers := 0
+	for left := int64(0); left < 400; left += 40 {
+		fs := newMemFS()
+		fs.free = small.SegmentSize + small.Reserve + slack + 100
+		l, _, err := Open(fs, storetest.Origin, 0, small)
+		if err != nil {
+			t.Fatal(err)
+		}
+		capacity := int64(l.header.capacity)
+		room := capacity - l.view.end - marksRoom - footerBound(capacity) - left
+		fill := storetest.Entries(0, 1, int(room-commitSize(storetest.Entries(0, 1, 0)))-8)
+		if err := l.Append(t.Context(), 0, fill); err != nil {
+			t.Fatal(err)
+		}
+		for life := range 6 {
+			if err := l.Close(); err != nil {
+				t.Fatalf("left %d, life %d: Close: %v", left, life, err)
+			}
+			if l.view.segments[0].footer > 0 && len(l.view.segments) == 1 {
+				footers++
+			}
+			fs = fs.crash()
+			var tail *store.TailDropped
+			if l, tail, err = Open(fs, storetest.Origin, 1, small); err != nil || tail != nil {
+				t.Fatalf("left %d, life %d: Open: %v, %v", left, life, tail, err)
+			}
+			holds(t, l, 1)
+		}
+		if err := l.Append(t.Context(), 1, storetest.Entries(1, 1, 3000)); !errors.Is(err, store.ErrFull) {
+			t.Errorf("left %d: a plain append: %v", left, err)
+		}
+		if err := l.Append(store.WithHeadroom(t.Context()), 1, storetest.Entries(1, 1, 10)); err != nil {
+			t.Errorf("left %d: with head-room: %v", left, err)
+		}
+		holds(t, l, 2)
+	}
+	if footers == 0 {
+		t.Error("no log ended in a footer: the test shows nothing")
+	}
+}

@@ -61,17 +61,17 @@ func appendFooter(b []byte, mark uint64, f *footer, offset int64) []byte {
 	b = append(b, make([]byte, frameSize)...)
 	for _, e := range f.index {
 		b = binary.LittleEndian.AppendUint64(b, e.first)
-		b = binary.LittleEndian.AppendUint64(b, uint64(e.offset)) //nolint:gosec // offsets are positive
+		b = binary.LittleEndian.AppendUint64(b, uint64(e.offset))
 	}
 	if f.drop != nil {
-		b = binary.LittleEndian.AppendUint64(b, uint64(f.drop.Offset))  //nolint:gosec // offsets are positive
-		b = binary.LittleEndian.AppendUint64(b, uint64(f.drop.Dropped)) //nolint:gosec // lengths are positive
+		b = binary.LittleEndian.AppendUint64(b, uint64(f.drop.Offset))
+		b = binary.LittleEndian.AppendUint64(b, uint64(f.drop.Dropped))
 	}
-	b = binary.LittleEndian.AppendUint64(b, uint64(offset)) //nolint:gosec // offsets are positive
+	b = binary.LittleEndian.AppendUint64(b, uint64(offset))
 	body := b[start+frameSize:]
 	h := frameHeader{
-		kind: f.kind, count: uint32(len(f.index)), first: f.size + 1, root: f.root, //nolint:gosec // bounded by the capacity
-		head: uint32(len(body)), check: crc(body), //nolint:gosec // bounded by the capacity
+		kind: f.kind, count: uint32(len(f.index)), first: f.size + 1, root: f.root,
+		head: uint32(len(body)), check: crc(body),
 	}
 	h.encode(b[start:], mark)
 	return b
@@ -85,12 +85,12 @@ func decodeFooter(h *frameHeader, body []byte, offset int64) (*footer, error) {
 	if len(body) != int(h.head) || crc(body) != h.check {
 		return nil, errors.New("checksum of the footer")
 	}
-	if binary.LittleEndian.Uint64(body[len(body)-8:]) != uint64(offset) { //nolint:gosec // offsets are positive
+	if binary.LittleEndian.Uint64(body[len(body)-8:]) != uint64(offset) {
 		return nil, errors.New("offset of the footer")
 	}
 	f := &footer{kind: h.kind, size: h.first - 1, root: h.root, index: make(index, h.count)}
 	for i := range f.index {
-		e := indexEntry{binary.LittleEndian.Uint64(body), int64(binary.LittleEndian.Uint64(body[8:]))} //nolint:gosec // checked below
+		e := indexEntry{binary.LittleEndian.Uint64(body), int64(binary.LittleEndian.Uint64(body[8:]))}
 		if e.offset < headSize || e.offset >= offset || e.first > f.size ||
 			i > 0 && (e.first <= f.index[i-1].first || e.offset <= f.index[i-1].offset) {
 			return nil, errors.New("index in the footer")
@@ -104,8 +104,8 @@ func decodeFooter(h *frameHeader, body []byte, offset int64) (*footer, error) {
 	default:
 		f.drop = &store.TailDropped{
 			Size: f.size, Root: f.root,
-			Offset:  int64(binary.LittleEndian.Uint64(note)),     //nolint:gosec // written from an int64
-			Dropped: int64(binary.LittleEndian.Uint64(note[8:])), //nolint:gosec // written from an int64
+			Offset:  int64(binary.LittleEndian.Uint64(note)),
+			Dropped: int64(binary.LittleEndian.Uint64(note[8:])),
 		}
 	}
 	return f, nil

@@ -188,7 +188,7 @@ func (h *frameHeader) table() int64 {
 
 // size is the length of the whole frame.
 func (h *frameHeader) size() int64 {
-	return padded(frameSize + h.table() + int64(h.head) + int64(h.payloads)) //nolint:gosec // bounded when decoded
+	return padded(frameSize + h.table() + int64(h.head) + int64(h.payloads))
 }
 
 func padded(n int64) int64 { return (n + 7) &^ 7 }
@@ -213,17 +213,17 @@ func commitSize(entries []events.Entry) int64 {
 // appendCommit appends the frame of a commit to b.
 func appendCommit(b []byte, mark uint64, first uint64, root events.Hash, entries []events.Entry) []byte {
 	start := len(b)
-	h := frameHeader{kind: commitFrame, count: uint32(len(entries)), first: first, root: root} //nolint:gosec // CheckEntries
+	h := frameHeader{kind: commitFrame, count: uint32(len(entries)), first: first, root: root}
 	b = append(b, make([]byte, frameSize)...)
 	for _, e := range entries {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Header))) //nolint:gosec // CheckEntries
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Header)))
 		b = binary.LittleEndian.AppendUint32(b, crc(e.Header))
-		h.head += uint32(len(e.Header)) //nolint:gosec // CheckEntries
+		h.head += uint32(len(e.Header))
 		if e.Payload == nil {
 			b = binary.LittleEndian.AppendUint64(b, absent)
 			continue
 		}
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Payload))) //nolint:gosec // CheckEntries
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Payload)))
 		b = binary.LittleEndian.AppendUint32(b, crc(e.Payload))
 		h.payloads += uint64(len(e.Payload))
 	}

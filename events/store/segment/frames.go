@@ -89,7 +89,7 @@ func (l *Log) segmentFrames(ctx context.Context, name string, last bool, yield f
 	if err == nil {
 		return l.finishedFrames(s, foot, at, last, visit)
 	}
-	if !last || s.size != int64(s.header.capacity) { //nolint:gosec // checked when decoded
+	if !last || s.size != int64(s.header.capacity) {
 		return nil, s.unfinished(err)
 	}
 	t, err := s.scanTail(visit)

@@ -8,12 +8,12 @@ import (
 	"github.com/holdfast-pam/holdfast/events/store/storetest"
 )
 
-// TestLog runs the conformance suite with segments of the default size and
-// with ones that every few commits fill.
+// TestLog runs the conformance suite with segments that hold all of it
+// and with ones that every few commits fill.
 func TestLog(t *testing.T) {
 	for name, opts := range map[string]Options{
-		"default": {Reserve: 1 << 20},
-		"small":   {SegmentSize: 16 << 10, Reserve: 16 << 10},
+		"large": {SegmentSize: 16 << 20, Reserve: 1 << 20},
+		"small": {SegmentSize: 16 << 10, Reserve: 16 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			storetest.Run(t, func(t *testing.T, origin events.Origin) storetest.Opener {

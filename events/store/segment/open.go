@@ -169,7 +169,7 @@ func (l *Log) loadLast(name string, known uint64) (*store.TailDropped, error) {
 		return l.afterFooter(s, f, at, known)
 	case !isDamage(err) && !errors.Is(err, errNoFooter):
 		return nil, fmt.Errorf("read segment %s: %w", name, err)
-	case s.size != int64(s.header.capacity): //nolint:gosec // checked when decoded
+	case s.size != int64(s.header.capacity):
 		return nil, s.damage(s.header.first, s.size, fmt.Errorf("the file is %d bytes long, neither %d nor closed by a footer", s.size, s.header.capacity))
 	}
 	t, err := s.scanTail(nil)
@@ -211,7 +211,10 @@ func (l *Log) afterFooter(s *segmentFile, f *footer, at int64, known uint64) (*s
 	}
 	next, err := l.prepare(l.tree.Clone(), l.opts.SegmentSize)
 	if noSpace(err) {
-		if err = l.checkReserve(); err == nil {
+		if reserve := l.checkReserve(); reserve != nil {
+			return nil, reserve
+		}
+		if l.reserve {
 			next, err = l.prepareReserve(0)
 			l.reserve = false
 		}

@@ -68,7 +68,7 @@ func (d dir) Free() (uint64, error) {
 	if err := unix.Statfs(string(d), &st); err != nil {
 		return 0, fmt.Errorf("free space of %s: %w", string(d), err)
 	}
-	return st.Bavail * uint64(st.Bsize), nil //nolint:gosec // Bsize is positive
+	return st.Bavail * uint64(st.Bsize), nil
 }
 
 func (d dir) Lock() (io.Closer, error) {

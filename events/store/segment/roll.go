@@ -57,7 +57,7 @@ func (l *Log) room(n int64, headroom bool) error {
 
 // fits reports whether a frame of n bytes, marks and the footer fit the tail.
 func (l *Log) fits(n int64) bool {
-	capacity := int64(l.header.capacity) //nolint:gosec // checked when decoded
+	capacity := int64(l.header.capacity)
 	return l.view.end+n+marksRoom+footerBound(capacity) <= capacity
 }
 
@@ -108,7 +108,7 @@ func (l *Log) begin(p *pending, tree treeState, capacity int64) (*pending, error
 	}
 	p.header = &segmentHeader{
 		mark: binary.LittleEndian.Uint64(mark[:]), origin: l.origin,
-		first: tree.Size() + 1, capacity: uint64(capacity), tree: tree, //nolint:gosec // positive
+		first: tree.Size() + 1, capacity: uint64(capacity), tree: tree,
 	}
 	_, err := p.WriteAt(p.header.encode(), 0)
 	if err == nil {

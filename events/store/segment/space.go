@@ -33,15 +33,15 @@ func (l *Log) Space() store.Space {
 	if err != nil {
 		free = 0 // cannot be known; an append finds out
 	}
-	need := uint64(l.opts.SegmentSize) //nolint:gosec // positive
+	need := uint64(l.opts.SegmentSize)
 	if !l.reserve {
-		need += uint64(l.opts.Reserve) //nolint:gosec // positive
+		need += uint64(l.opts.Reserve)
 	}
-	rest := uint64(max(0, int64(l.header.capacity)-l.view.end-marksRoom-footerBound(int64(l.header.capacity)))) //nolint:gosec // positive
+	rest := uint64(max(0, int64(l.header.capacity)-l.view.end-marksRoom-footerBound(int64(l.header.capacity))))
 	s := store.Space{Full: full && free < need+slack, Free: free}
 	switch {
 	case l.reserve:
-		s.Headroom = uint64(l.opts.Reserve) //nolint:gosec // positive
+		s.Headroom = uint64(l.opts.Reserve)
 	case s.Full:
 		s.Headroom = rest
 	}
@@ -56,7 +56,7 @@ func (l *Log) Space() store.Space {
 // allocate makes a file with storage for size bytes. Without room it leaves
 // nothing behind and fails as a full disk does.
 func (l *Log) allocate(name string, size int64) (File, error) {
-	if free, err := l.fs.Free(); err == nil && free < uint64(size)+slack { //nolint:gosec // positive
+	if free, err := l.fs.Free(); err == nil && free < uint64(size)+slack {
 		return nil, fmt.Errorf("make %s of %d bytes with %d free: %w", name, size, free, errNoSpace)
 	}
 	f, err := l.fs.Create(name)

@@ -94,7 +94,7 @@ func (h *harness) reopen() {
 func Entries(after uint64, n, payload int) []events.Entry {
 	out := make([]events.Entry, n)
 	for i := range out {
-		at := after + uint64(i) + 1 //nolint:gosec // small
+		at := after + uint64(i) + 1
 		seed := sha256.Sum256(fmt.Appendf(nil, "entry %d", at))
 		out[i] = events.Entry{
 			Header:  fmt.Appendf(nil, "header of %d: %x", at, seed),
@@ -145,10 +145,10 @@ func (h *harness) compare(from uint64, want []events.Entry) {
 	}
 	for i, w := range want {
 		if !bytes.Equal(got[i].Header, w.Header) || !bytes.Equal(got[i].Payload, w.Payload) || (got[i].Payload == nil) != (w.Payload == nil) {
-			h.Fatalf("entry %d differs: %.60q, want %.60q", from+uint64(i), got[i], w) //nolint:gosec // small
+			h.Fatalf("entry %d differs: %.60q, want %.60q", from+uint64(i), got[i], w)
 		}
 		if !bytes.Equal(headers[i].Header, w.Header) || headers[i].Payload != nil {
-			h.Fatalf("header of entry %d differs", from+uint64(i)) //nolint:gosec // small
+			h.Fatalf("header of entry %d differs", from+uint64(i))
 		}
 	}
 }
