@@ -348,9 +348,7 @@ func TestSealedSite(t *testing.T) {
 	d := s.sshd()
 	must(t, s.sealer.Seal())
 	s.want(s.refused("ada", d.User+"+web1"), "sealed")
-	if e := s.ended(1); e.Reason != events.EndedByTargetLogin {
-		t.Errorf("ended %+v", e)
-	}
+	s.deniedAs(1, events.SiteSealed, d.User+"+web1")
 }
 
 // started runs a session that prints a line and then waits, and returns once the line is there.
@@ -533,6 +531,29 @@ func TestDoor(t *testing.T) {
 	}
 	if len(d.sources) > maxSources {
 		t.Errorf("%d addresses are remembered", len(d.sources))
+	}
+}
+
+// What an unknown key leaves in the log is bounded, and says how much was left out.
+func TestUnknownKeysDoNotFillTheLog(t *testing.T) {
+	now := time.Unix(0, 0)
+	d := newDoor(Limits{}.withDefaults(), func() time.Time { return now })
+	from := &net.TCPAddr{IP: net.ParseIP("10.0.0.1")}
+	if leave, ok := d.enter(from); ok {
+		leave()
+	}
+	noted := 0
+	for range 1000 {
+		if _, ok := d.note(from); ok {
+			noted++
+		}
+	}
+	if noted != notesBurst {
+		t.Errorf("%d events were made", noted)
+	}
+	now = now.Add(notesEvery)
+	if left, ok := d.note(from); !ok || left != 1000-notesBurst {
+		t.Errorf("after a while: %v, %d left out", ok, left)
 	}
 }
 

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net"
 
 	"golang.org/x/crypto/ssh"
@@ -154,12 +155,23 @@ func text(s string) error {
 	return &sshwire.DisconnectError{Reason: sshwire.ReasonByApplication, Text: s}
 }
 
-// failed records that a connection ended without a login, if it offered a key. Each connection makes one event at most.
+// failed records that a connection ended without a login, if it offered a key. Each connection makes one event at most,
+// and unknown keys of one address only so many.
 func (l *login) failed(ctx context.Context, from net.Addr) {
 	if l.denied == "" || l.identity != nil {
 		return
 	}
-	l.deny(ctx, from, commands.DenyAccess{Reason: l.denied, User: l.deniedUser, Fingerprint: l.offered})
+	d := commands.DenyAccess{Reason: l.denied, User: l.deniedUser, Fingerprint: l.offered}
+	if l.denied == events.UnknownKey {
+		left, ok := l.server.door.note(from)
+		if !ok {
+			return
+		}
+		if left > 0 {
+			d.Detail = fmt.Sprintf("%d more from this address before it were not recorded", left)
+		}
+	}
+	l.deny(ctx, from, d)
 }
 
 // deny records a refusal at the door.

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"io"
+	"sync"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/gateway/mux"
@@ -44,7 +45,11 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
 		User: l.identity.user, UserName: l.identity.name, Source: source, Started: s.cfg.Now(),
 		fingerprint: l.identity.fingerprint, console: source,
 	}}
-	e.hangUp = func(text string) { _ = conn.Disconnect(sshwire.ReasonByApplication, text) }
+	var closing sync.WaitGroup
+	defer closing.Wait()
+	e.hangUp = func(text string) {
+		closing.Go(func() { _ = conn.Disconnect(sshwire.ReasonByApplication, text) }) // takes up to four seconds
+	}
 	s.enlist(e)
 	defer s.lives.remove(e)
 	if why := s.standing(e); why != "" {

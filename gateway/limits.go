@@ -54,9 +54,16 @@ type source struct {
 	waiting int
 	tokens  float64
 	at      time.Time
+	notes   float64 // events that refusals of unknown keys may still make
+	left    int     // refusals that made none since the last one that did
 }
 
-const maxSources = 4096
+const (
+	maxSources = 4096
+	// notesBurst and notesEvery bound the events that unknown keys of one address make.
+	notesBurst = 30
+	notesEvery = 10 * time.Second
+)
 
 func newDoor(l Limits, now func() time.Time) *door {
 	return &door{limits: l, now: now, sources: map[string]*source{}}
@@ -85,6 +92,23 @@ func (d *door) enter(addr net.Addr) (leave func(), ok bool) {
 	}, true
 }
 
+// note says whether the refusal of an unknown key may make an event, and how many made none before it.
+func (d *door) note(addr net.Addr) (left int, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := d.source(sourceKey(addr))
+	if s == nil {
+		return 0, false
+	}
+	if s.notes < 1 {
+		s.left++
+		return 0, false
+	}
+	left = s.left
+	s.notes, s.left = s.notes-1, 0
+	return left, true
+}
+
 // source finds an address and refills its bucket; nil when there is no room to remember one more.
 func (d *door) source(key string) *source {
 	now, burst := d.now(), float64(2*d.limits.SourceRate)
@@ -96,7 +120,7 @@ func (d *door) source(key string) *source {
 		if len(d.sources) >= maxSources {
 			return nil
 		}
-		s = &source{tokens: burst, at: now}
+		s = &source{tokens: burst, notes: notesBurst, at: now}
 		d.sources[key] = s
 	}
 	s.refill(now, float64(d.limits.SourceRate), burst)
@@ -106,6 +130,7 @@ func (d *door) source(key string) *source {
 func (s *source) refill(now time.Time, rate, burst float64) {
 	if past := now.Sub(s.at).Seconds(); past > 0 {
 		s.tokens = min(burst, s.tokens+past*rate)
+		s.notes = min(notesBurst, s.notes+past/notesEvery.Seconds())
 	}
 	s.at = now
 }
@@ -114,7 +139,7 @@ func (s *source) refill(now time.Time, rate, burst float64) {
 func (d *door) forget(now time.Time) {
 	burst := float64(2 * d.limits.SourceRate)
 	for key, s := range d.sources {
-		if s.refill(now, float64(d.limits.SourceRate), burst); s.waiting == 0 && s.tokens >= burst {
+		if s.refill(now, float64(d.limits.SourceRate), burst); s.waiting == 0 && s.tokens >= burst && s.notes >= notesBurst {
 			delete(d.sources, key)
 		}
 	}

@@ -43,6 +43,10 @@ func (s *Server) open(ctx context.Context, l *login, m sshwire.Meta, to route) (
 		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.NoSpace, Detail: "the rec log is full"})
 		return nil, text("this gateway has no space left to record sessions; tell its administrator")
 	}
+	if s.cfg.Sealer.Sealed() {
+		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.SiteSealed})
+		return nil, text("this gateway is sealed and can't open credentials; tell its administrator")
+	}
 	began := time.Now()
 	started, err := s.cfg.Dispatcher.StartSession(ctx, events.UserActor(l.identity.user), commands.StartSession{
 		User: l.identity.user, Fingerprint: l.identity.fingerprint, Account: to.account, Target: to.target,

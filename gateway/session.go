@@ -21,6 +21,8 @@ const (
 	inflightHard = 64 << 20
 	// drainTime is how long what is left of one direction may take to be delivered after its sender has gone.
 	drainTime = 30 * time.Second
+	// endTime is how long the two sides may take to hear that somebody ended the session; then they are cut off.
+	endTime = 800 * time.Millisecond
 	// refusedEvents is how many refusals of one session get an event in the ctl log; the rec log tells of all.
 	refusedEvents = 256
 )
@@ -153,6 +155,11 @@ func (s *session) close() {
 		s.silence()
 		s.disconnect(relay.In, e)
 		s.disconnect(relay.Out, e)
+		late := time.AfterFunc(endTime, func() {
+			s.legs[relay.In].Close()
+			s.legs[relay.Out].Close()
+		})
+		defer late.Stop()
 	} else {
 		s.hush(e.side.Other())
 		if e.reason == events.EndedByProtocol {

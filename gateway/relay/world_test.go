@@ -112,7 +112,7 @@ func (w *world) sendOnChannel(d Direction) {
 	switch rapid.IntRange(0, 9).Draw(w.t, "message") {
 	case 0:
 		m.sentClose = true
-		w.send(d, sshwire.ChannelClose{Recipient: m.peer}.Append(nil))
+		w.send(d, sshwire.ChannelClose{Recipient: m.peer}.Append(nil)) // answers that are still queued come late
 	case 1:
 		w.send(d, sshwire.ChannelData{Recipient: m.peer, Data: payload}.Append(nil))
 	case 2:
@@ -174,6 +174,10 @@ func (w *world) step(d Direction) {
 			w.t.Fatalf("output number %d, want %d", o.Number, want)
 		}
 		w.sent[o.Direction] = append(w.sent[o.Direction], o.Packet)
+	}
+	if outputs[0].Kind == Drop && len(outputs) == 1 && packet[0] != sshwire.MsgChannelSuccess && packet[0] != sshwire.MsgChannelFailure &&
+		packet[0] != sshwire.MsgGlobalRequest && packet[0] != sshwire.MsgChannelRequest {
+		w.t.Fatalf("packet %x was dropped: %s", packet, outputs[0].What)
 	}
 	if fate != 1 {
 		w.t.Fatalf("packet was forwarded or dropped %d times", fate)
