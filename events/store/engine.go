@@ -68,6 +68,7 @@ type TailDropped struct {
 	Dropped int64       // bytes from there to the last one that was not zero
 }
 
+// String tells where the bytes were.
 func (t *TailDropped) String() string {
 	return fmt.Sprintf("%d bytes at byte %d of %s, after record %d", t.Dropped, t.Offset, t.File, t.Size)
 }

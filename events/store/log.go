@@ -115,6 +115,7 @@ type DamageError struct {
 	What     string // what does not fit
 }
 
+// Error names the place and what to do.
 func (e *DamageError) Error() string {
 	at := ""
 	if e.File != "" {

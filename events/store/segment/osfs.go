@@ -20,6 +20,7 @@ func Dir(path string) FS { return dir(path) }
 
 func (d dir) path(name string) string { return filepath.Join(string(d), name) }
 
+// List gives the names that os.ReadDir gives, which sorts.
 func (d dir) List() ([]string, error) {
 	entries, err := os.ReadDir(string(d))
 	if err != nil {
@@ -32,6 +33,7 @@ func (d dir) List() ([]string, error) {
 	return names, nil
 }
 
+// Create makes a file that only the owner may read.
 func (d dir) Create(name string) (File, error) {
 	f, err := os.OpenFile(d.path(name), os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
@@ -40,6 +42,7 @@ func (d dir) Create(name string) (File, error) {
 	return osFile{f}, nil
 }
 
+// Open opens a file that exists.
 func (d dir) Open(name string, write bool) (File, error) {
 	mode := os.O_RDONLY
 	if write {
@@ -52,9 +55,13 @@ func (d dir) Open(name string, write bool) (File, error) {
 	return osFile{f}, nil
 }
 
+// Rename renames within the directory.
 func (d dir) Rename(from, to string) error { return os.Rename(d.path(from), d.path(to)) }
-func (d dir) Remove(name string) error     { return os.Remove(d.path(name)) }
 
+// Remove removes a file.
+func (d dir) Remove(name string) error { return os.Remove(d.path(name)) }
+
+// SyncDir syncs the directory itself.
 func (d dir) SyncDir() error {
 	f, err := os.Open(string(d))
 	if err != nil {
@@ -63,6 +70,7 @@ func (d dir) SyncDir() error {
 	return errors.Join(f.Sync(), f.Close())
 }
 
+// Free is what the file system has left for an ordinary user.
 func (d dir) Free() (uint64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(string(d), &st); err != nil {
@@ -71,6 +79,7 @@ func (d dir) Free() (uint64, error) {
 	return st.Bavail * uint64(st.Bsize), nil
 }
 
+// Lock takes a lock by flock, which the kernel drops with the process.
 func (d dir) Lock() (io.Closer, error) {
 	f, err := os.OpenFile(d.path(lockName), os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
@@ -88,6 +97,7 @@ func (d dir) Lock() (io.Closer, error) {
 
 type osFile struct{ *os.File }
 
+// Size asks the kernel each time.
 func (f osFile) Size() (int64, error) {
 	info, err := f.Stat()
 	if err != nil {
@@ -111,4 +121,5 @@ func (f osFile) Allocate(size int64) error {
 	}
 }
 
+// SyncData is one fdatasync, never repeated.
 func (f osFile) SyncData() error { return unix.Fdatasync(int(f.Fd())) }

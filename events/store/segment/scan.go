@@ -44,8 +44,12 @@ func (s *scanner) bytes(off, n int64) ([]byte, error) {
 	}
 	if off < s.at || off+n > s.at+int64(len(s.chunk)) {
 		buf := make([]byte, max(n, min(s.step, s.end-off)))
-		got, err := s.file.ReadAt(buf, off)
-		if int64(got) < n { // the rest of the chunk may be cut off while it is read
+		have := 0
+		if off >= s.at && off < s.at+int64(len(s.chunk)) {
+			have = copy(buf, s.chunk[off-s.at:])
+		}
+		got, err := s.file.ReadAt(buf[have:], off+int64(have))
+		if got += have; int64(got) < n { // the rest of the chunk may be cut off while it is read
 			if err == nil || errors.Is(err, io.EOF) {
 				err = io.ErrUnexpectedEOF
 			}
