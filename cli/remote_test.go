@@ -212,7 +212,7 @@ type person struct {
 }
 
 func newPerson(t *testing.T) *person {
-	return &person{T: t, env: map[string]string{"HOME": t.TempDir(), "USER": "kim"}, stdin: strings.NewReader("")}
+	return &person{T: t, env: map[string]string{"HOME": t.TempDir(), "USER": "kim"}}
 }
 
 func (p *person) home(names ...string) string {
@@ -236,6 +236,9 @@ func (p *person) run(args ...string) ran {
 	c := &client{getenv: func(name string) string { return p.env[name] }, stdin: p.stdin, stdout: &stdout, stderr: &stderr, ask: p.ask}
 	if p.stdout != nil {
 		c.stdout = p.stdout
+	}
+	if c.stdin == nil {
+		c.stdin = strings.NewReader("")
 	}
 	code := c.main(p.Context(), args)
 	return ran{stdout.String(), stderr.String(), code}

@@ -11,12 +11,10 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -257,12 +255,6 @@ func (w *world) audited(eventType string) []events.Record {
 		}
 	}
 	return found
-}
-
-// hasEvent reports whether the log holds an event of that type and id.
-func (w *world) hasEvent(eventType string, id uuid.UUID) bool {
-	w.Helper()
-	return slices.ContainsFunc(w.audited(eventType), func(r events.Record) bool { return r.Header.ID == id })
 }
 
 var _ io.Writer = (*failing)(nil)
