@@ -31,6 +31,7 @@ var layers = map[string][]string{
 	"site":               {"events", "commands", "projections", "replay", "gateway"},
 	"cli":                {"events", "commands", "projections", "replay", "gateway", "site"},
 	"bench":              {"cli/lab", "cli/localsshd"},
+	"e2e":                {},
 	"":                   {"cli"},
 }
 

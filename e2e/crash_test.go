@@ -52,7 +52,7 @@ func TestKillUnderStream(t *testing.T) {
 func (in *installation) streamUntilKilled(d time.Duration) []byte {
 	in.t.Helper()
 	out := &firstWrite{first: make(chan struct{})}
-	cmd := in.ssh("target", "while :; do head -c 3000 /dev/urandom | od -x; done")
+	cmd := in.ssh("target", "while head -c 3000 /dev/urandom | od -x; do :; done")
 	cmd.Stdout = out
 	if err := cmd.Start(); err != nil {
 		in.t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -55,7 +56,7 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"site": cmdSite, "stop": cmdStop, "crash": cmdCrash, "target": cmdTarget, "key": cmdKey,
-			"notfound": cmdNotFound, "sh": cmdShell,
+			"notfound": cmdNotFound, "sh": cmdShell, "bg": cmdBackground,
 		},
 	})
 }
@@ -155,4 +156,17 @@ func cmdShell(ts *testscript.TestScript, neg bool, args []string) {
 	if (err != nil) != neg {
 		ts.Fatalf("sh -c %q: %v", strings.Join(args, " "), err)
 	}
+}
+
+// bg LINE starts LINE by the shell and goes on; it is ended with the script.
+func cmdBackground(ts *testscript.TestScript, neg bool, args []string) {
+	cmd := exec.Command("sh", "-c", strings.Join(args, " "))
+	cmd.Dir = ts.MkAbs(".")
+	cmd.Env = append(os.Environ(), "CFG="+ts.Getenv("CFG"), "ACCOUNT="+ts.Getenv("ACCOUNT"))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	ts.Check(cmd.Start())
+	ts.Defer(func() {
+		_ = syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) // it has usually ended
+		_ = cmd.Wait()
+	})
 }

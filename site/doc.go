@@ -6,6 +6,7 @@
 //	DATA/lock          held by the process that runs the site
 //	DATA/keys/         site.key (private, 0600), site.pub, host.key (SSH, 0600), table (wrapped data keys)
 //	DATA/log/ctl|rec/  the two logs, one directory an epoch
+//	DATA/log/order     the apply log: in which order the ctl logs were applied
 //	DATA/views/        projections: disposable
 //	DATA/run/          site.json while the site runs: where local programs find it
 package site

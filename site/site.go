@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/applylog"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/events/store/segment"
@@ -38,6 +39,7 @@ type Site struct {
 	hostKey  ssh.Signer
 	ctl, rec *store.History
 	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
+	order    *applylog.Log
 	source   *projections.Epochs
 	views    *projections.Projections
 	commands *commands.Dispatcher
@@ -141,7 +143,29 @@ func (s *Site) openState(ctx context.Context) error {
 		}
 	}
 	s.applied.Store(&applied)
+	if err := s.keepOrder(); err != nil {
+		return err
+	}
 	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state})
+	return nil
+}
+
+// keepOrder brings the apply log up to the ctl logs. While one site writes one
+// log, the order within it is the order of application; a cell is needed only
+// where an epoch began, and at each start and stop.
+func (s *Site) keepOrder() (err error) {
+	if s.order == nil {
+		if s.order, err = applylog.Open(s.data.order()); err != nil {
+			return err
+		}
+	}
+	for _, log := range s.ctl.Logs() {
+		if size, _ := log.Size(); size > s.order.Clock().At(log.Origin()) {
+			if err := s.order.Append(log.Origin(), size); err != nil {
+				return err
+			}
+		}
+	}
 	return nil
 }
 
@@ -218,12 +242,30 @@ func (s *Site) openViews(ctx context.Context) error {
 	}
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
-	s.background.Go(func() {
-		if err := s.views.Run(running); err != nil {
-			s.fail(fmt.Errorf("projections: %w", err))
-		}
-	})
+	s.background.Go(func() { s.runViews(running) })
 	return nil
+}
+
+// viewsRetry is how long a stopped projection waits before it is tried again.
+const viewsRetry = 5 * time.Second
+
+// runViews keeps the views up to date. They are disposable, so their trouble
+// (a full disk, a damaged file) is told and never ends the site.
+func (s *Site) runViews(ctx context.Context) {
+	for ctx.Err() == nil {
+		err := s.views.Run(ctx)
+		if errors.Is(err, projections.ErrDamaged) {
+			s.log.Warn("the views are damaged and are being built again from the logs", "error", err)
+			err = s.views.Rebuild(ctx, nil)
+		}
+		if err != nil && ctx.Err() == nil {
+			s.log.Error("the views are not kept up to date; trying again", "error", err, "in", viewsRetry.String())
+			select {
+			case <-ctx.Done():
+			case <-time.After(viewsRetry):
+			}
+		}
+	}
 }
 
 // fail makes the site's end known to [Site.Failed]; the first cause counts.
@@ -247,6 +289,9 @@ func (s *Site) Close() error {
 	}
 	if s.views != nil {
 		errs = append(errs, s.views.Close())
+	}
+	if s.order != nil {
+		errs = append(errs, s.keepOrder(), s.order.Close())
 	}
 	for _, h := range []*store.History{s.ctl, s.rec} {
 		if h != nil {
