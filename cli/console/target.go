@@ -7,6 +7,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 	"github.com/holdfast-pam/holdfast/projections"
 )
 
@@ -42,7 +43,7 @@ func fingerprints(keys []string) []string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("target", "Servers and devices that people reach through this site",
-		c.targetAdd(), c.targetPin(), c.targetRemove(), c.targetList(), c.targetShow())
+		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetRemove(), c.targetList(), c.targetShow())
 })
 
 func (c *call) targetAdd() *cobra.Command {
@@ -134,6 +135,16 @@ func (h *hostKeyFlags) read(c *call, addr string) ([]string, error) {
 		}
 	}
 	return texts, nil
+}
+
+func (c *call) targetAllow() *cobra.Command {
+	var algorithms []string
+	cmd := c.verb("allow NAME", "Allow a target legacy algorithms; without --algorithm, none any more", change, func(args []string) error {
+		allow := commands.AllowAlgorithms{Target: args[0], Algorithms: algorithms, Supported: sshwire.LegacyAlgorithms()}
+		return carryOut(c, "target", "target.algorithms_allowed", allow, (*projections.Projections).Target)
+	})
+	cmd.Flags().StringArrayVar(&algorithms, "algorithm", nil, "SSH name of an algorithm that is off by default; repeatable")
+	return cmd
 }
 
 func (c *call) targetRemove() *cobra.Command {

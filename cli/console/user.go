@@ -39,7 +39,8 @@ func conflicting(state string, conflict bool) string {
 }
 
 var _ = noun(func(c *call) *cobra.Command {
-	return group("user", "People and automation, and their keys", c.userAdd(), c.userDisable(), c.userList(), c.userShow())
+	return group("user", "People and automation, and their keys", c.userAdd(), c.userDisable(), c.userList(), c.userShow(),
+		group("key", "The keys that a user may log in with", c.userKeyAdd(), c.userKeyRemove()))
 })
 
 func (c *call) userAdd() *cobra.Command {
@@ -57,6 +58,28 @@ func (c *call) userAdd() *cobra.Command {
 	cmd.Flags().StringVar(&key, "key", "", "public key in authorized_keys form, or - for standard input")
 	cmd.Flags().StringVar(&role, "role", string(events.Operator), "what the user may do here: operator, auditor or admin")
 	return cmd
+}
+
+func (c *call) userKeyAdd() *cobra.Command {
+	var key string
+	cmd := c.verb("add NAME", "Give a user another key", change, func(args []string) error {
+		if key == "" {
+			return &Fault{Exit: Usage, Message: "user key add needs --key", Hint: "give the content of a .pub file, or - to read it from standard input"}
+		}
+		text, err := c.textInput("public key", key)
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "user", "user.key_added", commands.AddUserKey{User: args[0], Key: text}, (*projections.Projections).User)
+	})
+	cmd.Flags().StringVar(&key, "key", "", "public key in authorized_keys form, or - for standard input")
+	return cmd
+}
+
+func (c *call) userKeyRemove() *cobra.Command {
+	return c.verb("rm NAME FINGERPRINT", "Take a key away from a user", change, func(args []string) error {
+		return carryOut(c, "user", "user.key_removed", commands.RemoveUserKey{User: args[0], Fingerprint: args[1]}, (*projections.Projections).User)
+	})
 }
 
 func (c *call) userDisable() *cobra.Command {

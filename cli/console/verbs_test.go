@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/events"
 )
@@ -90,9 +91,13 @@ func TestChanges(t *testing.T) {
 	for _, step := range []struct{ line, stdin, kind, field, want string }{
 		{"user add bob --key - --json", keyText("bob") + " bob@desk\n", "user", "name", "bob"},
 		{"user add eve --role auditor --json --key '" + keyText("eve") + "'", "", "user", "role", "auditor"},
+		{"user key add eve --key - --json", keyText("eve2"), "user", "name", "eve"},
+		{"user key rm eve " + ssh.FingerprintSHA256(publicKey("eve")) + " --json", "", "user", "name", "eve"},
 		{"user disable eve --reason gone --json", "", "user", "state", "disabled"},
 		{"target add sw1 --addr '[2001:db8::1]:22' --host-key - --json", keyText("a") + "\n" + keyText("b") + "\n", "target", "addr", "[2001:db8::1]:22"},
 		{"target pin sw1 --scan --json", "", "target", "scanned", "true"},
+		{"target allow sw1 --algorithm ssh-rsa --json", "", "target", "algorithms", "[ssh-rsa]"},
+		{"target allow sw1 --json", "", "target", "algorithms", "[]"},
 		{"account add admin+sw1 --password-stdin --json", "secret", "account", "name", "admin"},
 		{"grant add bob admin+sw1 --expires 8h --json", "", "grant", "state", "active"},
 		{"grant rm bob admin+sw1 --json", "", "grant", "state", "removed"},
