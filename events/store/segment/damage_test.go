@@ -312,6 +312,27 @@ func TestMissingAndForeignFiles(t *testing.T) {
 	refused("a byte after the orderly end", garbage, 0)
 }
 
+// TestTailLongerThanACommit leaves more bytes after the last commit than one
+// can have: no crash does that.
+func TestTailLongerThanACommit(t *testing.T) {
+	fs := newMemFS()
+	l, _, err := Open(fs, storetest.Origin, 0, Options{SegmentSize: 2 * maxFrame})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Append(t.Context(), 0, storetest.Entries(0, 1, 10)); err != nil {
+		t.Fatal(err)
+	}
+	for length, want := range map[int64]bool{maxFrame - 100: false, maxFrame + 8: true} {
+		disk := fs.kill()
+		cache := disk.names[segmentName(1)].cache
+		copy(cache[l.view.end:], bytes.Repeat([]byte{0xee}, int(length)))
+		if _, _, err := Open(disk, storetest.Origin, 0, Options{}); errors.Is(err, store.ErrDamaged) != want {
+			t.Errorf("a tail of %d bytes: %v", length, err)
+		}
+	}
+}
+
 // TestForgedFrameInPayload stores a copy of a frame as somebody's payload: it
 // is in the last commit, which is torn, and must not pass for a later commit.
 func TestForgedFrameInPayload(t *testing.T) {

@@ -56,6 +56,9 @@ func after(t *testing.T, fs *memFS, acked, tried uint64) {
 		t.Errorf("Open: %v", err)
 		return
 	}
+	if l.sealed != (tail != nil) {
+		t.Errorf("sealed %v after dropping %v", l.sealed, tail)
+	}
 	size, _ := l.Size()
 	if size < acked || size > tried {
 		t.Errorf("%d records after %d were acknowledged and %d handed over", size, acked, tried)
