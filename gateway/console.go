@@ -5,6 +5,8 @@ import (
 	"io"
 	"sync"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/gateway/mux"
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
@@ -52,9 +54,7 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
 	}
 	s.enlist(e)
 	defer s.lives.remove(e)
-	if why := s.standing(e); why != "" {
-		e.stop(stop{reason: events.EndedByPolicy, detail: why, text: "your access ended: " + why})
-	}
+	s.check(e, uuid.Nil)
 	err := mux.Serve(ctx, conn, mux.Limits{}, func(ctx context.Context, c *mux.Session) uint32 {
 		r := &ConsoleRequest{
 			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint,

@@ -183,18 +183,28 @@ func (s *Server) kill(r events.Record) {
 	}
 }
 
-// review ends whatever has no right to go on; because is the event that gave reason to look, zero for none.
+// review ends whatever has no right to go on; because is the event that gave reason to look.
 func (s *Server) review(because uuid.UUID) {
 	for _, e := range s.lives.list() {
-		if why := s.standing(e); why != "" {
-			e.stop(stop{events.EndedByPolicy, why, "your access ended: " + why, because})
-		}
+		s.check(e, because)
 	}
 }
 
-// standing tells why a connection may not go on, in the words of its end; empty if it may.
-func (s *Server) standing(e *live) (why string) {
+// check ends a connection that has no right to go on; because is zero when no event gave reason to look.
+func (s *Server) check(e *live, because uuid.UUID) {
+	if reason, why := s.standing(e); reason != "" {
+		e.stop(stop{reason, why, "your access ended: " + why, because})
+	}
+}
+
+// standing tells why a connection may not go on; both are empty if it may.
+func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 	now := s.cfg.Now()
+	defer func() {
+		if why != "" && reason == "" {
+			reason = events.EndedByPolicy
+		}
+	}()
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
 		u, ok := state.User(e.User)
 		switch {
@@ -218,12 +228,12 @@ func (s *Server) standing(e *live) (why string) {
 			why = "the grant was removed or has expired"
 		}
 		if n, ok := state.Session(e.ID); ok && why == "" {
-			if _, reason, killed := n.Killed(); killed {
-				why = "killed: " + reason
+			if _, text, killed := n.Killed(); killed {
+				reason, why = events.EndedByKill, "ended by an administrator: "+plain(text)
 			}
 		}
 	})
-	return why
+	return reason, why
 }
 
 // expireAt ends the session when its grant does.

@@ -7,6 +7,7 @@ import (
 	"net"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -97,9 +98,7 @@ func (s *Server) connect(ctx context.Context, o *opened, m sshwire.Meta) error {
 	o.live.mu.Lock()
 	o.live.cancel = cancel
 	o.live.mu.Unlock()
-	if why := s.standing(o.live); why != "" { // between the decision and now
-		o.live.stop(stop{reason: events.EndedByPolicy, detail: why, text: "your access ended: " + why})
-	}
+	s.check(o.live, uuid.Nil) // between the decision and now
 	key, err := s.cfg.Sealer.NewKey(ctx, o.started.Session.UUID)
 	if err != nil && o.live.why() == nil {
 		return &failure{

@@ -92,7 +92,7 @@ func randomFile(t *testing.T, size int64) (path, hash string) {
 
 // Both legs rekey many times, by the client's wish and by ours, while bytes flow both ways.
 func TestBulkBothWaysAcrossRekeys(t *testing.T) {
-	s := newSite(t, func(c *Config) { c.SSH.RekeyBytes = 3 << 20 })
+	s := newSite(t, onDisk(t), func(c *Config) { c.SSH.RekeyBytes = 3 << 20 })
 	d := s.sshd("RekeyLimit 2M")
 	path, hash := randomFile(t, bulkSize())
 	in, err := os.Open(path)

@@ -31,6 +31,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/events/store/memory"
+	"github.com/holdfast-pam/holdfast/events/store/segment"
 	"github.com/holdfast-pam/holdfast/gateway/gatewaytest"
 )
 
@@ -49,6 +50,17 @@ type site struct {
 	users      map[string]*user
 	log        *bytes.Buffer
 	logMu      sync.Mutex
+}
+
+// onDisk keeps the recordings of a site in segment files instead of in memory.
+func onDisk(t testing.TB) func(*Config) {
+	t.Helper()
+	opened, err := segment.Engine{}.Open(t.TempDir(), events.Origin{Site: events.SiteID{UUID: uuid.New()}, Epoch: 1, Kind: events.Rec}, 0)
+	must(t, err)
+	w, err := store.NewWriter(opened.Log, store.WriterConfig{Ticker: &events.Ticker{Now: time.Now}, Now: time.Now})
+	must(t, err)
+	t.Cleanup(func() { w.Close(); opened.Log.Close() })
+	return func(c *Config) { c.Rec, c.RecLog = w, opened.Log }
 }
 
 // spaceLog is the rec log with a switch for being full.
@@ -84,7 +96,6 @@ func (s *site) Write(p []byte) (int, error) {
 
 func newSite(t testing.TB, change ...func(*Config)) *site {
 	t.Helper()
-	gatewaytest.NoLeaks(t)
 	s := &site{t: t, id: events.SiteID{UUID: uuid.New()}, dir: t.TempDir(), users: map[string]*user{}, log: &bytes.Buffer{}}
 	s.sealer = newSealer(t)
 	ticker := &events.Ticker{Now: time.Now}
@@ -120,6 +131,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 	for _, f := range change {
 		f(&cfg)
 	}
+	gatewaytest.NoLeaks(t)
 	var err error
 	s.server, err = New(cfg)
 	must(t, err)
@@ -212,6 +224,14 @@ func (s *site) sshd(extra ...string) *localsshd.Server {
 	return d
 }
 
+// patience is how long a client may take.
+func patience() time.Duration {
+	if os.Getenv("HOLDFAST_TEST_FULL") == "1" {
+		return 20 * time.Minute
+	}
+	return time.Minute
+}
+
 // options of every OpenSSH client here.
 func (s *site) options(who string) []string {
 	return []string{
@@ -222,7 +242,7 @@ func (s *site) options(who string) []string {
 
 // ssh makes an OpenSSH client of ada's to login at the gateway.
 func (s *site) ssh(login string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	s.t.Cleanup(cancel)
 	all := append(s.options("ada"), "-p", s.port(), "-l", login)
 	return exec.CommandContext(ctx, "ssh", append(append(all, flags(args)...), append([]string{"127.0.0.1"}, words(args)...)...)...)
@@ -230,7 +250,7 @@ func (s *site) ssh(login string, args ...string) *exec.Cmd {
 
 // command runs another OpenSSH tool.
 func (s *site) command(name string, args ...string) *exec.Cmd {
-	ctx, cancel := context.WithTimeout(context.Background(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience())
 	s.t.Cleanup(cancel)
 	return exec.CommandContext(ctx, name, args...)
 }
