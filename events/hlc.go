@@ -51,3 +51,12 @@ func (t *Ticker) Observe(h HLC) error {
 	t.last = max(t.last, h)
 	return nil
 }
+
+// Resume takes up where the site's own log ends, so that later values are
+// greater. Whatever it says is right: a site whose wall clock was set back a
+// day still goes on.
+func (t *Ticker) Resume(h HLC) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.last = max(t.last, h)
+}

@@ -50,3 +50,13 @@ func TestTickerObserve(t *testing.T) {
 		t.Error("a refused clock was taken over")
 	}
 }
+
+func TestTickerResumesItsOwnLogWhateverTheClockSays(t *testing.T) {
+	now := time.UnixMilli(1_700_000_000_000)
+	k := Ticker{Now: func() time.Time { return now }}
+	far := HLC(uint64(now.Add(48*time.Hour).UnixMilli()) << 16)
+	k.Resume(far)
+	if h := k.Next(); h <= far {
+		t.Errorf("after resuming at %d the next is %d", far, h)
+	}
+}

@@ -83,7 +83,7 @@ func (h *History) open(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := h.observe(ctx); err != nil {
+	if err := h.resume(ctx); err != nil {
 		return err
 	}
 	e := h.newest()
@@ -140,8 +140,8 @@ func (h *History) openEpoch(n uint32) error {
 	return nil
 }
 
-// observe carries the HLC over from the epochs before.
-func (h *History) observe(ctx context.Context) error {
+// resume carries the HLC over from the epochs before.
+func (h *History) resume(ctx context.Context) error {
 	for _, e := range h.epochs[:len(h.epochs)-1] {
 		size, _ := e.Log.Size()
 		for entry, err := range e.Log.Headers(ctx, max(size, 1)) {
@@ -149,12 +149,10 @@ func (h *History) observe(ctx context.Context) error {
 				return err
 			}
 			header, err := events.DecodeHeader(entry.Header)
-			if err == nil {
-				err = h.cfg.Writer.Ticker.Observe(header.HLC)
-			}
 			if err != nil {
 				return fmt.Errorf("log %s position %d: %w", e.origin, size, err)
 			}
+			h.cfg.Writer.Ticker.Resume(header.HLC)
 		}
 	}
 	return nil

@@ -79,9 +79,7 @@ func (w *Writer) restore() error {
 			return fmt.Errorf("position %d: %w", h.Position, err)
 		}
 		if h.Position == w.size {
-			if err := w.cfg.Ticker.Observe(h.HLC); err != nil {
-				return fmt.Errorf("position %d: %w; set this machine's clock", h.Position, err)
-			}
+			w.cfg.Ticker.Resume(h.HLC)
 		}
 	}
 	return nil
