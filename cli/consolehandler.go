@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/cli/console"
@@ -13,6 +14,7 @@ import (
 type consoleHandler struct {
 	site    *site.Site
 	started time.Time
+	log     *slog.Logger
 }
 
 // Run implements [gateway.Console].
@@ -25,7 +27,7 @@ func (h consoleHandler) Run(ctx context.Context, r *gateway.ConsoleRequest) int 
 		q.Terminal = &console.Terminal{Kind: t.Term, Size: console.Size{Columns: t.Columns, Rows: t.Rows}}
 	}
 	c := console.New(console.Config{
-		Site: h.site, Version: Version(), Started: h.started, Listen: h.site.Addr(),
+		Site: h.site, Version: Version(), Started: h.started, Listen: h.site.Addr(), Log: h.log,
 		Scan: site.ScanHostKeys, Verify: h.site.VerifyLogs,
 	})
 	return int(c.Run(ctx, q))

@@ -77,7 +77,7 @@ func up(cmd *cobra.Command, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, cmd, s, admin)
+	err = serve(ctx, cmd, s, log, admin)
 	return errors.Join(err, s.Close())
 }
 
@@ -93,13 +93,13 @@ func (o *upOptions) admin() (*site.Admin, error) {
 	return &site.Admin{Name: o.adminName, Key: string(key)}, nil
 }
 
-func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, admin *site.Admin) error {
+func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, log *slog.Logger, admin *site.Admin) error {
 	if admin != nil {
 		if err := s.EnsureAdmin(ctx, *admin); err != nil {
 			return err
 		}
 	}
-	err := s.Listen(ctx, consoleHandler{site: s, started: time.Now()})
+	err := s.Listen(ctx, consoleHandler{site: s, started: time.Now(), log: log})
 	if errors.Is(err, site.ErrNoAdmin) {
 		return &console.Fault{Exit: console.Denied, Message: err.Error(),
 			Hint: "name one with --admin-name NAME --admin-key FILE.pub, or listen on 127.0.0.1"}
