@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,7 +17,8 @@ import (
 )
 
 // installation is a site with one target, for tests in Go: the administrator
-// is at host gw, who also has the grant for the target, at host target.
+// is at host gw, who also has the grant for the target, at host target. Lines
+// of sshd are added to the target's configuration.
 type installation struct {
 	t      *testing.T
 	dir    string
@@ -26,13 +28,13 @@ type installation struct {
 	site   *lab.Site
 }
 
-func install(t *testing.T) *installation {
+func install(t *testing.T, sshd ...string) *installation {
 	t.Helper()
 	requireOpenSSH(t)
 	in := &installation{t: t, dir: t.TempDir()}
 	in.config = filepath.Join(in.dir, "ssh_config")
 	var err error
-	if in.target, err = localsshd.Start(t.Context(), t.TempDir()); err != nil {
+	if in.target, err = localsshd.Start(t.Context(), t.TempDir(), sshd...); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = in.target.Stop() })
@@ -103,11 +105,27 @@ func (in *installation) tryConsole(stdin, line string) (string, error) {
 	return stdout.String(), nil
 }
 
-func (in *installation) read(name string) []byte {
+// noise makes a file of the stream that is n bytes long.
+func (in *installation) noise(n int64) string {
 	in.t.Helper()
-	b, err := os.ReadFile(filepath.Join(in.dir, name))
+	f, err := os.Create(filepath.Join(in.dir, "noise"))
+	if err == nil {
+		_, err = io.Copy(f, stream(n))
+		err = errors.Join(err, f.Close())
+	}
 	if err != nil {
 		in.t.Fatal(err)
 	}
-	return b
+	return f.Name()
+}
+
+func exitCode(err error) int {
+	var exit *exec.ExitError
+	if errors.As(err, &exit) {
+		return exit.ExitCode()
+	}
+	if err != nil {
+		return -1
+	}
+	return 0
 }
