@@ -25,7 +25,6 @@ type conversation struct {
 	tape
 	live    map[uint32]int // index by the client's number
 	streams []map[Stream][]byte
-	next    uint32
 }
 
 // converse draws a session: channels that open, carry data, are refused and closed, numbers that are used again,

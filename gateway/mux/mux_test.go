@@ -9,7 +9,6 @@ import (
 	"io"
 	"reflect"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -165,7 +164,6 @@ type echo struct {
 	t        *testing.T
 	end      *gatewaytest.End
 	data     []byte
-	mu       sync.Mutex
 	channels map[uint32]*echoChannel // by our number
 }
 

@@ -13,7 +13,7 @@ import (
 	"hash"
 
 	"golang.org/x/crypto/chacha20"
-	"golang.org/x/crypto/poly1305"
+	"golang.org/x/crypto/poly1305" //lint:ignore SA1019 SSH's own construction (PROTOCOL.chacha20poly1305) differs from the AEAD
 )
 
 // keys is what protects one direction between two NEWKEYS. With a direction's counters it is all that a second
