@@ -335,27 +335,3 @@ func TestReadEnded(t *testing.T) {
 		}
 	}
 }
-
-// BenchmarkPump relays 32 KiB packets from client to target through a log in memory.
-func BenchmarkPump(b *testing.B) {
-	r := newRig(b, 1<<20)
-	r.open()
-	packet := toTarget("%s", strings.Repeat("x", 32<<10)).Append(nil)
-	b.SetBytes(int64(len(packet)))
-	b.ReportAllocs()
-	b.ResetTimer()
-	go func() {
-		for range b.N {
-			_ = r.client.WritePacket(packet)
-			_ = r.client.Flush()
-		}
-	}()
-	for range b.N {
-		if _, err := r.target.ReadPacket(); err != nil {
-			b.Fatal(err)
-		}
-	}
-	b.StopTimer()
-	r.client.Close()
-	r.wait()
-}
