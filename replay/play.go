@@ -13,14 +13,12 @@ type PlayOptions struct {
 	Channel   int           // as in RawOptions
 	Speed     float64       // times as fast; 1 if 0; math.Inf(1) doesn't wait at all
 	IdleLimit time.Duration // longest wait, in recorded time; 0 for none
+	Plain     bool          // w is no terminal: it is not reset, and gets no carriage returns that were not recorded
 }
 
 // Play writes what the program of a channel wrote, stdout and stderr, to a terminal and at the pace at which it was
 // written. It passes a [Filter]; at the end, also one by an error or ctx, the terminal is reset. A channel without a
-// terminal of its own gets a carriage return with each line feed.
-//
-// Play goes as fast as src gives items: over a source that waits for those to come, it follows a running session.
-// Such a source must itself end with ctx. The errors are those of [Raw] and of ctx.
+// terminal of its own gets a carriage return with each line feed. The errors are those of [Raw] and of ctx.
 func Play(ctx context.Context, w io.Writer, src Source, o PlayOptions) error {
 	if o.Speed == 0 {
 		o.Speed = 1
@@ -40,6 +38,9 @@ func Play(ctx context.Context, w io.Writer, src Source, o PlayOptions) error {
 	})
 	if e := p.filter.Close(); err == nil {
 		err = e
+	}
+	if o.Plain {
+		return err
 	}
 	if e := p.filter.Reset(); err == nil {
 		err = e
@@ -84,7 +85,7 @@ func (p *player) wait(ctx context.Context, e *Event) error {
 
 func (p *player) show(e *Event) error {
 	data := e.Data
-	if e.Channel.Pty == nil {
+	if e.Channel.Pty == nil && !p.opts.Plain {
 		data = p.returns(data)
 	}
 	_, err := p.filter.Write(data)

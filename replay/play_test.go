@@ -107,6 +107,10 @@ func TestPlayWithoutPty(t *testing.T) {
 	if !strings.HasPrefix(b.String(), "one\r\ntwo\r\nthree\r\n") {
 		t.Errorf("shown %q", b.String())
 	}
+	b.Reset()
+	if err := Play(t.Context(), &b, p.source(), PlayOptions{Speed: math.Inf(1), Plain: true}); err != nil || b.String() != "one\ntwo\r\nthree\n" {
+		t.Errorf("without a terminal: %q, %v", b.String(), err)
+	}
 }
 
 func filtered(s string) string {

@@ -31,7 +31,7 @@ func (c *call) sessionPlay() *cobra.Command {
 	var speed, idle string
 	channel := channelFlag(replay.FirstSession)
 	cmd := c.verb("play ID", "Show a session as it went; Ctrl-C ends it", own, func(args []string) error {
-		o := replay.PlayOptions{Channel: int(channel)}
+		o := replay.PlayOptions{Channel: int(channel), Plain: c.terminal == nil}
 		var err error
 		if o.Speed, err = playSpeed(speed); err != nil {
 			return err
