@@ -5,20 +5,21 @@ type DenyReason string
 
 // The reasons, as stored.
 const (
-	UnknownKey     DenyReason = "unknown key"
-	UserIsDisabled DenyReason = "user disabled"
-	UnknownTarget  DenyReason = "unknown target"
-	UnknownAccount DenyReason = "unknown account"
-	NoGrant        DenyReason = "no grant"
-	GrantExpired   DenyReason = "grant expired"
-	NotAllowedVerb DenyReason = "verb not allowed"
-	NoSpace        DenyReason = "no space to record"
-	SiteSealed     DenyReason = "site sealed"
-	TooMany        DenyReason = "too many connections"
-	NameConflict   DenyReason = "name or key in conflict" // several live holders, see rule R6
-	Suspended      DenyReason = "suspended"               // made while its maker was disabled elsewhere, rule R9
-	NoSecret       DenyReason = "no usable secret"
-	HostKeyUnclear DenyReason = "host key in conflict" // sites pinned different ones
+	UnknownKey      DenyReason = "unknown key"
+	UserIsDisabled  DenyReason = "user disabled"
+	UnknownTarget   DenyReason = "unknown target"
+	UnknownAccount  DenyReason = "unknown account"
+	NoGrant         DenyReason = "no grant"
+	GrantExpired    DenyReason = "grant expired"
+	NotAllowedVerb  DenyReason = "verb not allowed"
+	NoSpace         DenyReason = "no space to record"
+	SiteSealed      DenyReason = "site sealed"
+	TooMany         DenyReason = "too many connections"
+	NameConflict    DenyReason = "name or key in conflict" // several live holders, see rule R6
+	Suspended       DenyReason = "suspended"               // made while its maker was disabled elsewhere, rule R9
+	NoSecret        DenyReason = "no usable secret"
+	TooManySessions DenyReason = "too many sessions"    // of the user, the grant or the target
+	HostKeyUnclear  DenyReason = "host key in conflict" // sites pinned different ones
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

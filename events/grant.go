@@ -7,7 +7,32 @@ type GrantAdded struct {
 	User    UserID    `json:"user"`
 	Account AccountID `json:"account"`
 	Expires time.Time `json:"expires,omitzero"` // UTC; zero means no end
+	Terms   Terms     `json:"terms,omitzero"`
 }
+
+// Terms is what sessions under a grant may do beside shells, commands and
+// files, and how much of it. The zero value allows no forwarding and sets no
+// limit.
+type Terms struct {
+	Allow       []Way    `json:"allow,omitempty"`
+	To          []string `json:"to,omitempty"`           // where Local may lead: rules as package destination writes them
+	Listen      []string `json:"listen,omitempty"`       // what Remote may listen on; such rules too
+	MaxTime     uint64   `json:"max_time,omitempty"`     // seconds that a session may last
+	Idle        uint64   `json:"idle,omitempty"`         // seconds without user input that end a session
+	MaxSessions uint32   `json:"max_sessions,omitempty"` // at once, under this grant
+}
+
+// Way is one that a session may open beside its shells, commands and files.
+type Way string
+
+const (
+	// Local is a connection that the target makes for the client: ssh -L, -D and -W, to a host or a unix socket.
+	Local Way = "local"
+	// Remote is a listener of the target whose connections come to the client: ssh -R.
+	Remote Way = "remote"
+	// Agent lets the target ask the client's agent: ssh -A.
+	Agent Way = "agent"
+)
 
 var _ = define[GrantAdded]("grant.added", 1)
 

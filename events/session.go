@@ -37,6 +37,44 @@ type SessionRefused struct {
 
 var _ = define[SessionRefused]("session.refused", 1)
 
+// SessionChannelOpened records that the relay passed on the open of a channel
+// other than a session: a connection of a forwarding, or one to the agent. It
+// is durable before the open is passed on; whether the other side took it,
+// SessionChannelClosed tells.
+type SessionChannelOpened struct {
+	Channel   uint64    `json:"channel"`          // counts the channels of this kind in the session, from 0
+	Direction Direction `json:"direction"`        // of the open: In is asked for by the client
+	Type      string    `json:"type"`             // "direct-tcpip", "forwarded-tcpip", ...
+	To        string    `json:"to,omitempty"`     // host:port or path that it leads to; for a forwarded one, the listener
+	Origin    string    `json:"origin,omitempty"` // host:port that it comes from, as the opener says
+	Number    uint64    `json:"number"`           // packet number of the open
+	At        uint64    `json:"at"`               // microseconds since session start
+}
+
+var _ = define[SessionChannelOpened]("session.channel_opened", 1)
+
+// SessionChannelClosed records the end of such a channel, with what went over
+// it.
+type SessionChannelClosed struct {
+	Channel  uint64 `json:"channel"`
+	Type     string `json:"type"`
+	To       string `json:"to,omitempty"`
+	In       uint64 `json:"in"`                // bytes of data from the client
+	Out      uint64 `json:"out"`               // bytes of data from the target
+	Duration uint64 `json:"duration"`          // microseconds since SessionChannelOpened
+	Failure  string `json:"failure,omitempty"` // why the other side did not take it; "" if it did
+}
+
+var _ = define[SessionChannelClosed]("session.channel_closed", 1)
+
+// ForwardTotals sums up the channels of a session other than sessions,
+// including those beyond the number that make events of their own.
+type ForwardTotals struct {
+	Channels uint64 `json:"channels"`
+	In       uint64 `json:"in"`  // bytes of data from the client
+	Out      uint64 `json:"out"` // bytes of data from the target
+}
+
 // SessionKillRequested asks for the end of a running session.
 type SessionKillRequested struct {
 	Reason string `json:"reason,omitempty"`
@@ -53,7 +91,7 @@ const (
 	EndedByTarget EndReason = "target closed"
 	// EndedByKill: somebody asked for it.
 	EndedByKill EndReason = "killed"
-	// EndedByPolicy: the right to it ended (user disabled, grant removed or expired).
+	// EndedByPolicy: the right to it ended (user disabled, grant removed or expired, its idle or maximum time reached).
 	EndedByPolicy EndReason = "access ended"
 	// EndedByTargetLogin: the target was not reached, proved another host key or refused the login.
 	EndedByTargetLogin EndReason = "target login failed"
@@ -84,6 +122,8 @@ type SessionEnded struct {
 	In       Cursors   `json:"in"`
 	Out      Cursors   `json:"out"`
 	Complete bool      `json:"complete"` // every packet that could have been delivered is in the recording
+
+	Forwards ForwardTotals `json:"forwards,omitzero"`
 }
 
 var _ = define[SessionEnded]("session.ended", 1)

@@ -36,6 +36,13 @@ type TargetAlgorithmsAllowed struct {
 
 var _ = define[TargetAlgorithmsAllowed]("target.algorithms_allowed", 1)
 
+// TargetLimitsSet bounds the use of a target. It replaces the limits before.
+type TargetLimitsSet struct {
+	MaxSessions uint32 `json:"max_sessions"` // at once, of all users; 0 for no limit
+}
+
+var _ = define[TargetLimitsSet]("target.limits_set", 1)
+
 // TargetRemoved retires a target. Its history stays.
 type TargetRemoved struct {
 	Reason string `json:"reason,omitempty"`

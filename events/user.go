@@ -43,3 +43,10 @@ type UserDisabled struct {
 }
 
 var _ = define[UserDisabled]("user.disabled", 1)
+
+// UserLimitsSet bounds what a user may use. It replaces the limits before.
+type UserLimitsSet struct {
+	MaxSessions uint32 `json:"max_sessions"` // at once, on all targets; 0 for no limit
+}
+
+var _ = define[UserLimitsSet]("user.limits_set", 1)
