@@ -17,22 +17,32 @@ import (
 // Recording gives what the log holds of a session, as far as it is durable and
 // the views know of it (see [Site.CaughtUp]). It needs an unsealed site.
 func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source {
-	return replay.Items(func(yield func(replay.Record, error) bool) {
+	return s.items(ctx, id, func(yield func(events.Record, error) bool) {
 		extents, err := s.views.Extents(ctx, id)
 		if err != nil {
-			yield(replay.Record{}, err)
+			yield(events.Record{}, err)
 			return
 		}
-		if len(extents) == 0 {
-			return
-		}
-		key, err := s.sealer.Key(ctx, id.UUID)
-		if err != nil {
-			yield(replay.Record{}, fmt.Errorf("open the recording of session %s: %w", id, err))
-			return
-		}
-		defer key.Release()
-		for r, err := range s.records(ctx, id, extents) {
+		s.records(ctx, id, extents)(yield)
+	})
+}
+
+// items opens the records of a session.
+func (s *Site) items(ctx context.Context, id events.SessionID, records iter.Seq2[events.Record, error]) replay.Source {
+	return replay.Items(func(yield func(replay.Record, error) bool) {
+		// The key is fetched with the first record: a session that has only begun may have none yet.
+		var key *seal.DataKey
+		defer func() {
+			if key != nil {
+				key.Release()
+			}
+		}()
+		for r, err := range records {
+			if err == nil && key == nil {
+				if key, err = s.sealer.Key(ctx, id.UUID); err != nil {
+					err = fmt.Errorf("open the recording of session %s: %w", id, err)
+				}
+			}
 			var record replay.Record
 			if err == nil {
 				record, err = openRecord(r, key)
