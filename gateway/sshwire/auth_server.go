@@ -166,7 +166,10 @@ func (l *serverLogin) try(method string, p []byte, f *fields) (result, error) {
 		if err := f.err("none request"); err != nil {
 			return refused, &ProtocolError{ReasonProtocolError, err}
 		}
-		return refused, nil
+		if l.auth.None == nil {
+			return refused, nil
+		}
+		return l.judge(l.auth.None(l.meta()))
 	case (method == "publickey" || method == methodHostbound) && l.auth.PublicKey != nil:
 		return l.publicKey(p, f, method == methodHostbound)
 	case method == "password" && l.auth.Password != nil:
