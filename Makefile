@@ -1,8 +1,9 @@
 # Short targets; each does its own set-up.
-.PHONY: demo test test-full nightly bench build lint
+.PHONY: demo test test-full nightly soak bench build lint
 
 export CGO_ENABLED ?= 0
 FUZZTIME ?= 5m
+SOAK ?= 30m
 
 build:            ## the static binary, bin/holdfast
 	go build -trimpath -o bin/holdfast .
@@ -22,6 +23,10 @@ test-full:        ## every count in full
 
 nightly: test-full ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+soak:             ## 500 mixed sessions for SOAK
+	@.ci/setup
+	HOLDFAST_SOAK=$(SOAK) HOLDFAST_REQUIRE_OPENSSH=1 go test -count 1 -v -timeout 2h -run '^TestSoak$$' ./e2e
 
 bench:            ## ratios against the named peers, in one run
 	@.ci/setup
