@@ -24,7 +24,7 @@ func (h consoleHandler) Run(ctx context.Context, r *gateway.ConsoleRequest) int 
 		Line:   r.Line, Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr,
 	}
 	if t := r.Terminal; t != nil {
-		q.Terminal = &console.Terminal{Kind: t.Term, Size: console.Size{Columns: t.Columns, Rows: t.Rows}}
+		q.Terminal = &console.Terminal{Kind: t.Term, Size: console.Size{Columns: t.Columns, Rows: t.Rows}, Resized: t.Resized}
 	}
 	c := console.New(console.Config{
 		Site: h.site, Version: Version(), Started: h.started, Listen: h.site.Addr(), Log: h.log,

@@ -13,6 +13,7 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/gateway/mux"
 )
 
 // Person is who a call is made by, as the gateway has authenticated them. What
@@ -33,6 +34,8 @@ type Size struct{ Columns, Rows int }
 type Terminal struct {
 	Kind string // value of TERM, as sent
 	Size Size   // at the start
+
+	Resized <-chan mux.Size // the newest size, when it has changed; nil if that is not told
 }
 
 // Request is one call at the console. Its streams belong to the call until Run

@@ -55,7 +55,7 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("session", "Who was where, and what went over the wire",
-		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionExport(), c.sessionKill())
+		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionKill())
 })
 
 func (c *call) sessionList() *cobra.Command {
@@ -78,6 +78,7 @@ func (c *call) sessionList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		c.withLive(page.Items)
 		return listPage(c, "session", page.Items, page.Next, sessionColumns)
 	}))
 	cmd.Flags().StringVar(&user, "user", "", "only of this user, by name or id")
@@ -104,7 +105,9 @@ func (c *call) sessionShow() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return show(c, "session", s, sessionDetails)
+		running := []projections.Session{s}
+		c.withLive(running)
+		return show(c, "session", running[0], sessionDetails)
 	})
 }
 

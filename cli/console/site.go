@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/projections"
 	"github.com/holdfast-pam/holdfast/replay"
 )
@@ -44,6 +45,14 @@ type Site interface {
 	// Recording gives what a session's recording holds, as far as it is
 	// durable and the views know of it.
 	Recording(ctx context.Context, session events.SessionID) replay.Source
+
+	// Watch gives what is recorded of a running session and goes on with what
+	// is added, until it ends. It calls caughtUp each time that all there is
+	// was given.
+	Watch(ctx context.Context, session events.SessionID, caughtUp func() error) replay.Source
+
+	// Live lists the sessions that run at the site, with how far they are.
+	Live() []gateway.LiveSession
 }
 
 // Config says what a [Console] works on.
