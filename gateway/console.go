@@ -55,7 +55,7 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
 	s.enlist(e)
 	defer s.lives.remove(e)
 	s.check(e, uuid.Nil)
-	err := mux.Serve(ctx, conn, mux.Limits{}, func(ctx context.Context, c *mux.Session) uint32 {
+	err := mux.Serve(ctx, conn, mux.Limits{}, mux.Handlers{Session: func(ctx context.Context, c *mux.Session) uint32 {
 		r := &ConsoleRequest{
 			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint,
 			Login: l.name, Source: source, Line: c.Command, Stdin: c, Stdout: c, Stderr: c.Stderr(),
@@ -66,6 +66,6 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
 			}
 		}
 		return uint32(s.cfg.Console.Run(ctx, r)) //nolint:gosec // exit statuses are 0 to 255
-	})
+	}})
 	s.log.Debug("console connection ended", "source", source, "error", err)
 }

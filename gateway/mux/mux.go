@@ -23,15 +23,17 @@ type Conn interface {
 
 // Limits bounds what a client may make us hold. Zero fields take the defaults.
 type Limits struct {
-	Channels int // open at once; default 16
+	Channels int // sessions open at once; default 16
+	Streams  int // streams open at once; default 64
 	Env      int // bytes of names and values per channel; default 16 KiB. Over that a variable is refused
 }
 
 const (
-	window     = 256 << 10 // bytes of standard input that wait for the handler, per channel
-	maxPacket  = 32 << 10  // data bytes per packet, both ways
-	outputRoom = 256 << 10 // queued output at which writers wait
-	outputMax  = 1 << 20   // queued output, replies included, at which a client that doesn't read is given up
+	window       = 256 << 10 // bytes of standard input that wait for the handler, per session
+	streamWindow = 1 << 20   // received bytes that wait for a stream's reader
+	maxPacket    = 32 << 10  // data bytes per packet, both ways
+	outputRoom   = 256 << 10 // queued output at which writers wait
+	outputMax    = 1 << 20   // queued output, replies included, at which a client that doesn't read is given up
 )
 
 // ErrProtocol is wrapped by every error about a client that broke RFC 4254.
@@ -48,17 +50,26 @@ func violation(format string, args ...any) error {
 // soon after ctx is done, which is when the client closed the channel or the connection ended.
 type Handler func(ctx context.Context, s *Session) (exit uint32)
 
+// Handlers serve the channels of a connection. A nil one refuses its kind of channel.
+type Handlers struct {
+	Session Handler
+	Stream  StreamHandler
+}
+
 // Serve runs the connection until it ends or ctx is done, closes it, and returns after every handler has. It returns
 // nil when the client hung up between packets.
-func Serve(ctx context.Context, conn Conn, limits Limits, handler Handler) error {
+func Serve(ctx context.Context, conn Conn, limits Limits, handlers Handlers) error {
 	if limits.Channels <= 0 {
 		limits.Channels = 16
+	}
+	if limits.Streams <= 0 {
+		limits.Streams = 64
 	}
 	if limits.Env <= 0 {
 		limits.Env = 16 << 10
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	m := &mux{conn: conn, limits: limits, handler: handler, ctx: ctx, channels: map[uint32]*Session{}}
+	m := &mux{conn: conn, limits: limits, handlers: handlers, ctx: ctx, channels: map[uint32]*channel{}}
 	m.cond = sync.NewCond(&m.mu)
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	m.work.Go(m.write)
@@ -76,15 +87,16 @@ func Serve(ctx context.Context, conn Conn, limits Limits, handler Handler) error
 
 // mux is one connection.
 type mux struct {
-	conn    Conn
-	limits  Limits
-	handler Handler
-	ctx     context.Context
-	work    sync.WaitGroup // the writer and the handlers
+	conn     Conn
+	limits   Limits
+	handlers Handlers
+	ctx      context.Context
+	work     sync.WaitGroup // the writer and the handlers
 
-	mu       sync.Mutex // guards what follows and the mutable part of every Session
+	mu       sync.Mutex // guards what follows and every channel
 	cond     *sync.Cond // anything below changed
-	channels map[uint32]*Session
+	channels map[uint32]*channel
+	streams  int      // of the channels
 	pending  [][]byte // output that the writer has not taken
 	queued   int      // its bytes
 	err      error    // why the connection is over
@@ -97,8 +109,8 @@ func (m *mux) end(err error) {
 	if m.err == nil {
 		m.err = err
 	}
-	for _, s := range m.channels {
-		s.shut()
+	for _, c := range m.channels {
+		c.shut()
 	}
 	m.cond.Broadcast()
 }
@@ -214,16 +226,27 @@ func (m *mux) open(p []byte) error {
 		return m.send(sshwire.ChannelOpenFailure{Recipient: o.Sender, Reason: reason, Text: text}.Append(nil))
 	}
 	switch {
-	case o.Type != "session":
-		return refuse(sshwire.OpenAdministrativelyProhibited, "only sessions are served here")
-	case len(m.channels) >= m.limits.Channels:
-		return refuse(sshwire.OpenResourceShortage, "too many channels")
-	case o.MaxPacket == 0:
+	case o.MaxPacket == 0 && (o.Type == "session" || o.Type == "direct-tcpip"):
 		return violation("channel that takes no data")
+	case o.Type == "session" && m.handlers.Session != nil:
+		if len(m.channels)-m.streams >= m.limits.Channels {
+			return refuse(sshwire.OpenResourceShortage, "too many channels")
+		}
+		s := newSession(m, o)
+		m.channels[s.id] = &s.channel
+		return m.send(sshwire.ChannelOpenConfirmation{Recipient: o.Sender, Sender: s.id, Window: window, MaxPacket: maxPacket}.Append(nil))
+	case o.Type == "direct-tcpip" && m.handlers.Stream != nil:
+		to, err := sshwire.ParseDirectTCPIP(o.Payload)
+		if err != nil {
+			return malformed(err)
+		}
+		if m.streams >= m.limits.Streams {
+			return refuse(sshwire.OpenResourceShortage, "too many channels")
+		}
+		m.openStream(o, to)
+		return nil
 	}
-	s := newSession(m, o)
-	m.channels[s.id] = s
-	return m.send(sshwire.ChannelOpenConfirmation{Recipient: o.Sender, Sender: s.id, Window: window, MaxPacket: maxPacket}.Append(nil))
+	return refuse(sshwire.OpenAdministrativelyProhibited, "channels of this type are not served here")
 }
 
 // freeID is the lowest channel number not in use.
@@ -235,11 +258,19 @@ func (m *mux) freeID() uint32 {
 	}
 }
 
-func (m *mux) find(id uint32) (*Session, error) {
-	if s := m.channels[id]; s != nil {
-		return s, nil
+func (m *mux) find(id uint32) (*channel, error) {
+	if c := m.channels[id]; c != nil && !c.pending {
+		return c, nil
 	}
 	return nil, violation("message for channel %d, which is not open", id)
+}
+
+// forget frees the channel's number.
+func (m *mux) forget(c *channel) {
+	delete(m.channels, c.id)
+	if c.session == nil {
+		m.streams--
+	}
 }
 
 func malformed(err error) error {

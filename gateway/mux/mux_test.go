@@ -24,10 +24,14 @@ type client struct {
 }
 
 func serve(t *testing.T, limits Limits, handler Handler) *client {
+	return serveAll(t, limits, Handlers{Session: handler})
+}
+
+func serveAll(t *testing.T, limits Limits, handlers Handlers) *client {
 	gatewaytest.NoLeaks(t)
 	ours, theirs := gatewaytest.Pipe(1 << 20)
 	c := &client{t: t, end: ours, err: make(chan error, 1)}
-	go func() { c.err <- Serve(context.Background(), theirs, limits, handler) }()
+	go func() { c.err <- Serve(context.Background(), theirs, limits, handlers) }()
 	t.Cleanup(func() { ours.Close() })
 	return c
 }
@@ -142,12 +146,12 @@ func TestBulkOnSeveralChannels(t *testing.T) {
 	gatewaytest.NoLeaks(t)
 	done := make(chan error, 1)
 	go func() {
-		done <- Serve(context.Background(), theirs, Limits{}, func(_ context.Context, s *Session) uint32 {
+		done <- Serve(context.Background(), theirs, Limits{}, Handlers{Session: func(_ context.Context, s *Session) uint32 {
 			if _, err := io.Copy(s, s); err != nil {
 				return 1
 			}
 			return 0
-		})
+		}})
 	}()
 	want := make([]byte, size)
 	_, _ = rand.Read(want)
@@ -251,7 +255,7 @@ func (e *echo) push(c *echoChannel) {
 func TestRefusals(t *testing.T) {
 	c := serve(t, Limits{Channels: 1}, func(ctx context.Context, _ *Session) uint32 { <-ctx.Done(); return 0 })
 	c.send(sshwire.ChannelOpen{Type: "direct-tcpip", Sender: 3, MaxPacket: 1})
-	c.want(sshwire.ChannelOpenFailure{Recipient: 3, Reason: 1, Text: "only sessions are served here"})
+	c.want(sshwire.ChannelOpenFailure{Recipient: 3, Reason: 1, Text: "channels of this type are not served here"})
 	c.open(7)
 	c.send(sshwire.ChannelOpen{Type: "session", Sender: 4, MaxPacket: 1})
 	c.want(sshwire.ChannelOpenFailure{Recipient: 4, Reason: 4, Text: "too many channels"})
@@ -297,7 +301,7 @@ func TestClientThatDoesNotRead(t *testing.T) {
 	ours, theirs := gatewaytest.Pipe(1 << 10)
 	gatewaytest.NoLeaks(t)
 	done := make(chan error, 1)
-	go func() { done <- Serve(context.Background(), theirs, Limits{}, nil) }()
+	go func() { done <- Serve(context.Background(), theirs, Limits{}, Handlers{}) }()
 	go func() {
 		open := sshwire.ChannelOpen{Type: "x11"}.Append(nil)
 		for {
@@ -332,10 +336,10 @@ func TestHandlersAreFreed(t *testing.T) {
 				defer cancel()
 				freed, served := make(chan struct{}), make(chan error, 1)
 				go func() {
-					served <- Serve(ctx, theirs, Limits{}, func(ctx context.Context, s *Session) uint32 {
+					served <- Serve(ctx, theirs, Limits{}, Handlers{Session: func(ctx context.Context, s *Session) uint32 {
 						defer close(freed)
 						return handler(ctx, s)
-					})
+					}})
 				}()
 				c := &client{t: t, end: ours}
 				c.open(7)
@@ -376,9 +380,13 @@ func FuzzServe(f *testing.F) {
 		ours, theirs := gatewaytest.Pipe(1 << 20)
 		done := make(chan error, 1)
 		go func() {
-			done <- Serve(context.Background(), theirs, Limits{Channels: 2, Env: 100}, func(_ context.Context, s *Session) uint32 {
-				_, _ = io.Copy(s, s)
-				return 0
+			done <- Serve(context.Background(), theirs, Limits{Channels: 2, Env: 100}, Handlers{
+				Session: func(_ context.Context, s *Session) uint32 { _, _ = io.Copy(s, s); return 0 },
+				Stream: func(_ context.Context, s *Stream) {
+					if s.Port != 1 && s.Accept() == nil {
+						_, _ = io.Copy(s, s)
+					}
+				},
 			})
 		}()
 		for len(script) > 0 {

@@ -12,21 +12,23 @@ func (m *mux) request(p []byte) error {
 	if err != nil {
 		return malformed(err)
 	}
-	s, err := m.find(r.Recipient)
+	c, err := m.find(r.Recipient)
 	if err != nil {
 		return err
 	}
-	if s.sentClose {
+	if c.sentClose {
 		return nil // no reply may follow a close
 	}
-	accepted, start, err := s.obey(r)
-	if err != nil {
-		return malformed(err)
+	s, accepted, start := c.session, false, false
+	if s != nil { // a stream knows no requests
+		if accepted, start, err = s.obey(r); err != nil {
+			return malformed(err)
+		}
 	}
 	if r.WantReply {
-		reply := sshwire.ChannelFailure{Recipient: s.peer}.Append(nil)
+		reply := sshwire.ChannelFailure{Recipient: c.peer}.Append(nil)
 		if accepted {
-			reply = sshwire.ChannelSuccess{Recipient: s.peer}.Append(nil)
+			reply = sshwire.ChannelSuccess{Recipient: c.peer}.Append(nil)
 		}
 		if err := m.send(reply); err != nil {
 			return err

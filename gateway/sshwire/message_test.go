@@ -98,6 +98,12 @@ var messageCases = []struct {
 		C, R, W, H uint32
 		M          []byte
 	}{"xterm", 80, 24, 640, 480, []byte{0}}, parser(ParsePtyRequest), false},
+	{"direct-tcpip", DirectTCPIP{"web1", 22, "192.0.2.1", 40000}, struct {
+		H string
+		P uint32
+		O string
+		Q uint32
+	}{"web1", 22, "192.0.2.1", 40000}, parser(ParseDirectTCPIP), false},
 	{"window-change", WindowChange{80, 24, 0, 0}, struct{ C, R, W, H uint32 }{80, 24, 0, 0}, parser(ParseWindowChange), false},
 	{"env", EnvRequest{"LANG", "C"}, struct{ N, V string }{"LANG", "C"}, parser(ParseEnvRequest), false},
 	{"exec", ExecRequest{"echo \xff"}, struct{ C string }{"echo \xff"}, parser(ParseExecRequest), false},
