@@ -17,6 +17,7 @@ type (
 	CredentialID struct{ uuid.UUID }
 	GrantID      struct{ uuid.UUID }
 	SessionID    struct{ uuid.UUID }
+	CAID         struct{ uuid.UUID }
 )
 
 // SecretID names one version of a credential's secret: the id of the event
@@ -56,3 +57,6 @@ func (id SessionID) IsZero() bool { return id.UUID == uuid.Nil }
 
 // IsZero reports whether the id names nothing.
 func (id SecretID) IsZero() bool { return id.UUID == uuid.Nil }
+
+// IsZero reports whether the id names nothing.
+func (id CAID) IsZero() bool { return id.UUID == uuid.Nil }

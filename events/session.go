@@ -7,11 +7,14 @@ type SessionStarted struct {
 	Account     AccountID    `json:"account"`
 	Target      TargetID     `json:"target"`
 	Credential  CredentialID `json:"credential"`
-	Secret      SecretID     `json:"secret"`      // version that is presented
-	Grant       GrantID      `json:"grant"`       // what allowed it
-	Source      string       `json:"source"`      // client's address
-	Client      string       `json:"client"`      // client's SSH version line, bounded
-	Fingerprint string       `json:"fingerprint"` // of the key that the user proved
+	Secret      SecretID     `json:"secret"`               // version that is presented
+	Grant       GrantID      `json:"grant"`                // what allowed it
+	Source      string       `json:"source"`               // client's address
+	Client      string       `json:"client"`               // client's SSH version line, bounded
+	Fingerprint string       `json:"fingerprint"`          // of the key that the user proved
+	Login       string       `json:"login,omitempty"`      // SSH user name as sent; of a jump, that of the outer login
+	Jump        string       `json:"jump,omitempty"`       // host that the client jumped to; empty without a jump
+	Certificate Certificate  `json:"certificate,omitzero"` // by which the key was the user's; zero for a key on record
 }
 
 var _ = define[SessionStarted]("session.started", 1)
