@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"slices"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
@@ -202,19 +203,26 @@ type bodyError struct {
 func (e *bodyError) Error() string { return e.what }
 
 // commitSize is the length of the frame of a commit.
-func commitSize(entries []events.Entry) int64 {
+func commitSize(entries []events.Entry) int64 { return padded(unpadded(entries)) }
+
+func unpadded(entries []events.Entry) int64 {
 	n := frameSize + len(entries)*tableEntrySize
 	for _, e := range entries {
 		n += len(e.Header) + len(e.Payload)
 	}
-	return padded(int64(n))
+	return int64(n)
 }
 
-// appendCommit appends the frame of a commit to b.
-func appendCommit(b []byte, mark uint64, first uint64, root events.Hash, entries []events.Entry) []byte {
-	start := len(b)
+// copiedPayload is the length up to which a payload is copied beside its
+// neighbours; longer ones are written from where they are.
+const copiedPayload = 8 << 10
+
+// layOut makes the frame of a commit: parts that are to be written one after
+// the other. They point into buf, which is used for all that is not a long
+// payload, and into the entries.
+func layOut(buf []byte, parts [][]byte, mark uint64, first uint64, root events.Hash, entries []events.Entry) ([]byte, [][]byte) {
+	b := slices.Grow(buf[:0], copiedSize(entries))[:frameSize] // it does not move below
 	h := frameHeader{kind: commitFrame, count: uint32(len(entries)), first: first, root: root}
-	b = append(b, make([]byte, frameSize)...)
 	for _, e := range entries {
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(e.Header)))
 		b = binary.LittleEndian.AppendUint32(b, crc(e.Header))
@@ -227,18 +235,32 @@ func appendCommit(b []byte, mark uint64, first uint64, root events.Hash, entries
 		b = binary.LittleEndian.AppendUint32(b, crc(e.Payload))
 		h.payloads += uint64(len(e.Payload))
 	}
-	h.check = crc(b[start+frameSize:])
+	h.check = crc(b[frameSize:])
+	h.encode(b[:frameSize], mark)
 	for _, e := range entries {
 		b = append(b, e.Header...)
 	}
+	done := 0 // bytes of b that parts has
 	for _, e := range entries {
-		b = append(b, e.Payload...)
+		if len(e.Payload) <= copiedPayload {
+			b = append(b, e.Payload...)
+			continue
+		}
+		parts, done = append(parts, b[done:len(b):len(b)], e.Payload), len(b)
 	}
-	for len(b)%8 != start%8 {
-		b = append(b, 0)
+	b = append(b, make([]byte, commitSize(entries)-unpadded(entries))...)
+	return b, append(parts, b[done:])
+}
+
+// copiedSize is how much of a commit's frame is not a long payload.
+func copiedSize(entries []events.Entry) int {
+	n := commitSize(entries)
+	for _, e := range entries {
+		if len(e.Payload) > copiedPayload {
+			n -= int64(len(e.Payload))
+		}
 	}
-	h.encode(b[start:], mark)
-	return b
+	return int(n)
 }
 
 // commitEntries appends the entries of a commit to into. body is the whole

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -42,12 +43,21 @@ func TestSegmentHeaderRoundTrip(t *testing.T) {
 	}
 }
 
+// appendCommit puts the parts of a commit's frame together.
+func appendCommit(b []byte, mark uint64, first uint64, root events.Hash, entries []events.Entry) []byte {
+	_, parts := layOut(nil, nil, mark, first, root, entries)
+	return append(b, slices.Concat(parts...)...)
+}
+
 func TestCommitRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		entries := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) events.Entry {
 			e := events.Entry{Header: rapid.SliceOfN(rapid.Byte(), 1, 300).Draw(t, "header")}
 			if rapid.Bool().Draw(t, "held") {
 				e.Payload = append([]byte{}, rapid.SliceOfN(rapid.Byte(), 0, 2000).Draw(t, "payload")...)
+				if rapid.IntRange(0, 4).Draw(t, "long") == 0 {
+					e.Payload = append(e.Payload, make([]byte, copiedPayload-1000)...) // around the length from which it is not copied
+				}
 			}
 			return e
 		}), 1, 20).Draw(t, "entries")

@@ -31,6 +31,8 @@ type File interface {
 	io.ReaderAt
 	io.WriterAt
 	io.Closer
+	// WritePartsAt is WriteAt of the parts put together, without doing so.
+	WritePartsAt(parts [][]byte, off int64) error
 	// Size is the file's length in bytes.
 	Size() (int64, error)
 	// Allocate makes the file size bytes long, with storage behind each of

@@ -52,7 +52,8 @@ type Log struct {
 	tree    evidence.Tree // over all records
 	kind    frameKind     // of the last frame in the file
 	reserve bool          // the reserve file is there
-	buf     []byte
+	buf     []byte        // for what is written
+	parts   [][]byte      // of a commit; nil between commits
 
 	mu       sync.Mutex
 	view     view // what readers see: durable, and never changed in place
@@ -116,14 +117,17 @@ func (l *Log) Append(ctx context.Context, expect uint64, entries []events.Entry)
 	if err := l.makeRoom(ctx, commitSize(entries)); err != nil {
 		return err
 	}
-	l.buf = appendCommit(l.buf[:0], l.header.mark, v.size+1, v.root, entries)
 	return l.commit(entries)
 }
 
-// commit writes the frame in buf, makes it durable and shows it to readers.
+// commit writes a frame, makes it durable and shows it to readers.
 func (l *Log) commit(entries []events.Entry) error {
 	at := l.view.end // only the holder of writing changes it
-	if err := l.write(l.buf, at); err != nil {
+	l.buf, l.parts = layOut(l.buf, l.parts, l.header.mark, l.view.size+1, l.view.root, entries)
+	err := l.write(l.parts, at)
+	clear(l.parts)
+	l.parts = l.parts[:0]
+	if err != nil {
 		return err
 	}
 	l.kind = commitFrame
@@ -135,7 +139,7 @@ func (l *Log) commit(entries []events.Entry) error {
 	defer l.mu.Unlock()
 	l.view.tail = l.view.tail.add(l.view.size+1, at)
 	l.view.size, l.view.root = l.tree.Size(), root
-	l.view.end = at + int64(len(l.buf))
+	l.view.end = at + commitSize(entries)
 	l.wake()
 	if cap(l.buf) > 2<<20 {
 		l.buf = nil
@@ -143,11 +147,11 @@ func (l *Log) commit(entries []events.Entry) error {
 	return nil
 }
 
-// write puts b at an offset of the tail and makes it durable. After a failure
-// nobody knows what is on disk, and asking once more would be answered from
-// memory: the log closes.
-func (l *Log) write(b []byte, at int64) error {
-	_, err := l.file.WriteAt(b, at)
+// write puts parts at an offset of the tail and makes them durable. After a
+// failure nobody knows what is on disk, and asking once more would be answered
+// from memory: the log closes.
+func (l *Log) write(parts [][]byte, at int64) error {
+	err := l.file.WritePartsAt(parts, at)
 	if err == nil {
 		err = l.file.SyncData()
 	}
@@ -292,7 +296,7 @@ func (l *Log) endInOrder() error {
 		return nil
 	}
 	l.buf = appendMark(l.buf[:0], l.header.mark, endFrame, l.view.size, l.view.root)
-	return l.write(l.buf, l.view.end)
+	return l.write([][]byte{l.buf}, l.view.end)
 }
 
 // noSpace tells a full disk (or quota) from other errors.

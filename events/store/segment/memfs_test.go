@@ -251,6 +251,11 @@ func (f *memFile) WriteAt(b []byte, off int64) (int, error) {
 	return len(b), nil
 }
 
+func (f *memFile) WritePartsAt(parts [][]byte, off int64) error {
+	_, err := f.WriteAt(slices.Concat(parts...), off)
+	return err
+}
+
 func (f *memFile) Sync() error {
 	lost := func() { f.d.dirty = map[int64]bool{} }
 	return f.m.do("sync "+f.name, func() { f.d.flush(1 << 30) }, lost, func() { f.d.flush((len(f.d.dirty) + 1) / 2) })

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -105,6 +106,36 @@ func (f osFile) Size() (int64, error) {
 	}
 	return info.Size(), nil
 }
+
+// WritePartsAt is a pwritev, or several where there are more parts than the
+// kernel takes at once or it wrote less than all.
+func (f osFile) WritePartsAt(parts [][]byte, off int64) error {
+	rest := slices.DeleteFunc(slices.Clone(parts), func(p []byte) bool { return len(p) == 0 })
+	for len(rest) > 0 {
+		n, err := unix.Pwritev(int(f.Fd()), rest[:min(len(rest), maxParts)], off)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err == nil && n == 0 {
+			err = io.ErrShortWrite
+		}
+		if err != nil {
+			return &os.PathError{Op: "pwritev", Path: f.Name(), Err: err}
+		}
+		off += int64(n)
+		for len(rest) > 0 && n >= len(rest[0]) {
+			n -= len(rest[0])
+			rest = rest[1:]
+		}
+		if n > 0 {
+			rest[0] = rest[0][n:]
+		}
+	}
+	return nil
+}
+
+// maxParts is IOV_MAX of Linux.
+const maxParts = 1024
 
 // Allocate falls back to a sparse file where the file system can't allocate
 // ahead; head-room is then only as good as the free space.
