@@ -60,7 +60,7 @@ func openDatabase(path string, scratch bool) (*database, error) {
 
 func dsn(path string, pragmas ...string) string {
 	q := url.Values{"_pragma": append([]string{"busy_timeout(5000)"}, pragmas...)}
-	u := url.URL{Scheme: "file", Path: path, RawQuery: q.Encode()}
+	u := url.URL{Scheme: "file", OmitHost: true, Path: path, RawQuery: q.Encode()} // a relative path must not become a host
 	return u.String()
 }
 
