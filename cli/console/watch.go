@@ -18,7 +18,7 @@ import (
 
 func (c *call) sessionWatch() *cobra.Command {
 	channel := channelFlag(replay.FirstSession)
-	cmd := c.verb("watch ID", "Look on while a session runs; q or Ctrl-C ends the looking", read, func(args []string) error {
+	cmd := c.verb("watch ID", "Watch a running session; q or Ctrl-C leaves it", read, func(args []string) error {
 		s, err := c.session("session watch", args[0])
 		if err != nil {
 			return err
@@ -32,13 +32,17 @@ func (c *call) sessionWatch() *cobra.Command {
 		}
 		return c.watch(s, int(channel))
 	})
-	cmd.Long = `Look on while a session runs, as it is recorded. It can't be typed into. With a
-terminal you see the screen of the session as it is at each moment; without one
-what its program writes from now on, and with --json also what is typed, a line
-for each piece. Of several channels it shows the first session, and when that
-closes the next one to open. Administrators and auditors may watch; that they do
-is an event, and the person who is watched is told only at the start of each
-session, that it is recorded.`
+	cmd.Long = cmd.Short + `.
+
+It can't be typed into. With a terminal you see the session's screen as it is at
+each moment; without one what its program writes from now on, and with --json
+also what is typed, one line for each piece. Of several channels you see the
+first session, and when that closes the next one to open.
+
+Administrators and auditors may watch, an operator not even their own session.
+That somebody watches is an event. The person in the session is not told: they
+were told at its start that it is recorded, and nothing is ever written into a
+session.`
 	cmd.Annotations[DrawsOnTerminal] = "yes"
 	cmd.Flags().Var(&channel, "channel", "place of the channel in the order of opening, from 0")
 	return cmd

@@ -268,13 +268,13 @@ func TestWatchStuck(t *testing.T) {
 	stuck.sees("before")
 	other.sees("before")
 	stuck.mu.Lock()
-	for i := range 200 {
-		s.prints(strings.Repeat(fmt.Sprintf("line %d\r\n", i), 100))
+	for i := range 50 {
+		s.prints(strings.Repeat(fmt.Sprintf("line %d\r\n", i), 1000))
 	}
-	other.sees("line 199")
+	other.sees("line 49")
 	stuck.written.Reset()
 	stuck.mu.Unlock()
-	stuck.sees("line 199")
+	stuck.sees("line 49")
 	if n := len(stuck.got()); n > 4000 {
 		t.Errorf("it was given %d bytes of a screen of 40 by 5", n)
 	}
