@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ import (
 type installation struct {
 	t      *testing.T
 	dir    string
+	data   string // of the site
 	config string
 	admin  lab.Key
 	target *localsshd.Server
@@ -30,8 +32,14 @@ type installation struct {
 
 func install(t *testing.T, sshd ...string) *installation {
 	t.Helper()
+	return installAt(t, t.TempDir(), sshd...)
+}
+
+// installAt is install with a directory for the site's data.
+func installAt(t *testing.T, data string, sshd ...string) *installation {
+	t.Helper()
 	requireOpenSSH(t)
-	in := &installation{t: t, dir: t.TempDir()}
+	in := &installation{t: t, dir: t.TempDir(), data: filepath.Join(data, "site")}
 	in.config = filepath.Join(in.dir, "ssh_config")
 	var err error
 	if in.target, err = localsshd.Start(t.Context(), t.TempDir(), sshd...); err != nil {
@@ -60,7 +68,7 @@ func (in *installation) up(listen string) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
-	in.site, err = lab.Up(ctx, binary, filepath.Join(in.dir, "data"), "--ssh-listen", listen,
+	in.site, err = lab.Up(ctx, binary, in.data, "--ssh-listen", listen,
 		"--admin-name", "admin", "--admin-key", in.admin.File+".pub")
 	if err != nil {
 		in.t.Fatal(err)
@@ -84,12 +92,13 @@ func (in *installation) ssh(args ...string) *exec.Cmd {
 	return exec.CommandContext(in.t.Context(), "ssh", append([]string{"-F", in.config}, args...)...)
 }
 
-// console runs a verb and gives what it printed on standard output.
-func (in *installation) console(stdin, line string) string {
+// console runs a verb, which must end with exit status 0 or the one given, and
+// gives what it printed on standard output.
+func (in *installation) console(stdin, line string, exit ...int) string {
 	in.t.Helper()
 	out, err := in.tryConsole(stdin, line)
-	if err != nil {
-		in.t.Fatalf("%s: %v", line, err)
+	if want := append(exit, 0)[0]; exitCode(err) != want {
+		in.t.Fatalf("%s: %v, want exit status %d", line, err, want)
 	}
 	return out
 }
@@ -118,6 +127,8 @@ func (in *installation) noise(n int64) string {
 	}
 	return f.Name()
 }
+
+func pid(n int) string { return strconv.Itoa(n) }
 
 func exitCode(err error) int {
 	var exit *exec.ExitError

@@ -14,12 +14,16 @@ import (
 // decided before it.
 const catchUpTime = 10 * time.Second
 
-// views gives the projections once they hold what was decided before.
+// views gives the projections once they hold what was decided before. Where
+// they can't keep up (a full disk, a long rebuild) what they hold is shown, and
+// the person is told: an administrator must see something just then.
 func (c *call) views() (*projections.Projections, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, catchUpTime)
 	defer cancel()
-	if err := c.cfg.Site.CaughtUp(ctx); err != nil {
-		return nil, fmt.Errorf("wait for the projections: %w", err)
+	if err := c.cfg.Site.CaughtUp(ctx); c.ctx.Err() != nil {
+		return nil, c.ctx.Err()
+	} else if err != nil {
+		fmt.Fprintf(c.stderr, "warning: what is shown may be behind: %s\n", Printable(err.Error()))
 	}
 	return c.cfg.Site.Views(), nil
 }

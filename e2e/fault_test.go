@@ -1,0 +1,209 @@
+package e2e
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// eventually fails the test unless ok becomes true within d.
+func eventually(t *testing.T, d time.Duration, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(d); time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("not within %v: %s", d, what)
+}
+
+// smallDisk mounts a file system of so many MiB where the site's data goes.
+func smallDisk(t *testing.T, mib string) (dir string) {
+	t.Helper()
+	dir = t.TempDir()
+	out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size="+mib+"m", "holdfast-test", dir).CombinedOutput()
+	if err != nil {
+		t.Skipf("needs to mount a small file system, as root: %v: %s", err, out)
+	}
+	t.Cleanup(func() {
+		eventually(t, 10*time.Second, "unmount "+dir, func() bool { return exec.Command("umount", dir).Run() == nil })
+	})
+	return dir
+}
+
+// A full disk pauses sessions and then ends them with a clear message; the
+// console stays, what must still be written is, and everything goes on by
+// itself when there is room again.
+func TestDiskFull(t *testing.T) {
+	disk := smallDisk(t, "96")
+	t.Setenv("HOLDFAST_LOG_SEGMENT_SIZE", "8388608")
+	t.Setenv("HOLDFAST_LOG_HEADROOM", "1048576")
+	t.Setenv("HOLDFAST_SSH_STORAGE_PAUSE", "2s")
+	in := installAt(t, disk)
+	var stdout firstWrite
+	var stderr bytes.Buffer
+	stdout.first = make(chan struct{})
+	cmd := in.ssh("target", "while head -c 3000 /dev/urandom; do :; done")
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	<-stdout.first
+	filler := filepath.Join(disk, "filler")
+	fill(t, filler)
+	if err := cmd.Wait(); exitCode(err) != 255 || !strings.Contains(stderr.String(), "can't be recorded") {
+		t.Errorf("the session ended with %v and said %q", err, stderr.String())
+	}
+	in.console("", "session ls")
+	if out, err := in.ssh("target", "true").CombinedOutput(); err == nil || !strings.Contains(string(out), "no space") {
+		t.Errorf("a session on a full disk: %v, %s", err, out)
+	}
+	in.console("", "user disable nobody", 3) // decisions go on: this one is only refused
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "sessions start again", func() bool { return in.ssh("target", "true").Run() == nil })
+	eventually(t, 20*time.Second, "the full log and its recovery are events", func() bool {
+		audit := in.console("", "audit tail -n 50")
+		return strings.Contains(audit, "site.storage_full") && strings.Contains(audit, "site.storage_recovered")
+	})
+	shown := in.console("", "session ls --json")
+	if !strings.Contains(shown, "recording failed") {
+		t.Errorf("no session ended for want of space: %s", shown)
+	}
+	in.console("", "log verify")
+}
+
+// fill takes all space that is left, again and again while the site takes what
+// it has prepared.
+func fill(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 20 {
+		if _, err := io.Copy(f, stream(1<<30)); err == nil || !errors.Is(err, syscall.ENOSPC) {
+			t.Fatalf("fill the disk: %v", err)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// An orderly stop with many sessions open: everybody is told, every recording
+// is whole, and it does not take long.
+func TestStopUnderLoad(t *testing.T) {
+	in := install(t)
+	const n = 40
+	type client struct {
+		cmd    *exec.Cmd
+		stderr *bytes.Buffer
+	}
+	var clients []client
+	for range n {
+		c := client{in.ssh("target", "while head -c 500 /dev/urandom; do sleep 0.05; done"), &bytes.Buffer{}}
+		out := &firstWrite{first: make(chan struct{})}
+		c.cmd.Stdout, c.cmd.Stderr = out, c.stderr
+		if err := c.cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-out.first
+		clients = append(clients, c)
+	}
+	start := time.Now()
+	if err := in.site.Stop(); err != nil {
+		t.Errorf("stop: %v; %s", err, in.site.Stderr())
+	}
+	if took := time.Since(start); took > 15*time.Second {
+		t.Errorf("the stop took %v", took)
+	}
+	for _, c := range clients {
+		if err := c.cmd.Wait(); exitCode(err) != 255 || !strings.Contains(c.stderr.String(), "stopping") {
+			t.Errorf("a client ended with %v and was told %q", err, c.stderr)
+		}
+	}
+	in.restart()
+	shown := in.console("", "session ls --json")
+	if got := strings.Count(shown, `"reason":"site stopped"`); got != n {
+		t.Errorf("%d sessions ended with the stop, want %d", got, n)
+	}
+	if strings.Contains(shown, `"complete":false`) {
+		t.Errorf("a recording is not complete: %s", shown)
+	}
+	in.console("", "log verify")
+}
+
+// Either side may vanish: the session ends, says so, and nothing stays open.
+func TestSidesVanish(t *testing.T) {
+	in := install(t)
+	before := in.resources()
+	for name, vanish := range map[string]func(client *exec.Cmd){
+		"client closed": func(client *exec.Cmd) { _ = client.Process.Kill() },
+		"target closed": func(*exec.Cmd) {
+			// the sshd that serves the session, not the one that listens
+			if err := exec.Command("pkill", "-KILL", "-P", pid(in.target.Pid())).Run(); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		out := &firstWrite{first: make(chan struct{})}
+		cmd := in.ssh("target", "echo up; sleep 100")
+		cmd.Stdout = out
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		<-out.first
+		vanish(cmd)
+		_ = cmd.Wait() // it fails, one way or another
+		eventually(t, 5*time.Second, "the session ends with "+name, func() bool {
+			return strings.Contains(in.console("", "session show last --json"), `"reason":"`+name+`"`)
+		})
+	}
+	in.settles(before)
+}
+
+// A damaged log is not served: the start names the file and the position, and
+// changes nothing.
+func TestDamagedLogIsRefused(t *testing.T) {
+	in := install(t)
+	if out, err := in.ssh("target", "seq 20000").CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	if err := in.site.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(in.data, "log/ctl/1/00000000000000000001.seg")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	damaged := bytes.Clone(content)
+	damaged[len(bytes.TrimRight(content, "\x00"))/2] ^= 0x10
+	if err := os.WriteFile(file, damaged, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	binary, err := exec.LookPath("holdfast")
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := exec.CommandContext(t.Context(), binary, "up", "--data", in.data, "--ssh-listen", "127.0.0.1:0").CombinedOutput()
+	if exitCode(err) != 7 || !strings.Contains(string(out), "damaged at position") || !strings.Contains(string(out), ".seg") {
+		t.Errorf("start on a damaged log: exit %d, %s", exitCode(err), out)
+	}
+	if now, err := os.ReadFile(file); err != nil || !bytes.Equal(now, damaged) {
+		t.Errorf("the refused start changed the file (%v)", err)
+	}
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in.restart()
+	in.console("", "log verify")
+}
