@@ -2,7 +2,9 @@ package events
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math"
 
 	"github.com/fxamacker/cbor/v2"
 )
@@ -85,4 +87,31 @@ func decodePayload(b []byte, v any) error {
 		return fmt.Errorf("%w: %w", ErrBadRecord, err)
 	}
 	return nil
+}
+
+// Major types of RFC 8949 section 3.1, shifted to their place.
+const (
+	cborUint  = 0 << 5
+	cborBytes = 2 << 5
+	cborText  = 3 << 5
+	cborMap   = 5 << 5
+)
+
+// appendHead appends an initial byte and its argument in the shortest form.
+func appendHead(dst []byte, major byte, n uint64) []byte {
+	switch {
+	case n < 24:
+		return append(dst, major|byte(n))
+	case n <= math.MaxUint8:
+		return append(dst, major|24, byte(n))
+	case n <= math.MaxUint16:
+		return binary.BigEndian.AppendUint16(append(dst, major|25), uint16(n))
+	case n <= math.MaxUint32:
+		return binary.BigEndian.AppendUint32(append(dst, major|26), uint32(n))
+	}
+	return binary.BigEndian.AppendUint64(append(dst, major|27), n)
+}
+
+func appendText(dst []byte, s string) []byte {
+	return append(appendHead(dst, cborText, uint64(len(s))), s...)
 }

@@ -38,6 +38,28 @@ func AppendPacket(block []byte, prev, at time.Duration, packet []byte) []byte {
 	return append(block, packet...)
 }
 
+// AppendPackets appends the stored payload of e to dst, as [EncodeEvent] would
+// give it for e with the size bytes that seal appends as Sealed. So session
+// bytes are encoded without being copied. seal's error is returned as it is.
+func AppendPackets(dst []byte, e SessionPackets, size int, seal func(dst []byte) ([]byte, error)) ([]byte, error) {
+	// The map of five keys in the order of RFC 8949 section 4.2.1: by the
+	// keys' encodings, so shorter ones first.
+	dst = append(dst, cborMap|5)
+	dst = appendHead(appendText(dst, "at"), cborUint, e.At)
+	dst = appendHead(appendText(dst, "count"), cborUint, e.Count)
+	dst = appendHead(appendText(dst, "first"), cborUint, e.First)
+	dst = appendHead(appendText(dst, "sealed"), cborBytes, uint64(size))
+	before := len(dst)
+	dst, err := seal(dst)
+	if err != nil {
+		return nil, err
+	}
+	if len(dst)-before != size {
+		return nil, fmt.Errorf("encode session.packets: %d sealed bytes where %d were announced", len(dst)-before, size)
+	}
+	return appendText(appendText(dst, "direction"), string(e.Direction)), nil
+}
+
 // Packets decodes the opened block of p, count and order checked. The packets
 // refer into block.
 func (p *SessionPackets) Packets(block []byte) ([]Packet, error) {

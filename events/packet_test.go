@@ -50,3 +50,38 @@ func FuzzPackets(f *testing.F) {
 		}
 	})
 }
+
+// TestAppendPackets compares with the codec that all other events use, byte by
+// byte.
+func TestAppendPackets(t *testing.T) {
+	numbers := []uint64{0, 23, 24, 255, 256, 1<<16 - 1, 1 << 16, 1<<32 - 1, 1 << 32, 1<<64 - 1} // where the encoding changes
+	number := rapid.OneOf(rapid.Uint64(), rapid.SampledFrom(numbers))
+	size := rapid.OneOf(rapid.IntRange(0, 300), rapid.SampledFrom([]int{23, 24, 255, 256, 1<<16 - 1, 1 << 16, 70000}))
+	rapid.Check(t, func(t *rapid.T) {
+		e := SessionPackets{
+			Direction: rapid.SampledFrom([]Direction{In, Out}).Draw(t, "direction"),
+			First:     number.Draw(t, "first"), Count: number.Draw(t, "count"), At: number.Draw(t, "at"),
+		}
+		sealed := bytes.Repeat([]byte{0xa5}, size.Draw(t, "size"))
+		before := []byte("before")
+		got, err := AppendPackets(bytes.Clone(before), e, len(sealed), func(dst []byte) ([]byte, error) { return append(dst, sealed...), nil })
+		if err != nil {
+			t.Fatal(err)
+		}
+		e.Sealed = sealed
+		want, err := EncodeEvent(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got, append(before, want...)) {
+			t.Fatalf("%+v: got % x", e, got[:min(len(got), 100)])
+		}
+	})
+	if _, err := AppendPackets(nil, SessionPackets{}, 3, func(dst []byte) ([]byte, error) { return append(dst, 1), nil }); err == nil {
+		t.Error("sealed bytes of another length than announced are taken")
+	}
+	lost := errors.New("lost")
+	if _, err := AppendPackets(nil, SessionPackets{}, 3, func([]byte) ([]byte, error) { return nil, lost }); !errors.Is(err, lost) {
+		t.Errorf("%v, want the error of seal", err)
+	}
+}

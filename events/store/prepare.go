@@ -19,28 +19,36 @@ type Prepared struct {
 func Prepare(drafts ...events.Draft) ([]Prepared, error) {
 	out := make([]Prepared, len(drafts))
 	for i, d := range drafts {
-		typ, err := events.TypeOf(d.Event)
-		if err != nil {
-			return nil, fmt.Errorf("prepare draft %d: %w", i, err)
-		}
 		payload, err := events.EncodeEvent(d.Event)
+		if err == nil {
+			out[i], err = PrepareEncoded(d, payload)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("prepare draft %d: %w", i, err)
 		}
-		if len(d.Command) > maxCommand {
-			return nil, fmt.Errorf("prepare draft %d: %w: command name of %d bytes", i, ErrBadAppend, len(d.Command))
-		}
-		if len(payload) > events.MaxPayloadSize {
-			return nil, fmt.Errorf("prepare draft %d: %w: %s of %d bytes, the limit is %d",
-				i, ErrBadAppend, typ.Name, len(payload), events.MaxPayloadSize)
-		}
-		out[i] = Prepared{payload: payload, header: events.Header{
-			V: events.HeaderVersion, ID: d.ID, Type: typ.Name, TypeVersion: typ.Version,
-			Stream: d.Stream, Actor: d.Actor, Command: d.Command, Parent: d.Parent,
-			PayloadHash: sha256.Sum256(payload), PayloadSize: uint64(len(payload)),
-		}}
 	}
 	return out, nil
+}
+
+// PrepareEncoded is Prepare of one draft whose payload is encoded already, as
+// [events.EncodeEvent] would have done it; of its event only the type is
+// looked at. The payload is kept and must not be changed.
+func PrepareEncoded(d events.Draft, payload []byte) (Prepared, error) {
+	typ, err := events.TypeOf(d.Event)
+	if err != nil {
+		return Prepared{}, err
+	}
+	if len(d.Command) > maxCommand {
+		return Prepared{}, fmt.Errorf("%w: command name of %d bytes", ErrBadAppend, len(d.Command))
+	}
+	if len(payload) > events.MaxPayloadSize {
+		return Prepared{}, fmt.Errorf("%w: %s of %d bytes, the limit is %d", ErrBadAppend, typ.Name, len(payload), events.MaxPayloadSize)
+	}
+	return Prepared{payload: payload, header: events.Header{
+		V: events.HeaderVersion, ID: d.ID, Type: typ.Name, TypeVersion: typ.Version,
+		Stream: d.Stream, Actor: d.Actor, Command: d.Command, Parent: d.Parent,
+		PayloadHash: sha256.Sum256(payload), PayloadSize: uint64(len(payload)),
+	}}, nil
 }
 
 // maxCommand bounds the name of a command, in bytes.
