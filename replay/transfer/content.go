@@ -1,0 +1,165 @@
+package transfer
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"hash"
+	"slices"
+)
+
+// Reasons for a file to have no hash.
+const (
+	whyPartial  = "partial: it did not reach the end of the file"
+	whyResumed  = "resumed: it did not begin at the start of the file"
+	whyRandom   = "random access: parts are missing, came twice or in no order"
+	whyAppended = "appended to what was there"
+	whyKept     = "written over a file that was not truncated: what was behind it may still be there"
+	whyCut      = "cut or lengthened after it was written"
+	whyFailed   = "a write failed"
+	whyUnseen   = "written on a handle before it was known"
+	whyCopied   = "copied into at the target"
+	whyAhead    = "too much came out of order"
+	whyCutOff   = "not closed"
+)
+
+// maxExtents is how many runs of bytes are told apart.
+const maxExtents = 16
+
+// content follows what moves in one direction of one open file: it hashes the bytes in the order of their offsets.
+type content struct {
+	sum     hash.Hash
+	next    uint64  // everything before it is hashed
+	ahead   []chunk // by offset: what came before its turn
+	why     string  // why there is no hash; the first reason stays
+	bytes   uint64
+	extents []Extent // by offset, none touching the next
+	omitted bool
+}
+
+type chunk struct {
+	offset uint64
+	data   []byte
+}
+
+func newContent() *content { return &content{sum: sha256.New()} }
+
+// giveUp ends the hashing. room is the channel's budget for chunks, in bytes.
+func (c *content) giveUp(room *int, why string) {
+	for _, k := range c.ahead {
+		*room += len(k.data)
+	}
+	c.ahead = nil
+	if c.why == "" {
+		c.why = why
+	}
+}
+
+// hash takes bytes that were sent, in any order.
+func (c *content) hash(room *int, offset uint64, data []byte) {
+	switch {
+	case c.why != "" || len(data) == 0:
+	case offset == c.next:
+		c.sum.Write(data)
+		c.next += uint64(len(data))
+		c.catchUp(room)
+	case offset < c.next, offset+uint64(len(data)) < offset:
+		c.giveUp(room, whyRandom)
+	default:
+		c.keep(room, offset, data)
+	}
+}
+
+// keep holds what came early. Pieces of one packet are joined, so that small ones cost no more than their bytes.
+func (c *content) keep(room *int, offset uint64, data []byte) {
+	if *room -= len(data); *room < 0 || len(c.ahead) == maxChunks {
+		*room += len(data)
+		c.giveUp(room, whyAhead)
+		return
+	}
+	i, found := slices.BinarySearchFunc(c.ahead, offset, func(k chunk, o uint64) int { return cmp.Compare(k.offset, o) })
+	if found {
+		*room += len(data)
+		c.giveUp(room, whyRandom)
+		return
+	}
+	if i > 0 {
+		if before := &c.ahead[i-1]; before.offset+uint64(len(before.data)) == offset {
+			before.data = append(before.data, data...)
+			return
+		}
+	}
+	c.ahead = slices.Insert(c.ahead, i, chunk{offset, slices.Clone(data)})
+}
+
+// maxChunks bounds the pieces of one file that wait for their turn.
+const maxChunks = 1024
+
+// catchUp hashes the chunks whose turn has come.
+func (c *content) catchUp(room *int) {
+	done := 0
+	for _, k := range c.ahead {
+		if k.offset != c.next {
+			break
+		}
+		c.sum.Write(k.data)
+		c.next += uint64(len(k.data))
+		*room += len(k.data)
+		done++
+	}
+	if done > 0 {
+		c.ahead = slices.Delete(c.ahead, 0, done)
+	}
+	if len(c.ahead) > 0 && c.ahead[0].offset < c.next {
+		c.giveUp(room, whyRandom)
+	}
+}
+
+// moved counts bytes that arrived.
+func (c *content) moved(offset, n uint64) {
+	if n == 0 {
+		return
+	}
+	c.bytes += n
+	if last := len(c.extents) - 1; last >= 0 && c.extents[last].end() == offset {
+		c.extents[last].Length += n
+		return
+	}
+	c.addExtent(Extent{offset, n})
+}
+
+func (e Extent) end() uint64 { return e.Offset + e.Length }
+
+// addExtent merges e with all that it touches.
+func (c *content) addExtent(e Extent) {
+	from, _ := slices.BinarySearchFunc(c.extents, e.Offset, func(k Extent, o uint64) int { return cmp.Compare(k.end(), o) })
+	to := from
+	for to < len(c.extents) && c.extents[to].Offset <= e.end() {
+		end := max(e.end(), c.extents[to].end())
+		e.Offset = min(e.Offset, c.extents[to].Offset)
+		e.Length = end - e.Offset
+		to++
+	}
+	if from == to && len(c.extents) == maxExtents {
+		c.omitted = true
+		return
+	}
+	c.extents = slices.Replace(c.extents, from, to, e)
+}
+
+// finish says why there is no hash, if there is none. whole says what a file lacks that ends at the given place.
+func (c *content) finish(room *int, whole func(end uint64) string) {
+	switch {
+	case c.why == "" && len(c.ahead) == 0 && c.next == c.bytes:
+		c.why = whole(c.next)
+	case c.why == "", c.why == whyRandom, c.why == whyAhead:
+		why := c.why
+		if why == "" {
+			why = whyRandom
+		}
+		if len(c.extents) == 1 && c.extents[0].Offset > 0 {
+			why = whyResumed
+		}
+		c.why = ""
+		c.giveUp(room, why)
+	}
+}

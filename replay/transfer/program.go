@@ -1,0 +1,183 @@
+package transfer
+
+import (
+	"path"
+	"strings"
+)
+
+// Protocol is what a channel's program speaks, as far as transfers go.
+type Protocol string
+
+// The protocols that can be told apart. Anything else, a shell or "cat FILE" among it, moves bytes as well, but nothing
+// says what they are: the recording has them, and no [Operation] does.
+const (
+	NoTransfer Protocol = ""
+	SFTP       Protocol = "sftp"
+	SCP        Protocol = "scp"
+	Rsync      Protocol = "rsync"
+)
+
+// Program is what a channel runs.
+type Program struct {
+	Protocol  Protocol
+	Direction Direction // of scp and rsync: the only one that it has
+	Paths     string    // of scp and rsync: what stands behind the flags, joined by spaces
+	// Certain is false for a command that looks like scp or rsync but in which the target's shell, or a flag not known
+	// here, may change what it does. It is decoded as what it looks like; a [Gate] that allows only one direction
+	// refuses it.
+	Certain bool
+}
+
+// ProgramOf reads a channel request: "subsystem" with its name, "exec" with its command line, or any other.
+//
+// Programs are known by their base name: "sftp" is the subsystem; sftp-server anywhere in a command is SFTP, since
+// clients run it by sudo and in fallback scripts; scp and rsync must be the first word.
+func ProgramOf(request, command string) Program {
+	switch {
+	case request == "subsystem" && command == "sftp":
+		return Program{Protocol: SFTP, Certain: true}
+	case request != "exec":
+		return Program{}
+	}
+	words, certain := split(command)
+	for _, w := range words {
+		if path.Base(w) == "sftp-server" {
+			return Program{Protocol: SFTP, Certain: true}
+		}
+	}
+	if len(words) == 0 {
+		return Program{}
+	}
+	switch path.Base(words[0]) {
+	case "scp":
+		return scpProgram(words[1:], certain)
+	case "rsync":
+		return rsyncProgram(words[1:], certain)
+	}
+	return Program{}
+}
+
+// scpProgram reads the arguments of scp at the target: -f sends files from there, -t receives them. Given both it
+// sends, but that is not to be relied on.
+func scpProgram(args []string, certain bool) Program {
+	var from, to bool
+	for len(args) > 0 && len(args[0]) > 1 && args[0][0] == '-' {
+		flags := args[0][1:]
+		args = args[1:]
+		if flags == "-" {
+			break
+		}
+		from = from || strings.Contains(flags, "f")
+		to = to || strings.Contains(flags, "t")
+		certain = certain && strings.Trim(flags, "1246BCTdfpqrtv") == ""
+	}
+	p := Program{Protocol: SCP, Direction: Upload, Paths: strings.Join(args, " "), Certain: certain && from != to}
+	if from {
+		p.Direction = Download
+	}
+	if !from && !to {
+		return Program{} // scp as a client, from the target to elsewhere
+	}
+	for _, a := range args { // some libraries take a flag behind a path
+		p.Certain = p.Certain && !strings.HasPrefix(a, "-")
+	}
+	return p
+}
+
+// rsyncProgram reads the arguments of rsync --server: with --sender files come from there.
+func rsyncProgram(args []string, certain bool) Program {
+	if len(args) == 0 || args[0] != "--server" {
+		return Program{}
+	}
+	p := Program{Protocol: Rsync, Direction: Upload, Certain: certain}
+	for _, a := range args[1:] {
+		if a == "--sender" {
+			p.Direction = Download
+		}
+	}
+	if dot := indexOf(args, "."); dot >= 0 {
+		p.Paths = strings.Join(args[dot+1:], " ")
+	}
+	return p
+}
+
+func indexOf(words []string, word string) int {
+	for i, w := range words {
+		if w == word {
+			return i
+		}
+	}
+	return -1
+}
+
+// maxCommand is how much of a command line is read. What is longer is not certain.
+const maxCommand = 64 << 10
+
+// split cuts a command line into words as sh does (POSIX, Shell Command Language, sections 2.2 and 2.6.5), but expands
+// nothing. certain is false if the line is more than one simple command, or if an expansion may make words that can't
+// be seen here. Operators separate words.
+func split(line string) (words []string, certain bool) {
+	s := splitter{certain: len(line) <= maxCommand}
+	line = line[:min(len(line), maxCommand)]
+	for i := 0; i < len(line); i++ {
+		i = s.step(line, i)
+	}
+	s.flush()
+	return s.words, s.certain && s.quote == 0
+}
+
+type splitter struct {
+	words   []string
+	word    strings.Builder
+	begun   bool // word counts, even if empty
+	quote   byte // ' or " while inside
+	certain bool
+}
+
+// step takes the character at i and returns where it ended.
+func (s *splitter) step(line string, i int) int {
+	c := line[i]
+	switch {
+	case s.quote == '\'' && c != '\'':
+		s.add(c)
+	case c == '\\' && i+1 < len(line):
+		if next := line[i+1]; s.quote == '"' && strings.IndexByte("$`\"\\\n", next) < 0 {
+			s.add(c)
+		} else if i++; next != '\n' {
+			s.add(next)
+		}
+	case c == s.quote:
+		s.quote = 0
+	case s.quote == 0 && (c == '\'' || c == '"'):
+		s.quote, s.begun = c, true
+	case c == '$' || c == '`':
+		s.certain = false
+		s.add(c)
+	case s.quote == '"':
+		s.add(c)
+	case c == ' ' || c == '\t':
+		s.flush()
+	case strings.IndexByte(";&|<>()\n", c) >= 0:
+		s.certain = false
+		s.flush()
+	default:
+		if s.word.Len() == 0 && strings.IndexByte("*?[{~#", c) >= 0 {
+			s.certain = s.certain && c == '~' // what it becomes may begin with a dash
+		}
+		s.add(c)
+	}
+	return i
+}
+
+func (s *splitter) add(c byte) {
+	s.begun = true
+	s.word.WriteByte(c)
+}
+
+func (s *splitter) flush() {
+	if s.begun {
+		s.words = append(s.words, s.word.String())
+	}
+	s.word.Reset()
+	s.begun = false
+}
