@@ -94,6 +94,67 @@ func TestStartSession(t *testing.T) {
 	})
 }
 
+// The number of sessions at once: each limit counts what it is about and nothing else, and an end makes room.
+func TestTooManySessions(t *testing.T) {
+	limited := func(terms events.Terms, cs ...commands.Command) *world {
+		w := newWorld(t)
+		w.do("ada", commands.AddAccount{Name: "db", Target: "web1", Secret: sealed(2)})
+		for _, user := range []string{"olaf", "aud"} {
+			for _, account := range []string{"root", "db"} {
+				w.do("ada", commands.AddGrant{User: user, Account: account, Target: "web1", Terms: terms})
+			}
+		}
+		for _, c := range cs {
+			w.do("ada", c)
+		}
+		return w
+	}
+	type attempt struct{ user, account string }
+	for name, tt := range map[string]struct {
+		w     *world
+		open  []attempt
+		next  attempt
+		says  string
+		still attempt
+	}{
+		"user": {limited(events.Terms{}, commands.LimitUser{User: "olaf", MaxSessions: 2}), []attempt{{"olaf", "root"}, {"olaf", "db"}}, attempt{"olaf", "root"},
+			"you may have 2 sessions at once, and have them open; end one", attempt{"aud", "root"}},
+		"grant": {limited(events.Terms{MaxSessions: 1}), []attempt{{"olaf", "root"}}, attempt{"olaf", "root"},
+			"your grant for root+web1 allows 1 session at once, and you have them open; end one", attempt{"olaf", "db"}},
+		"target": {limited(events.Terms{}, commands.LimitTarget{Target: "web1", MaxSessions: 2}), []attempt{{"olaf", "root"}, {"aud", "db"}}, attempt{"aud", "root"},
+			"web1 takes 2 sessions at once, and they are open; try again later", attempt{}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, open := tt.w, []commands.Started{}
+			start := func(a attempt) (commands.Started, error) {
+				return w.d.StartSession(t.Context(), w.actor(a.user), w.start(a.user, a.account, "web1"))
+			}
+			for _, a := range tt.open {
+				s, err := start(a)
+				if err != nil {
+					t.Fatal(err)
+				}
+				open = append(open, s)
+			}
+			before := len(w.site.Records)
+			_, err := start(tt.next)
+			scenario{code: commands.Denied, why: events.TooManySessions, says: tt.says}.checkRefusal(t, err, w.site.Records[before:])
+			if tt.still.user != "" {
+				if _, err := start(tt.still); err != nil {
+					t.Errorf("another is refused too: %v", err)
+				}
+			}
+			w.do("site", commands.EndSession{Session: open[0].Session})
+			if _, err := start(tt.next); err != nil {
+				t.Errorf("after an end: %v", err)
+			}
+		})
+	}
+	w := limited(events.Terms{}, commands.LimitUser{User: "olaf", MaxSessions: 1}, commands.LimitUser{User: "olaf"})
+	w.session("olaf")
+	w.session("olaf")
+}
+
 func wait(d time.Duration) func(*world) { return func(w *world) { w.now = w.now.Add(d) } }
 
 // stagedOnly makes an account whose secret never reached the target.
@@ -173,6 +234,10 @@ func TestRunningSessions(t *testing.T) {
 		{name: "refusal inside", given: running, by: "site", when: sessionOf(func(id events.SessionID) commands.Command {
 			return commands.RefuseInSession{Session: id, Direction: events.In, Number: 4, What: "channel direct-tcpip"}
 		}), then: []string{"session.refused"}},
+		{name: "channels of a forwarding", given: running, by: "site", when: sessionOf(func(id events.SessionID) commands.Command {
+			return commands.NoteChannels{Session: id, Changes: []events.Event{events.SessionChannelOpened{To: "a:1"}, events.SessionChannelClosed{To: "a:1"}}}
+		}), then: []string{"session.channel_opened", "session.channel_closed"}},
+		{name: "channels of a session that has ended", given: running, by: "site", when: always(commands.NoteChannels{}), code: commands.NotFound, says: "no running session"},
 		{name: "end", given: running, by: "site", when: sessionOf(end), then: []string{"session.ended"}},
 		{name: "end of none", given: running, by: "site", when: nobody, code: commands.NotFound, says: "no running session"},
 		{name: "kill", given: running, by: "ada", when: sessionOf(kill("odd")), then: []string{"session.kill_requested"}},

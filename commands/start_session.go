@@ -40,6 +40,7 @@ type Started struct {
 	Secret     vault.Sealed
 	Grant      events.GrantID
 	Expires    time.Time // of the grant; zero for no end
+	Terms      events.Terms
 }
 
 // path is what a session is made of.
@@ -61,7 +62,7 @@ type denial struct {
 }
 
 // Decide checks, in this order, the user with their key, the account, the
-// grant, the target's host keys and the secret. To a person without a grant,
+// grant, the target's host keys, the secret and the sessions that run already. To a person without a grant,
 // everything about accounts and targets reads the same.
 func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	p, no := c.find(s, by, env.Now)
@@ -91,8 +92,10 @@ func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (
 	if p.grant, no = c.findGrant(s, p, now); no != nil {
 		return p, no
 	}
-	p.secret, no = c.findSecret(s, p)
-	return p, no
+	if p.secret, no = c.findSecret(s, p); no != nil {
+		return p, no
+	}
+	return p, c.findRoom(s, p)
 }
 
 // findUser asks again whom the key authenticates: it may have been taken away
@@ -183,6 +186,39 @@ func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version
 	}
 }
 
+// findRoom asks whether one session more may run. Sessions at all sites count,
+// as far as this one knows of them.
+func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
+	full := func(limit uint32, match func(*aggregate.Session) bool) bool {
+		return limit > 0 && s.CountSessions(match) >= int(limit)
+	}
+	name := accountOnTarget(c.Account, c.Target)
+	no := &denial{reason: events.TooManySessions}
+	switch {
+	case full(p.user.MaxSessions(), func(n *aggregate.Session) bool { return n.User == p.user.ID }):
+		no.detail = fmt.Sprintf("the limit of user %s is %d", p.user.Name, p.user.MaxSessions())
+		no.message = fmt.Sprintf("you may have %s at once, and have them open", sessions(p.user.MaxSessions()))
+	case full(p.grant.Terms.MaxSessions, func(n *aggregate.Session) bool { return n.Grant == p.grant.ID }):
+		no.detail = fmt.Sprintf("the limit of grant %s is %d", p.grant.ID, p.grant.Terms.MaxSessions)
+		no.message = fmt.Sprintf("your grant for %s allows %s at once, and you have them open", name, sessions(p.grant.Terms.MaxSessions))
+	case full(p.target.MaxSessions(), func(n *aggregate.Session) bool { return n.Target == p.target.ID }):
+		no.detail = fmt.Sprintf("the limit of target %s is %d", p.target.Name, p.target.MaxSessions())
+		no.message, no.hint = fmt.Sprintf("%s takes %s at once, and they are open", plain(c.Target), sessions(p.target.MaxSessions())), "try again later"
+		return no
+	default:
+		return nil
+	}
+	no.hint = "end one of them first"
+	return no
+}
+
+func sessions(n uint32) string {
+	if n == 1 {
+		return "1 session"
+	}
+	return fmt.Sprintf("%d sessions", n)
+}
+
 // noGrant is the denial that reads the same whatever is missing.
 func (c StartSession) noGrant(reason events.DenyReason, detail string) *denial {
 	name := accountOnTarget(c.Account, c.Target)
@@ -206,7 +242,7 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 	v, _ := c.Version(n.Secret)
 	return Started{
 		Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
-		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires,
+		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: g.Terms,
 		Secret: vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public},
 	}, nil
 }

@@ -1,6 +1,7 @@
 package commands_test
 
 import (
+	"reflect"
 	"slices"
 	"testing"
 	"time"
@@ -117,6 +118,79 @@ func TestGrants(t *testing.T) {
 		},
 		{name: "remove by an unknown id", by: "ada", when: always(commands.RemoveGrant{Grant: events.GrantID{UUID: uuid.New()}}), code: commands.NotFound, says: "no grant"},
 	})
+}
+
+func TestTermsOfGrants(t *testing.T) {
+	grant := func(terms events.Terms) commands.AddGrant {
+		return commands.AddGrant{User: "olaf", Account: "root", Target: "web1", Terms: terms}
+	}
+	given := func(terms events.Terms) func(*world) {
+		return func(w *world) { w.do("ada", grant(terms)) }
+	}
+	agent, local := []events.Way{events.Agent}, []events.Way{events.Local}
+	wide := events.Terms{Allow: []events.Way{events.Agent, events.Local}, To: []string{"*:*", "localhost:80"}, MaxTime: 100, Idle: 10, MaxSessions: 4}
+	limited := func(change func(*events.Terms)) events.Terms { t := wide; change(&t); return t }
+	added := []string{"grant.added"}
+	type row struct {
+		name        string
+		given, when events.Terms
+		code        commands.Code
+		says        string
+	}
+	var table []scenario
+	for _, r := range []row{
+		{name: "unknown way", when: events.Terms{Allow: []events.Way{"x11"}}, code: commands.Invalid, says: "local remote agent"},
+		{name: "local without a destination", when: events.Terms{Allow: local}, code: commands.Invalid, says: "leads nowhere"},
+		{name: "destination without local", when: events.Terms{To: []string{"*:*"}}, code: commands.Invalid, says: "without local"},
+		{name: "listener without remote", when: events.Terms{Allow: agent, Listen: []string{"*:*"}}, code: commands.Invalid, says: "without remote"},
+		{name: "bad destination", when: events.Terms{Allow: local, To: []string{"w\x1b:80"}}, code: commands.Invalid, says: `"w\x1b:80" is no destination`},
+		{name: "too many rules", when: events.Terms{Allow: local, To: slices.Repeat([]string{"a:1"}, 65)}, code: commands.Invalid, says: "limit is 64"},
+		{name: "for ever", when: events.Terms{Idle: 1 << 40}, code: commands.Invalid, says: "ten years"},
+		{name: "the same again", given: wide, when: wide, code: commands.Conflict, says: "allows as much"},
+		{name: "less of the same", given: wide, when: limited(func(t *events.Terms) { t.To = t.To[:1] }), code: commands.Conflict, says: "allows as much"},
+		{name: "shorter sessions", given: wide, when: limited(func(t *events.Terms) { t.MaxTime = 99 }), code: commands.Conflict, says: "allows as much"},
+		{name: "longer sessions", given: wide, when: limited(func(t *events.Terms) { t.MaxTime = 101 })},
+		{name: "no idle limit any more", given: wide, when: limited(func(t *events.Terms) { t.Idle = 0 })},
+		{name: "more sessions", given: wide, when: limited(func(t *events.Terms) { t.MaxSessions = 5 })},
+		{name: "more here, less there", given: wide, when: limited(func(t *events.Terms) { t.MaxSessions, t.Idle = 5, 9 }), code: commands.Conflict, says: "the newest counts"},
+		{name: "another way instead", given: events.Terms{Allow: agent}, when: events.Terms{Allow: local, To: []string{"*:1"}}, code: commands.Conflict, says: "the newest counts"},
+		{name: "another way beside", given: events.Terms{Allow: agent}, when: wide, code: commands.Conflict, says: "the newest counts"}, // it has limits that the other has not
+		{name: "another destination beside", given: events.Terms{Allow: local, To: []string{"a:1"}}, when: events.Terms{Allow: local, To: []string{"b:1", "a:1"}}},
+	} {
+		sc := scenario{name: r.name, by: "ada", when: always(grant(r.when)), code: r.code, says: r.says}
+		if r.code == "" {
+			sc.then = added
+		}
+		if r.given.Allow != nil {
+			sc.given = given(r.given)
+		}
+		table = append(table, sc)
+	}
+	runAll(t, table)
+
+	w := newWorld(t)
+	given(events.Terms{Allow: []events.Way{events.Remote, events.Agent, events.Remote}, Listen: []string{"localhost:2", "/x", "localhost:2"}})(w)
+	want := events.Terms{Allow: []events.Way{events.Agent, events.Remote}, Listen: []string{"/x", "localhost:2"}}
+	if got := last[events.GrantAdded](t, w).Terms; !reflect.DeepEqual(got, want) {
+		t.Errorf("stored %+v, want %+v", got, want)
+	}
+	if got := w.session("olaf").Terms; !reflect.DeepEqual(got, want) {
+		t.Errorf("a session has %+v, want %+v", got, want)
+	}
+}
+
+// A wider grant for a while counts as long as it lasts, and then the one before it again.
+func TestTheNewestGrantCounts(t *testing.T) {
+	w := newWorld(t)
+	granted(w)
+	w.do("ada", commands.AddGrant{User: "olaf", Account: "root", Target: "web1", Expires: w.now.Add(time.Hour), Terms: events.Terms{Allow: []events.Way{events.Agent}}})
+	if s := w.session("olaf"); len(s.Terms.Allow) != 1 || s.Expires.IsZero() {
+		t.Errorf("with both: %+v until %v", s.Terms, s.Expires)
+	}
+	w.now = w.now.Add(time.Hour)
+	if s := w.session("olaf"); len(s.Terms.Allow) != 0 || !s.Expires.IsZero() {
+		t.Errorf("after the wider one's end: %+v until %v", s.Terms, s.Expires)
+	}
 }
 
 func TestSiteCommands(t *testing.T) {

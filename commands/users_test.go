@@ -64,6 +64,15 @@ func TestUserKeys(t *testing.T) {
 	})
 }
 
+func TestLimits(t *testing.T) {
+	runAll(t, []scenario{
+		{name: "of a user", by: "ada", when: always(commands.LimitUser{User: "olaf", MaxSessions: 2}), then: []string{"user.limits_set"}},
+		{name: "of an unknown user", by: "ada", when: always(commands.LimitUser{User: "eve"}), code: commands.NotFound, says: "user ls"},
+		{name: "of a target", by: "ada", when: always(commands.LimitTarget{Target: "web1", MaxSessions: 2}), then: []string{"target.limits_set"}},
+		{name: "of an unknown target", by: "ada", when: always(commands.LimitTarget{Target: "web2"}), code: commands.NotFound, says: "target ls"},
+	})
+}
+
 func TestDisableUser(t *testing.T) {
 	admin := func(w *world) { w.do("ada", commands.AddUser{Name: "bea", Role: events.Admin, Key: key("bea")}) }
 	runAll(t, []scenario{
@@ -106,7 +115,7 @@ func TestANameInConflictIsSettledById(t *testing.T) {
 // so in the log. Commands that come later are in this test by being registered.
 func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	bySite := []string{
-		"ConnectSession", "CreateSite", "DenyAccess", "EndSession", "RecordStorage",
+		"ConnectSession", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "RecordStorage",
 		"RefuseHostKey", "RefuseInSession", "StartSite", "StopSite",
 	}
 	judgedInside := []string{"ReadSession", "StartSession"} // tested on their own

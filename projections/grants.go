@@ -3,6 +3,8 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -13,12 +15,12 @@ import (
 
 var _ = register(projection{
 	name:    "grants",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE grants (
 	id BLOB PRIMARY KEY,
-	set_stamp BLOB, user BLOB, account BLOB, expires INTEGER, added INTEGER, added_by BLOB,
+	set_stamp BLOB, user BLOB, account BLOB, expires INTEGER, terms TEXT NOT NULL DEFAULT '{}', added INTEGER, added_by BLOB,
 	off_stamp BLOB, removed INTEGER, removed_by BLOB, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grants_right ON grants (user, account);
@@ -32,7 +34,7 @@ CREATE TABLE grants_removals (
 })
 
 var (
-	setGrant    = keepLast("grants", "id", "set_stamp", "user", "account", "expires", "added", "added_by")
+	setGrant    = keepLast("grants", "id", "set_stamp", "user", "account", "expires", "terms", "added", "added_by")
 	removeGrant = keepFirst("grants", "id", "off_stamp", "removed", "removed_by", "reason")
 )
 
@@ -44,7 +46,11 @@ func grantAdded(w *writer, r *record, e events.GrantAdded) error {
 	if !e.Expires.IsZero() {
 		expires = e.Expires.UnixMicro()
 	}
-	err := w.exec(setGrant, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), expires, r.Header.Wall, blob(r.Header.Actor.ID))
+	terms, err := json.Marshal(e.Terms)
+	if err != nil {
+		return err
+	}
+	err = w.exec(setGrant, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), expires, string(terms), r.Header.Wall, blob(r.Header.Actor.ID))
 	if err != nil {
 		return err
 	}
@@ -122,6 +128,7 @@ type Grant struct {
 	Account   string           `json:"account"` // ACCOUNT+TARGET
 	State     string           `json:"state"`   // "active", "expired" or "removed"
 	Expires   time.Time        `json:"expires,omitzero"`
+	Terms     events.Terms     `json:"terms"`
 	Added     time.Time        `json:"added,omitzero"`
 	AddedBy   string           `json:"added_by,omitempty"` // name of a user, or id of a site
 	Removed   time.Time        `json:"removed,omitzero"`
@@ -132,7 +139,7 @@ type Grant struct {
 }
 
 const selectGrant = `SELECT g.id, g.user, COALESCE(u.name, ''), g.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''),
-	g.expires, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason
+	g.expires, g.terms, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason
 	FROM grants g LEFT JOIN users u ON u.id = g.user LEFT JOIN accounts a ON a.id = g.account LEFT JOIN targets t ON t.id = a.target
 	LEFT JOIN users ab ON ab.id = g.added_by LEFT JOIN users rb ON rb.id = g.removed_by`
 
@@ -191,8 +198,9 @@ func scanGrant(row scanner, now time.Time) (g Grant, err error) {
 	var account, target string
 	var targetID, addedBy, removedBy uuid.UUID
 	var expires, added, removed sql.NullInt64
+	var terms []byte
 	err = row.Scan(&g.ID, &g.UserID, &g.User, &g.AccountID, &account, &targetID, &target,
-		&expires, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason)
+		&expires, &terms, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason)
 	g.User, g.Account = named(g.User, g.UserID.UUID), accountName(account, g.AccountID.UUID, target, targetID)
 	g.AddedBy, g.RemovedBy = named(g.AddedBy, addedBy), named(g.RemovedBy, removedBy)
 	g.Expires, g.Added, g.Removed = at(expires), at(added), at(removed)
@@ -204,5 +212,11 @@ func scanGrant(row scanner, now time.Time) (g Grant, err error) {
 	default:
 		g.State = "active"
 	}
-	return g, err
+	if err != nil {
+		return g, err
+	}
+	if err := json.Unmarshal(terms, &g.Terms); err != nil {
+		return g, fmt.Errorf("terms of grant %s: %w", g.ID, err)
+	}
+	return g, nil
 }

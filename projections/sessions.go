@@ -12,7 +12,7 @@ import (
 
 var _ = register(projection{
 	name:    "sessions",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE sessions (
@@ -25,6 +25,7 @@ CREATE TABLE sessions (
 	bytes_in INTEGER NOT NULL DEFAULT 0, bytes_out INTEGER NOT NULL DEFAULT 0,
 	received_in INTEGER NOT NULL DEFAULT 0, committed_in INTEGER NOT NULL DEFAULT 0, delivered_in INTEGER NOT NULL DEFAULT 0,
 	received_out INTEGER NOT NULL DEFAULT 0, committed_out INTEGER NOT NULL DEFAULT 0, delivered_out INTEGER NOT NULL DEFAULT 0,
+	forwards INTEGER NOT NULL DEFAULT 0, forwarded_in INTEGER NOT NULL DEFAULT 0, forwarded_out INTEGER NOT NULL DEFAULT 0,
 	ended INTEGER,
 	kill_stamp BLOB, killed_by BLOB, kill_reason TEXT NOT NULL DEFAULT '', kill_asked INTEGER,
 	refused INTEGER NOT NULL DEFAULT 0, reads INTEGER NOT NULL DEFAULT 0
@@ -44,7 +45,7 @@ var (
 		"user", "account", "target", "credential", "secret", "grant_id", "source", "client", "fingerprint", "started")
 	connectSession = keepLast("sessions", "id", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
 	endSession     = keepLast("sessions", "id", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
-		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "ended")
+		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "ended")
 	killSession   = keepFirst("sessions", "id", "kill_stamp", "killed_by", "kill_reason", "kill_asked")
 	countRefusals = "INSERT INTO sessions (id, refused) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET refused = refused + 1"
 	countReads    = "INSERT INTO sessions (id, reads) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET reads = reads + 1"
@@ -62,7 +63,8 @@ func sessionConnected(w *writer, r *record, e events.SessionConnected) error {
 func sessionEnded(w *writer, r *record, e events.SessionEnded) error {
 	return w.exec(endSession, r.stream(), r.stamp(), string(e.Reason), e.Detail, e.Complete, count(e.In.Bytes), count(e.Out.Bytes),
 		count(e.In.Received), count(e.In.Committed), count(e.In.Delivered),
-		count(e.Out.Received), count(e.Out.Committed), count(e.Out.Delivered), r.Header.Wall)
+		count(e.Out.Received), count(e.Out.Committed), count(e.Out.Delivered),
+		count(e.Forwards.Channels), count(e.Forwards.In), count(e.Forwards.Out), r.Header.Wall)
 }
 
 func sessionKillRequested(w *writer, r *record, e events.SessionKillRequested) error {
@@ -91,35 +93,36 @@ type Session struct {
 	BytesOut uint64           `json:"bytes_out"` // channel data from the target
 	Complete bool             `json:"complete"`  // all that could have been delivered is in the recording
 
-	Detail      string              `json:"detail,omitempty"`    // of its end
-	Connected   time.Time           `json:"connected,omitzero"`  // when the target accepted the login
-	Source      string              `json:"source"`              // client's address
-	Client      string              `json:"client"`              // client's version line
-	Server      string              `json:"server,omitempty"`    // target's version line
-	Fingerprint string              `json:"fingerprint"`         // of the key that the user proved
-	HostKey     string              `json:"host_key,omitempty"`  // fingerprint that the target proved
-	Cipher      string              `json:"cipher,omitempty"`    // towards the target
-	KeyExchange string              `json:"kex,omitempty"`       //
-	PacketsIn   uint64              `json:"packets_in"`          // in the recording
-	PacketsOut  uint64              `json:"packets_out"`         //
-	KilledBy    string              `json:"killed_by,omitempty"` // name of who asked for its end first
-	KillReason  string              `json:"kill_reason,omitempty"`
-	KillAsked   time.Time           `json:"kill_asked,omitzero"`
-	Refused     uint64              `json:"refused"` // packets that policy refused
-	Reads       uint64              `json:"reads"`   // times that somebody read the recording
-	UserID      events.UserID       `json:"user_id"`
-	AccountID   events.AccountID    `json:"account_id"`
-	TargetID    events.TargetID     `json:"target_id"`
-	Credential  events.CredentialID `json:"credential"`
-	Secret      events.SecretID     `json:"secret"` // version that was presented
-	Grant       events.GrantID      `json:"grant"`  // what allowed it
+	Detail      string               `json:"detail,omitempty"`    // of its end
+	Connected   time.Time            `json:"connected,omitzero"`  // when the target accepted the login
+	Source      string               `json:"source"`              // client's address
+	Client      string               `json:"client"`              // client's version line
+	Server      string               `json:"server,omitempty"`    // target's version line
+	Fingerprint string               `json:"fingerprint"`         // of the key that the user proved
+	HostKey     string               `json:"host_key,omitempty"`  // fingerprint that the target proved
+	Cipher      string               `json:"cipher,omitempty"`    // towards the target
+	KeyExchange string               `json:"kex,omitempty"`       //
+	PacketsIn   uint64               `json:"packets_in"`          // in the recording
+	PacketsOut  uint64               `json:"packets_out"`         //
+	Forwards    events.ForwardTotals `json:"forwards"`            // known when it has ended
+	KilledBy    string               `json:"killed_by,omitempty"` // name of who asked for its end first
+	KillReason  string               `json:"kill_reason,omitempty"`
+	KillAsked   time.Time            `json:"kill_asked,omitzero"`
+	Refused     uint64               `json:"refused"` // packets that policy refused
+	Reads       uint64               `json:"reads"`   // times that somebody read the recording
+	UserID      events.UserID        `json:"user_id"`
+	AccountID   events.AccountID     `json:"account_id"`
+	TargetID    events.TargetID      `json:"target_id"`
+	Credential  events.CredentialID  `json:"credential"`
+	Secret      events.SecretID      `json:"secret"` // version that was presented
+	Grant       events.GrantID       `json:"grant"`  // what allowed it
 
 	stamp []byte
 }
 
 const selectSession = `SELECT s.id, COALESCE(u.name, ''), COALESCE(a.name, ''), COALESCE(t.name, ''), s.started, s.ended, s.reason,
 	s.bytes_in, s.bytes_out, s.complete, s.detail, s.connected, s.source, s.client, s.server, s.fingerprint, s.host_key, s.cipher, s.kex,
-	s.committed_in, s.committed_out, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
+	s.committed_in, s.committed_out, s.forwards, s.forwarded_in, s.forwarded_out, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
 	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.start_stamp
 	FROM sessions s LEFT JOIN users u ON u.id = s.user LEFT JOIN accounts a ON a.id = s.account
 	LEFT JOIN targets t ON t.id = s.target LEFT JOIN users k ON k.id = s.killed_by`
@@ -185,7 +188,7 @@ func scanSession(row scanner) (s Session, err error) {
 	var started, ended, connected, killAsked sql.NullInt64
 	err = row.Scan(&s.ID, &s.User, &s.Account, &s.Target, &started, &ended, &s.Reason,
 		&s.BytesIn, &s.BytesOut, &s.Complete, &s.Detail, &connected, &s.Source, &s.Client, &s.Server, &s.Fingerprint, &s.HostKey, &s.Cipher, &s.KeyExchange,
-		&s.PacketsIn, &s.PacketsOut, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
+		&s.PacketsIn, &s.PacketsOut, &s.Forwards.Channels, &s.Forwards.In, &s.Forwards.Out, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
 		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant, &s.stamp)
 	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
 	s.KilledBy = named(s.KilledBy, killedBy)

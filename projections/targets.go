@@ -15,7 +15,7 @@ import (
 
 var _ = register(projection{
 	name:    "targets",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE targets (
@@ -23,12 +23,13 @@ CREATE TABLE targets (
 	set_stamp BLOB, name TEXT NOT NULL DEFAULT '', addr TEXT NOT NULL DEFAULT '', added INTEGER,
 	pin_stamp BLOB, host_keys TEXT NOT NULL DEFAULT '[]', scanned INTEGER NOT NULL DEFAULT 0, pinned INTEGER,
 	allow_stamp BLOB, algorithms TEXT NOT NULL DEFAULT '[]',
+	limit_stamp BLOB, max_sessions INTEGER NOT NULL DEFAULT 0,
 	refuse_stamp BLOB, refused INTEGER, refused_key TEXT NOT NULL DEFAULT '',
 	off_stamp BLOB, removed INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX targets_name ON targets (name);`,
 	on: []handler{
-		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), onHeader(targetRemoved),
+		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), on(targetLimitsSet), onHeader(targetRemoved),
 	},
 })
 
@@ -36,6 +37,7 @@ var (
 	setTarget       = keepLast("targets", "id", "set_stamp", "name", "addr", "added")
 	pinTarget       = keepLast("targets", "id", "pin_stamp", "host_keys", "scanned", "pinned")
 	allowTarget     = keepLast("targets", "id", "allow_stamp", "algorithms")
+	limitTarget     = keepLast("targets", "id", "limit_stamp", "max_sessions")
 	refuseTargetKey = keepLast("targets", "id", "refuse_stamp", "refused", "refused_key")
 	removeTarget    = keepFirst("targets", "id", "off_stamp", "removed", "reason")
 )
@@ -59,6 +61,10 @@ func targetHostKeyRefused(w *writer, r *record, e events.TargetHostKeyRefused) e
 	return w.exec(refuseTargetKey, r.stream(), r.stamp(), r.Header.Wall, e.Presented)
 }
 
+func targetLimitsSet(w *writer, r *record, e events.TargetLimitsSet) error {
+	return w.exec(limitTarget, r.stream(), r.stamp(), e.MaxSessions)
+}
+
 func targetRemoved(w *writer, r *record, e events.TargetRemoved) error {
 	return w.exec(removeTarget, r.stream(), r.stamp(), r.Header.Wall, e.Reason)
 }
@@ -77,20 +83,21 @@ func texts(list []string) string {
 
 // Target is an administrative interface that the gateway reaches.
 type Target struct {
-	ID         events.TargetID `json:"id"`
-	Name       string          `json:"name"`
-	Addr       string          `json:"addr"`  // host:port
-	State      string          `json:"state"` // "active" or "removed"
-	HostKeys   []string        `json:"host_keys"`
-	Scanned    bool            `json:"scanned"`          // the keys were taken from the target itself
-	Pinned     time.Time       `json:"pinned,omitzero"`  // when these keys were set
-	Algorithms []string        `json:"algorithms"`       // legacy ones that are allowed
-	Refused    time.Time       `json:"refused,omitzero"` // last time that it proved another host key
-	RefusedKey string          `json:"refused_key,omitempty"`
-	Added      time.Time       `json:"added,omitzero"`
-	Removed    time.Time       `json:"removed,omitzero"`
-	Reason     string          `json:"reason,omitempty"`   // of the removal
-	Conflict   bool            `json:"conflict,omitempty"` // another active target has this name
+	ID          events.TargetID `json:"id"`
+	Name        string          `json:"name"`
+	Addr        string          `json:"addr"`  // host:port
+	State       string          `json:"state"` // "active" or "removed"
+	HostKeys    []string        `json:"host_keys"`
+	Scanned     bool            `json:"scanned"`                // the keys were taken from the target itself
+	Pinned      time.Time       `json:"pinned,omitzero"`        // when these keys were set
+	Algorithms  []string        `json:"algorithms"`             // legacy ones that are allowed
+	MaxSessions uint32          `json:"max_sessions,omitempty"` // at once, of all users
+	Refused     time.Time       `json:"refused,omitzero"`       // last time that it proved another host key
+	RefusedKey  string          `json:"refused_key,omitempty"`
+	Added       time.Time       `json:"added,omitzero"`
+	Removed     time.Time       `json:"removed,omitzero"`
+	Reason      string          `json:"reason,omitempty"`   // of the removal
+	Conflict    bool            `json:"conflict,omitempty"` // another active target has this name
 }
 
 var targetNoun = noun{
@@ -99,7 +106,7 @@ var targetNoun = noun{
 	holders: "SELECT id, removed IS NULL FROM targets WHERE name = ? ORDER BY id",
 }
 
-const selectTarget = `SELECT id, name, addr, host_keys, scanned, pinned, algorithms, refused, refused_key, added, removed, reason,
+const selectTarget = `SELECT id, name, addr, host_keys, scanned, pinned, algorithms, max_sessions, refused, refused_key, added, removed, reason,
 	removed IS NULL AND EXISTS (SELECT 1 FROM targets o WHERE o.name = t.name AND o.id <> t.id AND o.removed IS NULL)
 	FROM targets t`
 
@@ -150,7 +157,7 @@ func (q *query) targets(w where, limit int) ([]Target, error) {
 func scanTarget(row scanner) (t Target, err error) {
 	var hostKeys, algorithms []byte
 	var pinned, refused, added, removed sql.NullInt64
-	err = row.Scan(&t.ID, &t.Name, &t.Addr, &hostKeys, &t.Scanned, &pinned, &algorithms, &refused, &t.RefusedKey, &added, &removed, &t.Reason, &t.Conflict)
+	err = row.Scan(&t.ID, &t.Name, &t.Addr, &hostKeys, &t.Scanned, &pinned, &algorithms, &t.MaxSessions, &refused, &t.RefusedKey, &added, &removed, &t.Reason, &t.Conflict)
 	if err != nil {
 		return t, err
 	}

@@ -13,12 +13,13 @@ import (
 
 var _ = register(projection{
 	name:    "users",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE users (
 	id BLOB PRIMARY KEY,
 	set_stamp BLOB, name TEXT NOT NULL DEFAULT '', role TEXT NOT NULL DEFAULT '', added INTEGER,
+	limit_stamp BLOB, max_sessions INTEGER NOT NULL DEFAULT 0,
 	off_stamp BLOB, disabled INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX users_name ON users (name);
@@ -31,11 +32,12 @@ CREATE TABLE users_removals (
 	user BLOB, fingerprint TEXT, site BLOB, epoch INTEGER, position INTEGER,
 	PRIMARY KEY (user, fingerprint, site, epoch, position)
 ) STRICT, WITHOUT ROWID;`,
-	on: []handler{on(userAdded), on(userKeyAdded), on(userKeyRemoved), onHeader(userDisabled)},
+	on: []handler{on(userAdded), on(userKeyAdded), on(userKeyRemoved), on(userLimitsSet), onHeader(userDisabled)},
 })
 
 var (
 	setUser     = keepLast("users", "id", "set_stamp", "name", "role", "added")
+	limitUser   = keepLast("users", "id", "limit_stamp", "max_sessions")
 	disableUser = keepFirst("users", "id", "off_stamp", "disabled", "reason")
 	setUserKey  = keepLast("users_keys", "user, fingerprint", "set_stamp", "key", "comment", "added")
 )
@@ -75,6 +77,10 @@ func userKeyRemoved(w *writer, r *record, e events.UserKeyRemoved) error {
 	return w.exec("UPDATE users_keys SET live = 0 WHERE user = ? AND fingerprint = ?", r.stream(), e.Fingerprint)
 }
 
+func userLimitsSet(w *writer, r *record, e events.UserLimitsSet) error {
+	return w.exec(limitUser, r.stream(), r.stamp(), e.MaxSessions)
+}
+
 func userDisabled(w *writer, r *record, e events.UserDisabled) error {
 	return w.exec(disableUser, r.stream(), r.stamp(), r.Header.Wall, e.Reason)
 }
@@ -90,6 +96,8 @@ type User struct {
 	Reason   string        `json:"reason,omitempty"`   // of the disabling
 	Conflict bool          `json:"conflict,omitempty"` // another active user has this name
 	Keys     []UserKey     `json:"keys"`
+
+	MaxSessions uint32 `json:"max_sessions,omitempty"` // at once, on all targets
 }
 
 // UserKey is a public key that a user may log in with.
@@ -106,7 +114,7 @@ var userNoun = noun{
 	holders: "SELECT id, disabled IS NULL FROM users WHERE name = ? ORDER BY id",
 }
 
-const selectUser = `SELECT id, name, role, added, disabled, reason,
+const selectUser = `SELECT id, name, role, added, disabled, reason, max_sessions,
 	disabled IS NULL AND EXISTS (SELECT 1 FROM users o WHERE o.name = u.name AND o.id <> u.id AND o.disabled IS NULL)
 	FROM users u`
 
@@ -164,7 +172,7 @@ func (q *query) users(w where, limit int) ([]User, error) {
 
 func scanUser(row scanner) (u User, err error) {
 	var added, disabled sql.NullInt64
-	err = row.Scan(&u.ID, &u.Name, &u.Role, &added, &disabled, &u.Reason, &u.Conflict)
+	err = row.Scan(&u.ID, &u.Name, &u.Role, &added, &disabled, &u.Reason, &u.MaxSessions, &u.Conflict)
 	u.Added, u.Disabled, u.State = at(added), at(disabled), "active"
 	if disabled.Valid {
 		u.State = "disabled"

@@ -2,6 +2,7 @@ package console
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
@@ -17,11 +18,17 @@ var grantColumns = []column[projections.Grant]{
 	{"account", func(g projections.Grant) string { return g.Account }},
 	{"state", func(g projections.Grant) string { return g.State }},
 	{"expires", func(g projections.Grant) string { return stamp(g.Expires) }},
+	{"allows", func(g projections.Grant) string { return words(g.Terms.Allow) }},
 	{"added", func(g projections.Grant) string { return stamp(g.Added) }},
 	{"id", func(g projections.Grant) string { return g.ID.String() }},
 }
 
 var grantDetails = append(grantColumns[:len(grantColumns):len(grantColumns)], []column[projections.Grant]{
+	{"to", func(g projections.Grant) string { return words(g.Terms.To) }},
+	{"listens on", func(g projections.Grant) string { return words(g.Terms.Listen) }},
+	{"max time", func(g projections.Grant) string { return seconds(g.Terms.MaxTime) }},
+	{"idle", func(g projections.Grant) string { return seconds(g.Terms.Idle) }},
+	{"max sessions", func(g projections.Grant) string { return atMost(g.Terms.MaxSessions) }},
 	{"added by", func(g projections.Grant) string { return g.AddedBy }},
 	{"removed", func(g projections.Grant) string { return stamp(g.Removed) }},
 	{"removed by", func(g projections.Grant) string { return g.RemovedBy }},
@@ -29,6 +36,33 @@ var grantDetails = append(grantColumns[:len(grantColumns):len(grantColumns)], []
 }...)
 
 func number(n int) string { return strconv.Itoa(n) }
+
+func words[T ~string](list []T) string {
+	var b strings.Builder
+	for i, w := range list {
+		if i > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(string(w))
+	}
+	return b.String()
+}
+
+// seconds shows a limit in seconds, which is empty where there is none.
+func seconds(n uint64) string {
+	if n == 0 {
+		return ""
+	}
+	return (time.Duration(n) * time.Second).String()
+}
+
+// atMost shows a limit, which is empty where there is none.
+func atMost(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return strconv.FormatUint(uint64(n), 10)
+}
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("grant", "Who may use which account, until when", c.grantAdd(), c.grantRemove(), c.grantList(), c.grantShow())
@@ -44,6 +78,7 @@ func accountRef(s string) (account, target string, err error) {
 
 func (c *call) grantAdd() *cobra.Command {
 	var expires string
+	var terms termFlags
 	cmd := c.verb("add USER ACCOUNT+TARGET", "Let a user open sessions as an account", change, func(args []string) error {
 		account, target, err := accountRef(args[1])
 		if err != nil {
@@ -53,11 +88,60 @@ func (c *call) grantAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		t, err := terms.read()
+		if err != nil {
+			return err
+		}
 		return carryOut(c, "grant", "grant.added",
-			commands.AddGrant{User: args[0], Account: account, Target: target, Expires: end}, c.ownGrant)
+			commands.AddGrant{User: args[0], Account: account, Target: target, Expires: end, Terms: t}, c.ownGrant)
 	})
+	terms.flags(cmd)
 	cmd.Flags().StringVar(&expires, "expires", "", "when it ends: RFC 3339, or how long from now (8h, 30d); without it there is no end")
 	return cmd
+}
+
+// termFlags is what a grant allows beside shells, commands and files, and its
+// limits.
+type termFlags struct {
+	allow, to, listen []string
+	maxTime, idle     string
+	maxSessions       uint32
+}
+
+func (t *termFlags) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringSliceVar(&t.allow, "allow", nil, "forwardings: local (also dynamic), remote, agent; without it there are none")
+	f.StringSliceVar(&t.to, "to", nil, "where local ones may lead, like 10.0.0.0/8:5432,localhost:*,/run/app.sock; * is any host but the target itself")
+	f.StringSliceVar(&t.listen, "listen", nil, "what remote ones may listen on at the target, like localhost:8000-8999")
+	f.StringVar(&t.maxTime, "max-time", "", "how long a session may last (8h)")
+	f.StringVar(&t.idle, "idle", "", "how long a session may go without input (15m)")
+	f.Uint32Var(&t.maxSessions, "max-sessions", 0, "sessions at once under this grant; 0 is no limit")
+}
+
+func (t *termFlags) read() (terms events.Terms, err error) {
+	for _, w := range t.allow {
+		if w == "dynamic" { // ssh -D asks for the same channels as ssh -L
+			w = string(events.Local)
+		}
+		terms.Allow = append(terms.Allow, events.Way(w))
+	}
+	terms.To, terms.Listen, terms.MaxSessions = t.to, t.listen, t.maxSessions
+	if terms.MaxTime, err = wholeSeconds(t.maxTime); err == nil {
+		terms.Idle, err = wholeSeconds(t.idle)
+	}
+	return terms, err
+}
+
+// wholeSeconds reads a length of time of at least a second; the empty string is 0.
+func wholeSeconds(s string) (uint64, error) {
+	if s == "" {
+		return 0, nil
+	}
+	d, err := duration(s)
+	if err == nil && (d < time.Second || d%time.Second != 0) {
+		err = usageError("%q is not a whole number of seconds", s)
+	}
+	return uint64(d / time.Second), err
 }
 
 func (c *call) grantRemove() *cobra.Command {

@@ -46,6 +46,7 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 	{"packets in", func(s projections.Session) string { return strconv.FormatUint(s.PacketsIn, 10) }},
 	{"packets out", func(s projections.Session) string { return strconv.FormatUint(s.PacketsOut, 10) }},
 	{"refused", func(s projections.Session) string { return strconv.FormatUint(s.Refused, 10) }},
+	{"forwardings", func(s projections.Session) string { return strconv.FormatUint(s.Forwards.Channels, 10) }},
 	{"read", func(s projections.Session) string { return strconv.FormatUint(s.Reads, 10) }},
 	{"killed by", func(s projections.Session) string { return s.KilledBy }},
 	{"kill reason", func(s projections.Session) string { return s.KillReason }},

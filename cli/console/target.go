@@ -28,6 +28,7 @@ var targetDetails = append(targetColumns[:len(targetColumns):len(targetColumns)]
 	{"refused key", func(t projections.Target) string { return strings.Join(fingerprints([]string{t.RefusedKey}), "") }},
 	{"removed", func(t projections.Target) string { return stamp(t.Removed) }},
 	{"reason", func(t projections.Target) string { return t.Reason }},
+	{"max sessions", func(t projections.Target) string { return atMost(t.MaxSessions) }},
 }...)
 
 // fingerprints shows keys in authorized_keys form by their fingerprints.
@@ -43,7 +44,7 @@ func fingerprints(keys []string) []string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("target", "Servers and devices that people reach through this site",
-		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetRemove(), c.targetList(), c.targetShow())
+		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetLimit(), c.targetRemove(), c.targetList(), c.targetShow())
 })
 
 func (c *call) targetAdd() *cobra.Command {
@@ -153,6 +154,15 @@ func (c *call) targetRemove() *cobra.Command {
 		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Reason: reason}, (*projections.Projections).Target)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	return cmd
+}
+
+func (c *call) targetLimit() *cobra.Command {
+	var most uint32
+	cmd := c.verb("limit NAME", "Bound how many sessions run on a target at once", change, func(args []string) error {
+		return carryOut(c, "target", "target.limits_set", commands.LimitTarget{Target: args[0], MaxSessions: most}, (*projections.Projections).Target)
+	})
+	cmd.Flags().Uint32Var(&most, "max-sessions", 0, "sessions at once; 0 takes the limit away")
 	return cmd
 }
 

@@ -28,6 +28,7 @@ var userColumns = []column[projections.User]{
 var userDetails = append(userColumns[:len(userColumns):len(userColumns)], []column[projections.User]{
 	{"disabled", func(u projections.User) string { return stamp(u.Disabled) }},
 	{"reason", func(u projections.User) string { return u.Reason }},
+	{"max sessions", func(u projections.User) string { return atMost(u.MaxSessions) }},
 }...)
 
 // conflicting marks a state whose name another one has, too.
@@ -39,7 +40,7 @@ func conflicting(state string, conflict bool) string {
 }
 
 var _ = noun(func(c *call) *cobra.Command {
-	return group("user", "People and automation, and their keys", c.userAdd(), c.userDisable(), c.userList(), c.userShow(),
+	return group("user", "People and automation, and their keys", c.userAdd(), c.userLimit(), c.userDisable(), c.userList(), c.userShow(),
 		group("key", "The keys that a user may log in with", c.userKeyAdd(), c.userKeyRemove()))
 })
 
@@ -88,6 +89,15 @@ func (c *call) userDisable() *cobra.Command {
 		return carryOut(c, "user", "user.disabled", commands.DisableUser{User: args[0], Reason: reason}, (*projections.Projections).User)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	return cmd
+}
+
+func (c *call) userLimit() *cobra.Command {
+	var most uint32
+	cmd := c.verb("limit NAME", "Bound how many sessions a user has at once", change, func(args []string) error {
+		return carryOut(c, "user", "user.limits_set", commands.LimitUser{User: args[0], MaxSessions: most}, (*projections.Projections).User)
+	})
+	cmd.Flags().Uint32Var(&most, "max-sessions", 0, "sessions at once; 0 takes the limit away")
 	return cmd
 }
 

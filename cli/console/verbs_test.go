@@ -49,6 +49,21 @@ func TestWhatPeopleSee(t *testing.T) {
 		"user ls --limit 0", "user ls --nope", "user ls extra", "audit show nope", "'open", "__complete user", "user disable ada"))
 }
 
+func TestWhatAGrantAllowsIsShown(t *testing.T) {
+	w := newWorld(t)
+	w.furnish()
+	golden(t, "terms", w.transcript(w.admin,
+		"grant add opal root+web1 --allow agent --idle 15m", "grant rm opal root+web1",
+		"grant add opal root+web1 --allow dynamic,agent --to 10.0.0.0/8:5432,localhost:*,/run/app/*.sock --max-time 8h --idle 15m --max-sessions 4", "grant ls",
+		"grant add opal postgres+db1 --allow remote --listen localhost:8000-8999 --json", "target limit web1 --max-sessions 10", "target show web1 --json",
+		"user limit opal --max-sessions 2", "user show opal", "user limit opal", "user show opal",
+		"grant add ada root+web1 --allow x11", "grant add ada root+web1 --allow local", "grant add ada root+web1 --to *:*", "grant add ada root+web1 --allow local --to web1",
+		"grant add ada root+web1 --idle 500ms", "grant add ada root+web1 --idle soon", "grant add ada root+web1 --max-time 4000w", "grant add ada root+web1 --max-sessions -1",
+		"grant add opal root+web1", "target limit nowhere --max-sessions 1"))
+	id := w.audited("grant.added")[1].Header.Stream.String()
+	golden(t, "terms_one", w.transcript(w.operator, "grant show "+id, "target limit web1", "user limit opal"))
+}
+
 func TestHelp(t *testing.T) {
 	w := newWorld(t)
 	lines := []string{"", "help", "--help", "help user add", "user add --help", "help nope"}

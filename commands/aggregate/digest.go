@@ -29,14 +29,14 @@ func (s *State) lines() []string {
 			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
 	}
 	for id, u := range s.users {
-		add("user %s %q %s made %s disabled %s", id, u.Name, u.Role, show(u.Added), showMarks(u.disabled))
+		add("user %s %q %s made %s disabled %s limits %s", id, u.Name, u.Role, show(u.Added), showMarks(u.disabled), showHeads(u.limits))
 		for f, k := range u.keys {
 			add("key %s of %s %s", f, id, showHeads(*k))
 		}
 	}
 	for id, t := range s.targets {
-		add("target %s %q %q made %s removed %t host keys %s algorithms %s", id, t.Name, t.Addr, show(t.Added),
-			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms))
+		add("target %s %q %q made %s removed %t host keys %s algorithms %s limits %s", id, t.Name, t.Addr, show(t.Added),
+			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms), showHeads(t.limits))
 	}
 	for id, a := range s.accounts {
 		add("account %s %q %s %s made %s removed %t", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed)
@@ -53,7 +53,7 @@ func (s *State) lines() []string {
 		}
 	}
 	for id, g := range s.grants {
-		add("grant %s %s %s %s made %s", id, g.User, g.Account, g.Expires, show(g.Added))
+		add("grant %s %s %s %s %+v made %s", id, g.User, g.Account, g.Expires, g.Terms, show(g.Added))
 	}
 	for id, n := range s.sessions {
 		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s", id, n.User, n.Account, n.Target,

@@ -16,6 +16,7 @@ type Grant struct {
 	User    events.UserID
 	Account events.AccountID
 	Expires time.Time // UTC; zero means no end
+	Terms   events.Terms
 	Added   *Mark
 }
 
@@ -36,7 +37,7 @@ func (r *right) allows(g *Grant) bool {
 
 var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 	g := &Grant{
-		ID: events.GrantID{UUID: at.Stream}, User: e.User, Account: e.Account, Expires: e.Expires, Added: at,
+		ID: events.GrantID{UUID: at.Stream}, User: e.User, Account: e.Account, Expires: e.Expires, Terms: e.Terms, Added: at,
 	}
 	if s.grants[g.ID] != nil {
 		return false
@@ -114,17 +115,23 @@ func (s *State) GrantsFor(user events.UserID, account events.AccountID) []*Grant
 	return nil
 }
 
-// GrantFor finds the grant that lets a user reach an account now, the longest
-// one of several. Only a nil error lets anybody through: ErrUnknown, ErrExpired
-// and ErrSuspended, the last two with the grant concerned.
+// GrantFor finds the grant that lets a user reach an account now, the newest
+// one of several: its terms count, and nothing of the others'. Only a nil error
+// lets anybody through: ErrUnknown, ErrExpired and ErrSuspended, the last two
+// with the grant concerned, the one that lasts longest.
 func (s *State) GrantFor(user events.UserID, account events.AccountID, now time.Time) (*Grant, error) {
 	var best *Grant
 	err := error(ErrUnknown)
 	for _, g := range s.GrantsFor(user, account) {
 		why := s.grantStands(g, now)
-		if best == nil || (why == nil && err != nil) || ((why == nil) == (err == nil) && lasts(g, best) > 0) {
-			best, err = g, why
+		switch {
+		case best == nil, why == nil && err != nil:
+		case why != nil && (err == nil || lasts(g, best) < 0):
+			continue
+		case why == nil && g.Added.Compare(best.Added) < 0:
+			continue
 		}
+		best, err = g, why
 	}
 	return best, err
 }

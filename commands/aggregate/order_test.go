@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 22).Draw(t, "event") {
+	switch rapid.IntRange(0, 24).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -191,6 +191,10 @@ func (h *history) act(t *rapid.T, at, step int) {
 		on("session", events.SessionKillRequested{Reason: name})
 	case 22:
 		on("session", events.SessionEnded{Reason: events.EndedByClient})
+	case 23:
+		on("user", events.UserLimitsSet{MaxSessions: uint32(step % 3)})
+	case 24:
+		on("target", events.TargetLimitsSet{MaxSessions: uint32(step % 3)})
 	}
 }
 

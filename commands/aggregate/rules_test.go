@@ -254,7 +254,38 @@ func TestTheSecretLastKnownToBeTrueIsCurrent(t *testing.T) {
 	}
 }
 
-func TestExpiryAndTheLongestGrant(t *testing.T) {
+// Limits that sites set apart: the strictest counts, until somebody who knows of all sets another.
+func TestTheStrictestLimitCounts(t *testing.T) {
+	x := newSplit(t)
+	want := func(n uint32) {
+		t.Helper()
+		for _, p := range []*peer{x.a, x.b} {
+			if u, _ := p.state.User(x.operator); u.MaxSessions() != n {
+				t.Errorf("site %s: limit %d, want %d", p.ID, u.MaxSessions(), n)
+			}
+		}
+	}
+	set := func(p *peer, n uint32) {
+		p.write(t, x.operator.UUID, events.UserActor(x.admin), events.UserLimitsSet{MaxSessions: n})
+	}
+	want(0)
+	set(x.a, 3)
+	x.heal()
+	want(3)
+	set(x.a, 0)
+	set(x.b, 5)
+	x.heal()
+	want(5)
+	set(x.a, 4)
+	set(x.b, 9)
+	x.heal()
+	want(4)
+	set(x.b, 0)
+	x.heal()
+	want(0)
+}
+
+func TestExpiryAndTheNewestGrant(t *testing.T) {
 	x := newSplit(t)
 	now := aggregatetest.Epoch.Add(time.Hour)
 	add := func(n int, expires time.Time) {
@@ -276,6 +307,7 @@ func TestExpiryAndTheLongestGrant(t *testing.T) {
 	add(3, time.Time{})
 	check(now, 3, nil)
 	add(4, now.Add(2*time.Hour))
+	check(now, 4, nil)
 	check(now.Add(24*time.Hour), 3, nil)
 }
 

@@ -74,6 +74,16 @@ func (s *State) Session(id events.SessionID) (*Session, bool) {
 	return n, ok
 }
 
+// CountSessions counts the running sessions that match.
+func (s *State) CountSessions(match func(*Session) bool) (n int) {
+	for _, running := range s.sessions {
+		if match(running) {
+			n++
+		}
+	}
+	return n
+}
+
 // LiveSessions lists all running sessions in the order they started.
 func (s *State) LiveSessions() []*Session {
 	return slices.SortedFunc(maps.Values(s.sessions), func(a, b *Session) int { return a.Started.Compare(b.Started) })

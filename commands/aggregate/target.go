@@ -20,6 +20,7 @@ type Target struct {
 
 	hostKeys   heads[hostKeys]
 	algorithms heads[[]string]
+	limits     heads[uint32]
 }
 
 type hostKeys struct {
@@ -49,6 +50,20 @@ func (t *Target) Algorithms() []string {
 		return nil
 	}
 	return common(t.algorithms, func(v []string) []string { return v })
+}
+
+// MaxSessions is how many sessions may run on the target at once, 0 for no
+// limit; of concurrent decisions the strictest.
+func (t *Target) MaxSessions() uint32 { return strictest(t.limits) }
+
+// strictest is the lowest limit of all heads; 0 is none.
+func strictest(h heads[uint32]) (limit uint32) {
+	for _, v := range h {
+		if limit == 0 || v.value != 0 && v.value < limit {
+			limit = v.value
+		}
+	}
+	return limit
 }
 
 // common lists what all heads hold, in the order of the newest.
@@ -84,6 +99,14 @@ var _ = fold(func(s *State, at *Mark, e events.TargetAlgorithmsAllowed) bool {
 	t := s.targets[events.TargetID{UUID: at.Stream}]
 	if t != nil {
 		t.algorithms.put(at, e.Algorithms)
+	}
+	return t != nil
+})
+
+var _ = fold(func(s *State, at *Mark, e events.TargetLimitsSet) bool {
+	t := s.targets[events.TargetID{UUID: at.Stream}]
+	if t != nil {
+		t.limits.put(at, e.MaxSessions)
 	}
 	return t != nil
 })

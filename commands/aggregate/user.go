@@ -19,6 +19,7 @@ type User struct {
 
 	disabled []*Mark // usually none or one
 	keys     map[string]*heads[keyState]
+	limits   heads[uint32]
 }
 
 // Key is a public key of a user.
@@ -43,6 +44,10 @@ func (u *User) HasKey(fingerprint string) bool {
 	h := u.keys[fingerprint]
 	return h != nil && !slices.ContainsFunc(*h, func(h head[keyState]) bool { return h.value.taken })
 }
+
+// MaxSessions is how many sessions the user may have at once, 0 for no limit;
+// of concurrent decisions the strictest.
+func (u *User) MaxSessions() uint32 { return strictest(u.limits) }
 
 // Keys lists the user's keys by fingerprint.
 func (u *User) Keys() []Key {
@@ -91,6 +96,14 @@ func (s *State) putKey(at *Mark, fingerprint string, value keyState) bool {
 	}
 	return true
 }
+
+var _ = fold(func(s *State, at *Mark, e events.UserLimitsSet) bool {
+	u := s.users[events.UserID{UUID: at.Stream}]
+	if u != nil {
+		u.limits.put(at, e.MaxSessions)
+	}
+	return u != nil
+})
 
 var _ = foldAway(func(s *State, at *Mark, _ events.UserDisabled) bool {
 	u := s.users[events.UserID{UUID: at.Stream}]
