@@ -140,7 +140,7 @@ func newClientSite(t *testing.T) *clientSite {
 	s.site, err = lab.Up(t.Context(), binary, filepath.Join(dir, "data"), "--ssh-listen", "127.0.0.1:0",
 		"--admin-name", "admin", "--admin-key", s.admin.File+".pub")
 	check(err)
-	t.Cleanup(func() { _ = s.site.Kill() })
+	t.Cleanup(func() { s.close(t) })
 	check(lab.WriteConfig(s.config, lab.Host{Alias: "gw", Addr: s.site.Addr, HostKey: s.site.HostKey, Key: s.admin}))
 	for _, name := range []string{"web1", "web2"} {
 		target, err := localsshd.Start(t.Context(), t.TempDir())
@@ -150,6 +150,17 @@ func newClientSite(t *testing.T) *clientSite {
 		check(s.addTarget(name, target.Addr, target.HostKey, string(target.PrivateKey)))
 	}
 	return s
+}
+
+// close checks the log and ends the site in order. A site with the race detector
+// in it ends badly when it has found a race.
+func (s *clientSite) close(t *testing.T) {
+	if _, err := console(s.config, "", "log verify"); err != nil {
+		t.Error(err)
+	}
+	if err := s.site.Stop(); err != nil {
+		t.Errorf("the site did not end well: %v; its last words: %s", err, s.site.Stderr())
+	}
 }
 
 // account is what every target of these tests is entered by.
