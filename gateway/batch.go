@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,17 +14,21 @@ import (
 
 const (
 	// recordSize is how many bytes of packets one session.packets record holds; a longer packet has one of its own.
-	recordSize = 64 << 10
+	recordSize = 256 << 10
 	// burstSize is how many bytes a reader gathers before it hands them on.
-	burstSize = 64 << 10
+	burstSize = 128 << 10
 	// burstPackets is the same in packets: what a burst of refusals adds to the log must fit one commit.
 	burstPackets = 2048
 	// keptBlock is the largest buffer that goes back to the pool.
-	keptBlock = 256 << 10
+	keptBlock = 512 << 10
+	// smallBurst is up to how many bytes a burst is taken for somebody's typing: its reader sees to the commit and to the
+	// delivery itself, which saves two changes of goroutine.
+	smallBurst = 4 << 10
 )
 
-// batch is a burst of packets that one leg delivered in one go, and what the relay made of them. Its block is shared:
-// it is what gets sealed, and the packets to be sent point into it.
+// batch is a burst of packets that one leg delivered in one go, and what the relay made of them. Its memory is shared:
+// block is what gets sealed, and the packets to be sent point into it; payloads is what the log gets. Both are free again
+// when everything is delivered, since that comes after the commit.
 type batch struct {
 	d     relay.Direction // that its packets were received in
 	at    time.Duration   // since session start
@@ -31,11 +36,10 @@ type batch struct {
 	spans []span          // the packets
 	outs  [2][][]byte     // packets to send, by the direction they travel in
 
-	drops    []events.Draft // go into the log before the packets that they are about
-	drafts   []events.Draft // records and made packets, in the relay's order
+	drops    []store.Prepared // go into the log before the packets that they are about
+	prepared []store.Prepared // for the log: drops, then records and made packets in the relay's order
 	refused  []events.SessionRefused
-	sealed   []byte           // what the records hold; free again once they are prepared
-	prepared []store.Prepared // all of it, ready for the log
+	payloads []byte // of the records
 
 	through uint64 // packets received in d, this batch included
 	bytes   uint64 // channel data received in d, this batch included
@@ -58,20 +62,24 @@ func newBatch(d relay.Direction, at time.Duration) *batch {
 
 // release gives the batch back; nothing refers to its memory any more.
 func (b *batch) release() {
-	if cap(b.block) > keptBlock || cap(b.sealed) > keptBlock {
+	if cap(b.block) > keptBlock || cap(b.payloads) > keptBlock {
 		return
 	}
 	clear(b.drops)
-	clear(b.drafts)
+	clear(b.prepared)
 	for d := range b.outs {
 		clear(b.outs[d])
 	}
 	*b = batch{
-		block: b.block[:0], spans: b.spans[:0], sealed: b.sealed[:0], drops: b.drops[:0], drafts: b.drafts[:0],
+		block: b.block[:0], spans: b.spans[:0], payloads: b.payloads[:0], drops: b.drops[:0], prepared: b.prepared[:0],
 		outs: [2][][]byte{b.outs[0][:0], b.outs[1][:0]},
 	}
 	batches.Put(b)
 }
+
+// isFor says that the lane of d has to do with the batch: its own one also where nothing is forwarded, since the cursor
+// moves.
+func (b *batch) isFor(d relay.Direction) bool { return d == b.d || len(b.outs[d]) > 0 }
 
 // add copies a packet into the block.
 func (b *batch) add(packet []byte) {
@@ -107,6 +115,7 @@ func eventDirection(d relay.Direction) events.Direction {
 // that broke the protocol.
 func (c *scribe) step(r *relay.Relay, b *batch) (broken, err error) {
 	first := r.Counts(b.d).Received
+	b.payloads = slices.Grow(b.payloads, len(b.block)+1024)
 	var room [4]relay.Output
 	from := 0 // of the record being gathered
 	for i := range b.spans {
@@ -137,9 +146,14 @@ func (c *scribe) step(r *relay.Relay, b *batch) (broken, err error) {
 	}
 	n := r.Counts(b.d)
 	b.through, b.bytes = n.Received, n.Bytes
-	b.prepared, err = store.Prepare(append(b.drops, b.drafts...)...)
-	return broken, err
+	if len(b.drops) > 0 {
+		b.prepared = slices.Insert(b.prepared, 0, b.drops...)
+	}
+	return broken, nil
 }
+
+// isSmall says that the batch is what somebody typed or its echo.
+func (b *batch) isSmall() bool { return len(b.block) <= smallBurst }
 
 // size is about how many bytes the batch takes in the log.
 func (b *batch) size() (n int) {
@@ -158,14 +172,22 @@ func (c *scribe) record(b *batch, first uint64, from, to int) error {
 		At:        uint64(b.at.Microseconds()),
 	}
 	at := seal.Binding{Purpose: PacketsPurpose(e.Direction), ID: c.session.UUID, Number: e.First}
-	before := len(b.sealed)
-	sealed, err := c.key.Seal(b.sealed, b.block[b.spans[from].start:b.spans[to-1].end], at)
+	plain := b.block[b.spans[from].start:b.spans[to-1].end]
+	before := len(b.payloads)
+	payloads, err := events.AppendPackets(b.payloads, e, len(plain)+seal.Overhead, func(dst []byte) ([]byte, error) {
+		return c.key.Seal(dst, plain, at)
+	})
 	if err != nil {
 		return fmt.Errorf("seal packets of session %s: %w", c.session, err)
 	}
-	b.sealed = sealed
-	e.Sealed = sealed[before:len(sealed):len(sealed)]
-	return c.draft(&b.drafts, e)
+	b.payloads = payloads
+	d, err := c.draft(e)
+	if err != nil {
+		return err
+	}
+	p, err := store.PrepareEncoded(d, payloads[before:len(payloads):len(payloads)])
+	b.prepared = append(b.prepared, p)
+	return err
 }
 
 // take notes one output of the relay.
@@ -175,12 +197,12 @@ func (c *scribe) take(b *batch, o relay.Output) error {
 		b.outs[o.Direction] = append(b.outs[o.Direction], o.Packet)
 	case relay.Make:
 		b.outs[o.Direction] = append(b.outs[o.Direction], o.Packet)
-		return c.draft(&b.drafts, events.SessionPacketMade{
+		return c.prepare(&b.prepared, events.SessionPacketMade{
 			Direction: eventDirection(o.Direction), Output: o.Number, At: uint64(b.at.Microseconds()),
 			Packet: o.Packet, Refuses: o.Refuses,
 		})
 	case relay.Drop:
-		return c.draft(&b.drops, events.SessionPacketDropped{Direction: eventDirection(o.Direction), Number: o.Number, Why: o.What})
+		return c.prepare(&b.drops, events.SessionPacketDropped{Direction: eventDirection(o.Direction), Number: o.Number, Why: o.What})
 	case relay.Refused:
 		b.refused = append(b.refused, events.SessionRefused{
 			Direction: eventDirection(o.Direction), Number: o.Number, What: o.What, Detail: o.Detail,
@@ -189,11 +211,16 @@ func (c *scribe) take(b *batch, o relay.Output) error {
 	return nil
 }
 
-func (c *scribe) draft(to *[]events.Draft, e events.Event) error {
-	d, err := events.NewDraft(c.session.UUID, c.actor, "", e)
+func (c *scribe) draft(e events.Event) (events.Draft, error) {
+	return events.NewDraft(c.session.UUID, c.actor, "", e)
+}
+
+func (c *scribe) prepare(to *[]store.Prepared, e events.Event) error {
+	d, err := c.draft(e)
 	if err != nil {
 		return err
 	}
-	*to = append(*to, d)
-	return nil
+	prepared, err := store.Prepare(d)
+	*to = append(*to, prepared...)
+	return err
 }

@@ -12,6 +12,7 @@ type packetConn interface {
 	ReadReady() bool             // ReadPacket won't wait
 	WritePacket([]byte) error
 	Flush() error
+	TryWrite(packets [][]byte) (took, sent bool) // WritePacket and Flush, if that needs no waiting
 	Disconnect(reason uint32, text string) error
 	Close() error
 }

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/gateway/relay"
 )
 
@@ -46,15 +47,29 @@ func (s *session) readAll(ctx context.Context, d relay.Direction) error {
 	}
 }
 
-// handle steps the relay through a batch and passes on what comes of it. A refusal's event is durable before any effect
-// of it. The error says that the sender broke the protocol, or that the session can't go on.
+// handle steps the relay through a batch and passes on what comes of it. The error says that the sender broke the
+// protocol, or that the session can't go on.
 func (s *session) handle(ctx context.Context, b *batch) error {
+	d, here := b.d, b.isSmall() && !s.legs[b.d].ReadReady()
+	group, err := s.relayed(ctx, b, here)
+	if group != nil {
+		s.rec.submit(group, here, s.rec.done)
+	}
+	if here {
+		s.deliverHere(d)
+	}
+	return err
+}
+
+// relayed steps the relay through a batch and queues what comes of it for the log, and behind that for the legs. A
+// refusal's event is durable before any effect of it. It returns what is to be submitted now.
+func (s *session) relayed(ctx context.Context, b *batch, here bool) ([]store.Prepared, error) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	broken, err := s.step(s.relay, b)
 	if err != nil {
 		s.storageFailed(err)
-		return err
+		return nil, err
 	}
 	for _, r := range b.refused {
 		if s.denied++; s.denied > refusedEvents {
@@ -62,25 +77,26 @@ func (s *session) handle(ctx context.Context, b *batch) error {
 		}
 		if err := s.refuse(ctx, r); err != nil {
 			s.storageFailed(err)
-			return err
+			return nil, err
 		}
 	}
-	s.enqueue(b)
-	s.rec.add(b)
-	return broken
+	s.enqueue(b, here)
+	return s.rec.add(b), broken
 }
 
-// enqueue gives the batch to the deliverers, who wait for its commit.
-func (s *session) enqueue(b *batch) {
+// enqueue gives the batch to the deliverers, who wait for its commit. With attended its own reader is going to look
+// after its lane.
+func (s *session) enqueue(b *batch, attended bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, d := range []relay.Direction{relay.In, relay.Out} {
-		if d == b.d || len(b.outs[d]) > 0 { // its own lane also where nothing is forwarded: the cursor moves
+	for d := range s.lanes {
+		if b.isFor(relay.Direction(d)) {
 			s.lanes[d].queue = append(s.lanes[d].queue, delivery{b, b.outs[d]})
 			b.users++
 		}
 	}
 	l := &s.lanes[b.d]
+	l.attended = attended
 	l.inflight += len(b.block)
 	l.cursors.Received = b.through
 }
@@ -100,7 +116,7 @@ func (s *session) waitRoom(d relay.Direction) error {
 	return fmt.Errorf("%w: %d bytes wait for delivery and a key exchange does not end", relay.ErrProtocol, l.inflight)
 }
 
-// wrote moves the committed cursors; it runs in the log writer's goroutine.
+// wrote moves the committed cursors; it runs in the goroutine that made the commit.
 func (s *session) wrote(out []*batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -108,70 +124,120 @@ func (s *session) wrote(out []*batch) {
 		b.committed = true
 		l := &s.lanes[b.d]
 		l.cursors.Committed, l.cursors.Bytes = b.through, b.bytes
-	}
-	for d := range s.lanes {
-		s.lanes[d].ready.Signal()
+		for d := range s.lanes {
+			if b.isFor(relay.Direction(d)) && !s.lanes[d].attended {
+				s.lanes[d].ready.Signal()
+			}
+		}
 	}
 }
 
-// deliver is the goroutine that owns the writing side of the leg that d leads to. Nothing passes the commit.
+// deliver is the goroutine that owns the writing side of the leg that d leads to, except while a reader delivers what
+// it has just committed itself. Nothing passes the commit.
 func (s *session) deliver(d relay.Direction) {
 	to := s.legs[d.Other()]
-	var taken []delivery
 	for {
-		var open, deaf bool
-		if taken, open, deaf = s.takeCommitted(d, taken[:0]); !open {
+		taken, how := s.take(d)
+		if how == laneClosed {
 			return
 		}
-		sent := !deaf
-		if sent && write(to, taken) != nil {
+		sent := how != laneDeaf
+		if sent && write(to, taken, how == laneBuffered) != nil {
 			sent = false
 			to.Close() // its reader finds out and ends the session
 			s.hush(d)
 		}
-		s.delivered(d, taken, sent)
+		s.delivered(d, sent)
 	}
 }
 
-func write(to *leg, taken []delivery) error {
-	for _, t := range taken {
-		for _, p := range t.packets {
-			if err := to.WritePacket(p); err != nil {
-				return err
+func write(to *leg, taken []delivery, buffered bool) error {
+	if !buffered {
+		for _, t := range taken {
+			for _, p := range t.packets {
+				if err := to.WritePacket(p); err != nil {
+					return err
+				}
 			}
 		}
 	}
 	return to.Flush()
 }
 
-// takeCommitted waits for committed deliveries. What is not committed when the lane closes is never sent.
-func (s *session) takeCommitted(d relay.Direction, taken []delivery) (_ []delivery, open, deaf bool) {
+// take waits for committed deliveries and makes the caller the one who writes. What is not committed when the lane
+// closes is never sent.
+func (s *session) take(d relay.Direction) ([]delivery, laneState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.lanes[d]
-	for {
-		n := 0
-		for n < len(l.queue) && l.queue[n].batch.committed {
-			n++
-		}
-		if n > 0 {
-			taken = append(taken, l.queue[:n]...)
-			l.queue = append(l.queue[:0], l.queue[n:]...)
-			return taken, true, l.deaf
-		}
-		if l.closed {
-			return nil, false, false
+	for l.busy || !l.takeCommitted() {
+		if l.closed && !l.busy {
+			return nil, laneClosed
 		}
 		l.ready.Wait()
 	}
+	l.busy = true
+	switch {
+	case l.deaf:
+		return l.taken, laneDeaf
+	case l.buffered:
+		return l.taken, laneBuffered
+	}
+	return l.taken, laneOpen
+}
+
+// takeCommitted copies the deliveries at the head of the queue that are committed, unless some are taken already; mu is
+// held.
+func (l *lane) takeCommitted() bool {
+	for n := len(l.taken); n < len(l.queue) && l.queue[n].batch.committed && !l.buffered; n++ {
+		l.taken = append(l.taken, l.queue[n])
+	}
+	return len(l.taken) > 0
+}
+
+// deliverHere is for a reader that has just seen to a commit: it delivers what is committed, if that needs no waiting. It
+// must not wait, since a key exchange of its own leg may need it. What is left is the deliverer's.
+func (s *session) deliverHere(d relay.Direction) {
+	s.mu.Lock()
+	l := &s.lanes[d]
+	l.attended = false
+	if l.busy || !l.takeCommitted() {
+		s.mu.Unlock()
+		return // whoever is busy looks again
+	}
+	if l.deaf || l.buffered {
+		l.ready.Signal()
+		s.mu.Unlock()
+		return
+	}
+	l.busy = true
+	taken := l.taken
+	s.mu.Unlock()
+	took, sent := tryWrite(s.legs[d.Other()], taken)
+	if sent {
+		s.delivered(d, true)
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	l.busy, l.buffered = false, took
+	l.ready.Signal()
+}
+
+// tryWrite passes on one delivery, which is all that there is after a keystroke.
+func tryWrite(to *leg, taken []delivery) (took, sent bool) {
+	if len(taken) > 1 {
+		return false, false
+	}
+	return to.TryWrite(taken[0].packets)
 }
 
 // delivered moves the delivered cursor and lets the reader go on.
-func (s *session) delivered(d relay.Direction, taken []delivery, sent bool) {
+func (s *session) delivered(d relay.Direction, sent bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.lanes[d]
-	for i, t := range taken {
+	for i, t := range l.taken {
 		if t.batch.d == d {
 			l.inflight -= len(t.batch.block)
 			if sent {
@@ -181,7 +247,14 @@ func (s *session) delivered(d relay.Direction, taken []delivery, sent bool) {
 		if t.batch.users--; t.batch.users == 0 {
 			t.batch.release()
 		}
-		taken[i] = delivery{}
+		l.taken[i] = delivery{}
+	}
+	n := copy(l.queue, l.queue[len(l.taken):])
+	clear(l.queue[n:])
+	l.queue, l.taken = l.queue[:n], l.taken[:0]
+	l.busy, l.buffered = false, false
+	if n > 0 || l.closed {
+		l.ready.Signal()
 	}
 	l.room.Broadcast()
 	s.checkEmpty(d)

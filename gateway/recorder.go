@@ -12,13 +12,18 @@ import (
 )
 
 // submitFunc hands records to the rec log as one contiguous group and calls done once: with nil when they are durable.
-// It is called with no lock held that done takes.
-type submitFunc func(prepared []store.Prepared, done func(error))
+// With here it makes the commit in the caller's goroutine if nobody else is making one; done was called then. It is called
+// with no lock held that done takes.
+type submitFunc func(prepared []store.Prepared, here bool, done func(error))
 
 // submitTo is the submitFunc for a log's writer.
 func submitTo(w *store.Writer) submitFunc {
-	return func(prepared []store.Prepared, done func(error)) {
-		err := w.Submit(context.Background(), prepared, func(_ []events.Record, err error) { done(err) })
+	return func(prepared []store.Prepared, here bool, done func(error)) {
+		submit := w.Submit
+		if here {
+			submit = w.SubmitHere
+		}
+		err := submit(context.Background(), prepared, func(_ []events.Record, err error) { done(err) })
 		if err != nil {
 			done(err)
 		}
@@ -51,26 +56,23 @@ type recorder struct {
 	idle    chan struct{} // closed when nothing is out or waiting; nil then
 }
 
-// add takes a batch. Batches come in the order of the relay's steps.
-func (r *recorder) add(b *batch) {
+// add takes a batch. Batches come in the order of the relay's steps. It returns what the caller has to submit now, nil
+// while a submission is out.
+func (r *recorder) add(b *batch) []store.Prepared {
 	r.mu.Lock()
+	defer r.mu.Unlock()
 	if r.broken {
-		r.mu.Unlock()
-		return // the session is ending and its readers are about to hear of it
+		return nil // the session is ending and its readers are about to hear of it
 	}
 	r.waiting = append(r.waiting, b)
-	start := len(r.out) == 0
 	if r.idle == nil {
 		r.idle = make(chan struct{})
 	}
-	if start {
-		r.next()
+	if len(r.out) > 0 {
+		return nil
 	}
-	group := r.group
-	r.mu.Unlock()
-	if start {
-		r.submit(group, r.done)
-	}
+	r.next()
+	return r.group
 }
 
 // next moves waiting batches into the submission; mu is held.
@@ -89,8 +91,8 @@ func (r *recorder) next() {
 	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
 }
 
-// done takes the outcome of the submission that is out. It runs in the log writer's goroutine, so whatever might wait
-// gets a goroutine of its own.
+// done takes the outcome of the submission that is out. It runs in the goroutine that made the commit, so whatever
+// might wait gets a goroutine of its own.
 func (r *recorder) done(err error) {
 	if err != nil {
 		r.refused(err)
@@ -112,7 +114,7 @@ func (r *recorder) done(err error) {
 	r.mu.Unlock()
 	r.wrote(out)
 	if more {
-		go r.submit(group, r.done)
+		go r.submit(group, false, r.done)
 	}
 }
 
@@ -142,7 +144,7 @@ func (r *recorder) resubmit() {
 	r.mu.Lock()
 	group := r.group
 	r.mu.Unlock()
-	r.submit(group, r.done)
+	r.submit(group, false, r.done)
 }
 
 // stop waits until everything added is durable or can't be. A log that is full is given up.

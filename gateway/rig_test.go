@@ -69,7 +69,14 @@ func newFakeLog(t testing.TB) *fakeLog {
 	return l
 }
 
-func (l *fakeLog) submit(prepared []store.Prepared, done func(error)) {
+func (l *fakeLog) submit(prepared []store.Prepared, here bool, done func(error)) {
+	l.mu.Lock()
+	plain := !l.held && l.err == nil
+	l.mu.Unlock()
+	if here && plain {
+		submitTo(l.writer)(prepared, true, done)
+		return
+	}
 	go func() {
 		l.mu.Lock()
 		for l.held {
@@ -81,7 +88,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, done func(error)) {
 			done(err)
 			return
 		}
-		submitTo(l.writer)(prepared, done)
+		submitTo(l.writer)(prepared, false, done)
 	}()
 }
 

@@ -31,7 +31,8 @@ const (
 //
 // Per direction a reader gathers bursts from one leg; under order the relay steps through a burst and the outcome is
 // queued for the legs and handed to the recorder; when it is durable, a deliverer per direction writes it to the other
-// leg. A burst's memory is shared by all of them.
+// leg. A small burst that finds nothing under way is committed and delivered by its reader, which saves the hand-overs.
+// A burst's memory is shared by all of them.
 type session struct {
 	scribe
 	legs    [2]*leg // by the direction they are read in: the client's, the target's
@@ -57,7 +58,11 @@ type session struct {
 // lane is the way of one direction's packets out of the gateway. Its fields are guarded by session.mu.
 type lane struct {
 	queue    []delivery
-	ready    *sync.Cond // the head of queue was committed, or the lane closed
+	taken    []delivery // copy of the queue's head that is being written
+	busy     bool       // somebody writes; taken is theirs
+	buffered bool       // taken is sealed and buffered already, and needs a flush
+	attended bool       // a reader is going to look after the head of queue
+	ready    *sync.Cond // the deliverer has something to look at
 	room     *sync.Cond // inflight fell, or the reader must go on for another reason
 	inflight int        // bytes received in this direction, not delivered
 	cursors  events.Cursors
@@ -67,6 +72,16 @@ type lane struct {
 	empty    chan struct{} // closed when the reader has returned and everything is delivered
 	isEmpty  bool
 }
+
+// laneState is how a lane's deliverer is to treat what it has taken.
+type laneState int
+
+const (
+	laneOpen     laneState = iota
+	laneBuffered           // it only needs a flush
+	laneDeaf               // it is thrown away
+	laneClosed             // nothing more comes
+)
 
 // delivery is what one batch sends in one direction.
 type delivery struct {

@@ -134,6 +134,19 @@ func (w *Writer) Submit(ctx context.Context, prepared []Prepared, done func([]ev
 	return err
 }
 
+// SubmitHere is Submit that makes the commit in the caller's goroutine when
+// nobody else is making one; done was called then when it returns. A lone
+// submission so costs no change of goroutine.
+func (w *Writer) SubmitHere(ctx context.Context, prepared []Prepared, done func([]events.Record, error)) error {
+	g := newGroup(ctx, prepared)
+	g.done = done
+	lead, err := w.enqueue(ctx, g)
+	if lead {
+		w.lead(false)
+	}
+	return err
+}
+
 // enqueue waits for room and queues g. It reports whether the caller has
 // become the one who must see to the commit.
 func (w *Writer) enqueue(ctx context.Context, g *group) (lead bool, err error) {
@@ -185,9 +198,9 @@ func (w *Writer) work() {
 	}
 }
 
-// lead makes commits while it holds the lead. A caller of Append makes one,
-// which has its own drafts in it, since nothing was queued before them; so a
-// lone Append costs no change of goroutine. The rest is the worker's.
+// lead makes commits while it holds the lead. A caller of Append or SubmitHere
+// makes one, which has its own drafts in it, since nothing was queued before
+// them; so alone it costs no change of goroutine. The rest is the worker's.
 func (w *Writer) lead(worker bool) {
 	for {
 		w.mu.Lock()

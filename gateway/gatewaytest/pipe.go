@@ -100,6 +100,26 @@ func (e *End) Flush() error {
 	return nil
 }
 
+// TryWrite hands packets over if there is room for them now and nothing waits before them.
+func (e *End) TryWrite(packets [][]byte) (took, sent bool) {
+	if !e.writing.TryLock() {
+		return false, false // a Flush waits
+	}
+	defer e.writing.Unlock()
+	l := e.out
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(e.pending) > 0 || l.bytes > l.limit || l.cut != nil {
+		return false, false
+	}
+	for _, p := range packets {
+		l.packets = append(l.packets, append([]byte(nil), p...))
+		l.bytes += len(p)
+	}
+	l.cond.Broadcast()
+	return true, true
+}
+
 // Disconnect ends the connection; the other end reads a *sshwire.DisconnectError after the last packet.
 func (e *End) Disconnect(reason uint32, text string) error {
 	e.out.end(&sshwire.DisconnectError{Reason: reason, Text: text}, net.ErrClosed)

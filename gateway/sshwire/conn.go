@@ -6,6 +6,7 @@ import (
 	"net"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -18,6 +19,7 @@ const outputLimit = 256 << 10
 // wait in WritePacket: see DESIGN.md, "Rekey".
 type Conn struct {
 	conn   net.Conn
+	raw    syscall.RawConn // of conn; nil where there is none
 	cfg    Config
 	server bool
 
@@ -52,6 +54,9 @@ type Conn struct {
 
 func newConn(c net.Conn, cfg Config, server bool) *Conn {
 	conn := &Conn{conn: c, cfg: cfg, server: server}
+	if s, ok := c.(syscall.Conn); ok {
+		conn.raw, _ = s.SyscallConn() // without it TryWrite takes nothing
+	}
 	conn.cond = sync.NewCond(&conn.mu)
 	conn.in = receiver{src: c, beforeRead: quickAck(c), buf: make([]byte, smallBuffer), maxPayload: preAuthMaxPayload}
 	conn.in.use(plain{})
@@ -112,11 +117,8 @@ func (c *Conn) end(err error) error {
 // WritePacket seals a connection-layer packet into the output buffer; Flush sends it. It waits while a key exchange is
 // under way, and for the network when 256 KiB are buffered. p is not kept.
 func (c *Conn) WritePacket(p []byte) error {
-	if len(p) == 0 || p[0] < MsgConnectionFirst || p[0] > MsgConnectionLast {
-		return errors.New("WritePacket takes SSH messages 80 to 127 only")
-	}
-	if len(p) > c.cfg.MaxPacket {
-		return fmt.Errorf("SSH packet of %d bytes; at most %d may be sent", len(p), c.cfg.MaxPacket)
+	if err := checkPacket(p, c.cfg.MaxPacket); err != nil {
+		return err
 	}
 	c.mu.Lock()
 	for c.held && c.err == nil {
@@ -142,6 +144,16 @@ func (c *Conn) WritePacket(p []byte) error {
 	}
 	if full {
 		return c.Flush()
+	}
+	return nil
+}
+
+func checkPacket(p []byte, most int) error {
+	if len(p) == 0 || p[0] < MsgConnectionFirst || p[0] > MsgConnectionLast {
+		return errors.New("WritePacket takes SSH messages 80 to 127 only")
+	}
+	if len(p) > most {
+		return fmt.Errorf("SSH packet of %d bytes; at most %d may be sent", len(p), most)
 	}
 	return nil
 }
