@@ -152,8 +152,10 @@ func (l *Line) remove(x, n int, blank Cell) {
 func (l *Line) resize(cols int, blank Cell) {
 	if old := len(l.cells); cols > old {
 		l.settle()
-		l.cells = append(l.cells, make([]Cell, cols-old)...)
-		l.fill(old, cols, blank)
+		for range cols - old { // not fill: no cell of the new ones halves a wide character
+			l.cells = append(l.cells, blank)
+		}
+		l.Wrapped = false
 		return
 	}
 	if !l.clean {

@@ -49,6 +49,16 @@ func TestInsertLineOutsideTheRegion(t *testing.T) {
 	}
 }
 
+func TestGrowingKeepsAWideCharacterAtTheEdge(t *testing.T) {
+	s := New(Options{Cols: 2, Rows: 1})
+	s.Write([]byte("漢"))
+	s.Resize(5, 1)
+	check(t, s)
+	if got := s.Line(0).Full(); got != "漢   " {
+		t.Errorf("the line reads %q", got)
+	}
+}
+
 func TestStyle(t *testing.T) {
 	for in, want := range map[string]Cell{
 		"\x1b[1;31mx":                     {Attr: Bold, FG: Palette(1)},
