@@ -92,14 +92,14 @@ func (p *pump) run(client, target net.Conn) error {
 	defer key.Release()
 	in, out := &rekeyGate{}, &rekeyGate{}
 	t, err := sshwire.Client(ctx, target, &sshwire.ClientConfig{
-		Config: sshwire.Config{OnRekey: out.onRekey}, User: "root", HostKey: anyHost,
+		Config: sshwire.Config{OnRekey: out.onRekey, RekeyBytes: noRekey}, User: "root", HostKey: anyHost,
 		Auth: []sshwire.ClientAuth{sshwire.PublicKeys(p.host)},
 	})
 	if err != nil {
 		return err
 	}
 	c, err := sshwire.Server(ctx, client, &sshwire.ServerConfig{
-		Config: sshwire.Config{OnRekey: in.onRekey}, HostKeys: []ssh.Signer{p.host}, Auth: anyKey,
+		Config: sshwire.Config{OnRekey: in.onRekey, RekeyBytes: noRekey}, HostKeys: []ssh.Signer{p.host}, Auth: anyKey,
 	})
 	if err != nil {
 		return err
