@@ -54,6 +54,9 @@ func standing(err error) events.DenyReason {
 		return events.Suspended
 	case errors.As(err, new(*aggregate.ConflictError)):
 		return events.NameConflict
+	case errors.Is(err, aggregate.ErrRevoked), errors.Is(err, aggregate.ErrNoPrincipal),
+		errors.Is(err, aggregate.ErrEarlyCertificate), errors.Is(err, aggregate.ErrLateCertificate):
+		return events.BadCertificate
 	}
 	return events.UnknownKey
 }

@@ -18,9 +18,11 @@ type StartSession struct {
 	Fingerprint string // of the key that was proven
 	Account     string // names as the person wrote them
 	Target      string
-	Login       string // SSH user name as sent
-	Source      string // client's address
-	Client      string // client's SSH version line
+	Login       string                 // SSH user name as sent
+	Source      string                 // client's address
+	Client      string                 // client's SSH version line
+	Jump        string                 // host that the client jumped to; empty without a jump
+	Certificate *aggregate.Certificate // verified, by which the key is the user's; nil for a key on record
 }
 
 var _ = register[StartSession]("StartSession", byCommand)
@@ -75,7 +77,8 @@ func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	d.add(d.id(), events.SessionStarted{
 		User: p.user.ID, Account: p.account.ID, Target: p.target.ID, Credential: p.account.Credential,
 		Secret: p.secret.ID, Grant: p.grant.ID, Source: bounded(c.Source, maxText), Client: bounded(c.Client, maxText),
-		Fingerprint: c.Fingerprint,
+		Fingerprint: c.Fingerprint, Login: bounded(c.Login, maxLogin), Jump: bounded(c.Jump, maxText),
+		Certificate: c.certificate(s),
 	})
 	return d.done()
 }
@@ -83,7 +86,7 @@ func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (path, *denial) {
 	var p path
 	var no *denial
-	if p.user, no = c.findUser(s, by); no != nil {
+	if p.user, no = c.findUser(s, by, now); no != nil {
 		return p, no
 	}
 	if p.account, p.target, no = c.findAccount(s); no != nil {
@@ -98,10 +101,10 @@ func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (
 	return p, c.findRoom(s, p)
 }
 
-// findUser asks again whom the key authenticates: it may have been taken away
-// since the handshake.
-func (c StartSession) findUser(s *aggregate.State, by events.Actor) (*aggregate.User, *denial) {
-	u, err := s.UserByKey(c.Fingerprint)
+// findUser asks again whom the key or the certificate authenticates: it may
+// have been taken away, or have run out, since the handshake.
+func (c StartSession) findUser(s *aggregate.State, by events.Actor, now time.Time) (*aggregate.User, *denial) {
+	u, err := c.proven(s, now)
 	if err == nil && u.ID == c.User && by == events.UserActor(u.ID) {
 		return u, nil
 	}
@@ -114,6 +117,8 @@ func (c StartSession) findUser(s *aggregate.State, by events.Actor) (*aggregate.
 		no.message, no.hint = "your user is disabled", "ask an administrator"
 	case events.Suspended:
 		no.message, no.hint = "your user or key is suspended", "an administrator has to settle it first"
+	case events.BadCertificate:
+		no.message, no.hint = "your "+err.Error(), "get a new one and log in again"
 	default:
 		no.message, no.hint = "your key is not known here", "ask an administrator to add it"
 	}

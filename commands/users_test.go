@@ -115,7 +115,7 @@ func TestANameInConflictIsSettledById(t *testing.T) {
 // so in the log. Commands that come later are in this test by being registered.
 func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	bySite := []string{
-		"ConnectSession", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "RecordStorage",
+		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "RecordStorage",
 		"RefuseHostKey", "RefuseInSession", "StartSite", "StopSite",
 	}
 	judgedInside := []string{"ReadSession", "StartSession"} // tested on their own

@@ -20,6 +20,7 @@ const (
 	NoSecret        DenyReason = "no usable secret"
 	TooManySessions DenyReason = "too many sessions"    // of the user, the grant or the target
 	HostKeyUnclear  DenyReason = "host key in conflict" // sites pinned different ones
+	BadCertificate  DenyReason = "certificate refused"  // revoked, out of its time, for somebody or something else
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

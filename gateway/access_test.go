@@ -350,18 +350,6 @@ func TestUnknownKeysDoNotFillTheLog(t *testing.T) {
 	}
 }
 
-func TestParseRoute(t *testing.T) {
-	for login, want := range map[string]*route{
-		"root+web1": {"root", "web1"}, "ada": {}, "": {}, "a.b_c-d+web-1.example": {"a.b_c-d", "web-1.example"},
-		"+web1": nil, "root+": nil, "+": nil, "a+b+c": nil,
-	} {
-		got, err := parseRoute(login)
-		if (err != nil) != (want == nil) || want != nil && got != *want {
-			t.Errorf("%q: %+v, %v", login, got, err)
-		}
-	}
-}
-
 // A client that leaves while its target is being reached leaves nothing behind but the end of its session.
 func TestClientLeavesDuringLogin(t *testing.T) {
 	release := make(chan struct{})

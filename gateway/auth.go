@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 
 	"golang.org/x/crypto/ssh"
 
@@ -19,7 +20,9 @@ type identity struct {
 	user        events.UserID
 	name        string
 	role        events.Role
-	fingerprint string
+	fingerprint string                 // of the key that they hold
+	certificate *aggregate.Certificate // by which the key is theirs; nil for a key on record
+	permits     permits
 }
 
 // login is one connection on its way in. Its methods run in the goroutine of sshwire.Server.
@@ -28,14 +31,23 @@ type login struct {
 	client *rekeyGate
 	grace  func() // ends the time that a client has to prove who it is
 
-	name        string // SSH user name as sent
+	name        string // SSH user name as sent; of a jump, that of the outer login
+	jump        string // host that the client jumped to, as sent; empty without a jump
+	jumpTo      string // target that it stands for
 	identity    *identity
-	offered     string // fingerprint of the key that was last offered and not taken
-	denied      events.DenyReason
-	deniedUser  events.UserID
+	offered     string   // fingerprint of the key that was last offered and not taken
+	denied      *noEntry // why no key let anybody in, nil if none was refused
 	explained   bool
 	opened      *opened // the target's leg, once Accept has made it
 	wantConsole bool
+}
+
+// noEntry is why a key lets nobody in.
+type noEntry struct {
+	reason events.DenyReason
+	detail string        // for the log
+	text   string        // for the person
+	user   events.UserID // whose key it is, where that is known
 }
 
 // texts for people whose key opens nothing.
@@ -57,55 +69,65 @@ var errNotLetIn = errors.New("this key does not let anybody in")
 // proven counts. Whose key opens nothing for a reason of their own is told so after the proof and not before.
 func (l *login) publicKey(m sshwire.Meta, key ssh.PublicKey, proven bool) error {
 	l.name = m.User()
-	if _, certificate := key.(*ssh.Certificate); certificate {
-		return errNotLetIn
-	}
-	fingerprint := ssh.FingerprintSHA256(key)
-	who, reason := l.server.whose(fingerprint)
-	if reason == "" {
+	who, no := l.server.whose(key, m.RemoteAddr())
+	switch {
+	case no == nil:
 		if proven {
 			l.identity = who
 		}
 		return nil
-	}
-	if reason == events.UnknownKey {
-		if l.denied == "" {
-			l.denied = reason
+	case no.reason == events.UnknownKey:
+		if l.denied == nil {
+			l.denied = no
 		}
-		l.offered = fingerprint
+		l.offered = ssh.FingerprintSHA256(bare(key))
 		return errNotLetIn
-	}
-	if !proven {
+	case !proven:
 		return nil // let them prove it first
 	}
-	l.denied, l.offered = reason, fingerprint
-	if who != nil {
-		l.deniedUser = who.user
-	}
+	l.denied, l.offered = no, ssh.FingerprintSHA256(bare(key))
 	l.tell(m)
 	return errNotLetIn
 }
 
-// whose finds the user whom a key authenticates, or the reason why it doesn't, with the user where there is one.
-func (s *Server) whose(fingerprint string) (who *identity, reason events.DenyReason) {
+// bare is the key itself where it comes with a certificate.
+func bare(key ssh.PublicKey) ssh.PublicKey {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return cert.Key
+	}
+	return key
+}
+
+// whose finds the user whom a key authenticates, or the reason why it doesn't.
+func (s *Server) whose(key ssh.PublicKey, from net.Addr) (*identity, *noEntry) {
+	if cert, ok := key.(*ssh.Certificate); ok {
+		return s.certified(cert, from)
+	}
+	fingerprint := ssh.FingerprintSHA256(key)
+	var who *identity
+	no := &noEntry{}
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
 		u, err := state.UserByKey(fingerprint)
 		if u != nil {
-			who = &identity{user: u.ID, name: u.Name, role: u.Role, fingerprint: fingerprint}
+			who = &identity{user: u.ID, name: u.Name, role: u.Role, fingerprint: fingerprint, permits: allPermits}
+			no.user = u.ID
 		}
 		switch {
 		case err == nil:
+			no = nil
+			return
 		case errors.Is(err, aggregate.ErrDisabled):
-			reason = events.UserIsDisabled
+			no.reason = events.UserIsDisabled
 		case errors.Is(err, aggregate.ErrSuspended):
-			reason = events.Suspended
+			no.reason = events.Suspended
 		case errors.As(err, new(*aggregate.ConflictError)):
-			reason = events.NameConflict
+			no.reason = events.NameConflict
 		default:
-			reason = events.UnknownKey
+			no.reason = events.UnknownKey
 		}
+		no.text = keyTexts[no.reason]
 	})
-	return who, reason
+	return who, no
 }
 
 // explain serves keyboard-interactive, which a client turns to when its keys are spent. Nobody gets in by it; it is the
@@ -122,9 +144,9 @@ func (l *login) tell(m sshwire.Meta) {
 		return
 	}
 	l.explained = true
-	text := keyTexts[l.denied]
-	if text == "" {
-		text = "this gateway lets people in by their SSH key, and your client offered none"
+	text := "this gateway lets people in by their SSH key, and your client offered none"
+	if l.denied != nil {
+		text = l.denied.text
 	}
 	_ = m.Banner("holdfast: " + text + "\r\n") // a connection that can't take it is found out by the next read
 }
@@ -146,8 +168,23 @@ func (l *login) accept(ctx context.Context, m sshwire.Meta) error {
 		l.wantConsole = true
 		return nil
 	}
+	if why := l.misrouted(to); why != "" {
+		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.NotAllowedVerb, Detail: why})
+		return text(why + "; write " + plain(to.account) + "+" + plain(to.target))
+	}
 	l.opened, err = l.server.open(ctx, l, m, to)
 	return err
+}
+
+// misrouted tells what a spelling says beside account and target that isn't so; empty if all of it is.
+func (l *login) misrouted(to route) string {
+	if to.user != "" && to.user != l.identity.name {
+		return "the user name says that you are " + plain(to.user) + ", and your key that you are " + l.identity.name
+	}
+	if _, addr, known := l.server.reachable(l.identity.user, to.target); to.port != 0 && known && !portFits(addr, to.port) {
+		return fmt.Sprintf("%s is not reached at port %d", plain(to.target), to.port)
+	}
+	return ""
 }
 
 // text is an error that the person is told and nothing more.
@@ -158,17 +195,17 @@ func text(s string) error {
 // failed records that a connection ended without a login, if it offered a key. Each connection makes one event at most,
 // and unknown keys of one address only so many.
 func (l *login) failed(ctx context.Context, from net.Addr) {
-	if l.denied == "" || l.identity != nil {
+	if l.denied == nil || l.identity != nil {
 		return
 	}
-	d := commands.DenyAccess{Reason: l.denied, User: l.deniedUser, Fingerprint: l.offered}
-	if l.denied == events.UnknownKey {
+	d := commands.DenyAccess{Reason: l.denied.reason, User: l.denied.user, Fingerprint: l.offered, Detail: l.denied.detail}
+	if d.Reason == events.UnknownKey {
 		left, ok := l.server.door.note(from)
 		if !ok {
 			return
 		}
 		if left > 0 {
-			d.Detail = fmt.Sprintf("%d more from this address before it were not recorded", left)
+			d.Detail = strings.TrimPrefix(fmt.Sprintf("%s; %d more from this address before it were not recorded", d.Detail, left), "; ")
 		}
 	}
 	l.deny(ctx, from, d)

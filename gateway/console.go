@@ -45,17 +45,25 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
 	source := conn.RemoteAddr().String()
 	e := &live{LiveSession: LiveSession{
 		User: l.identity.user, UserName: l.identity.name, Source: source, Started: s.cfg.Now(),
-		fingerprint: l.identity.fingerprint, console: source,
+		fingerprint: l.identity.fingerprint, certificate: l.identity.certificate, console: source,
 	}}
 	var closing sync.WaitGroup
 	defer closing.Wait()
+	jumps := newJumper(s, l)
 	e.hangUp = func(text string) {
-		closing.Go(func() { _ = conn.Disconnect(sshwire.ReasonByApplication, text) }) // takes up to four seconds
+		closing.Go(func() {
+			jumps.settle()
+			_ = conn.Disconnect(sshwire.ReasonByApplication, text) // takes up to four seconds
+		})
 	}
 	s.enlist(e)
 	defer s.lives.remove(e)
 	s.check(e, uuid.Nil)
-	err := mux.Serve(ctx, conn, mux.Limits{}, mux.Handlers{Session: func(ctx context.Context, c *mux.Session) uint32 {
+	err := mux.Serve(ctx, conn, mux.Limits{NoPTY: !l.identity.permits.pty}, mux.Handlers{Stream: jumps.serve, Session: func(ctx context.Context, c *mux.Session) uint32 {
+		if l.identity.expired(s.cfg.Now()) {
+			_, _ = io.WriteString(c.Stderr(), "your certificate has expired; get a new one and log in again\n") // nobody is left to tell
+			return 255
+		}
 		r := &ConsoleRequest{
 			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint,
 			Login: l.name, Source: source, Line: c.Command, Stdin: c, Stdout: c, Stderr: c.Stderr(),

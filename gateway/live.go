@@ -27,6 +27,7 @@ type LiveSession struct {
 	account              events.AccountID
 	target               events.TargetID
 	fingerprint, console string
+	certificate          *aggregate.Certificate // nil where the key is on record
 }
 
 // stop ends a live connection: why, for the log; a text for the person; and the event that caused it, zero for none.
@@ -163,7 +164,8 @@ func (s *Server) OnEvent(r events.Record) {
 	switch r.Header.Type {
 	case "session.kill_requested":
 		s.kill(r)
-	case "user.disabled", "user.key_removed", "grant.removed", "account.removed", "target.removed":
+	case "user.disabled", "user.key_removed", "grant.removed", "account.removed", "target.removed",
+		"ca.distrusted", "ca.certificate_revoked":
 		s.review(r.Header.ID)
 	}
 }
@@ -211,7 +213,10 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 		case !ok || state.UserStands(e.User) != nil:
 			why = "the user is disabled or suspended"
 			return
-		case !u.HasKey(e.fingerprint):
+		case e.certificate != nil && state.CertificateStands(e.certificate, e.User) != nil:
+			why = "the certificate was revoked or its authority is not trusted any more"
+			return
+		case e.certificate == nil && !u.HasKey(e.fingerprint):
 			why = "the user's key was taken away"
 			return
 		case e.console != "":

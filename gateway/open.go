@@ -24,6 +24,7 @@ type opened struct {
 	key     *seal.DataKey
 	target  *leg
 	live    *live
+	permits permits
 }
 
 // failure is why a session that was started came to nothing: a reason and detail for the log, a text for the person.
@@ -51,12 +52,13 @@ func (s *Server) open(ctx context.Context, l *login, m sshwire.Meta, to route) (
 	began := time.Now()
 	started, err := s.cfg.Dispatcher.StartSession(ctx, events.UserActor(l.identity.user), commands.StartSession{
 		User: l.identity.user, Fingerprint: l.identity.fingerprint, Account: to.account, Target: to.target,
-		Login: m.User(), Source: m.RemoteAddr().String(), Client: string(m.ClientVersion()),
+		Login: l.name, Source: m.RemoteAddr().String(), Client: string(m.ClientVersion()),
+		Jump: l.jump, Certificate: l.identity.certificate,
 	})
 	if err != nil {
 		return nil, s.refusal(err)
 	}
-	o := &opened{started: started, began: began}
+	o := &opened{started: started, began: began, permits: l.identity.permits}
 	o.live = s.admit(o, l, m)
 	if err := s.connect(ctx, o, m); err != nil {
 		s.abandon(o, err)
@@ -80,7 +82,7 @@ func (s *Server) admit(o *opened, l *login, m sshwire.Meta) *live {
 	e := &live{LiveSession: LiveSession{
 		ID: o.started.Session, User: l.identity.user, UserName: l.identity.name, Account: o.started.Account,
 		Target: o.started.TargetName, Grant: o.started.Grant, Source: m.RemoteAddr().String(), Started: s.cfg.Now(),
-		target: o.started.Target, fingerprint: l.identity.fingerprint,
+		target: o.started.Target, fingerprint: l.identity.fingerprint, certificate: l.identity.certificate,
 	}}
 	if start, err := o.started.Event.Event(); err == nil {
 		e.account = start.(events.SessionStarted).Account

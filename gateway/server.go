@@ -25,6 +25,7 @@ type Config struct {
 	RecLog     store.Log     // the same log, asked for its space
 	Sealer     *seal.Sealer
 	HostKeys   []ssh.Signer
+	CA         ssh.Signer // certifies the first host key for the names of targets that people jump to
 	Console    Console
 	Log        *slog.Logger     // nil is slog.Default
 	Now        func() time.Time // nil is time.Now
@@ -54,8 +55,8 @@ type Server struct {
 
 // New makes a server. Nothing runs until [Server.Serve].
 func New(cfg Config) (*Server, error) {
-	if cfg.Dispatcher == nil || cfg.Rec == nil || cfg.RecLog == nil || cfg.Sealer == nil || cfg.Console == nil || len(cfg.HostKeys) == 0 {
-		return nil, errors.New("new gateway: it needs a dispatcher, the rec log and its writer, a sealer, host keys and a console")
+	if cfg.Dispatcher == nil || cfg.Rec == nil || cfg.RecLog == nil || cfg.Sealer == nil || cfg.Console == nil || cfg.CA == nil || len(cfg.HostKeys) == 0 {
+		return nil, errors.New("new gateway: it needs a dispatcher, the rec log and its writer, a sealer, host keys, a certificate authority and a console")
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 
@@ -25,6 +26,7 @@ func (d data) keys() string             { return filepath.Join(d.dir, "keys") }
 func (d data) sitePub() string          { return filepath.Join(d.keys(), "site.pub") }
 func (d data) siteKey() string          { return filepath.Join(d.keys(), "site.key") }
 func (d data) hostKey() string          { return filepath.Join(d.keys(), "host.key") }
+func (d data) caKey() string            { return filepath.Join(d.keys(), "ca.key") }
 func (d data) table() string            { return filepath.Join(d.keys(), "table") }
 func (d data) views() string            { return filepath.Join(d.dir, "views") }
 func (d data) order() string            { return filepath.Join(d.dir, "log", "order") }
@@ -58,8 +60,26 @@ func (d data) open() (unlock func() error, err error) {
 
 // identity is what a site is called.
 type identity struct {
-	ID   events.SiteID `json:"id"`
-	Name string        `json:"name"`
+	ID     events.SiteID          `json:"id"`
+	Name   string                 `json:"name"`
+	Epochs map[events.Kind]uint32 `json:"epochs,omitempty"` // of each log that were begun: a log with less was lost
+}
+
+// saveEpochs notes how many epochs of each log exist, so that a log that gets
+// lost is not taken for a new one.
+func (d data) saveEpochs(who *identity, epochs map[events.Kind]uint32) error {
+	if maps.Equal(who.Epochs, epochs) {
+		return nil
+	}
+	who.Epochs = epochs
+	b, err := json.Marshal(who)
+	if err == nil {
+		err = writeDurable(d.identity(), append(b, '\n'), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("note the epochs of the logs: %w", err)
+	}
+	return nil
 }
 
 // loadIdentity reads who the site is, or decides it once.
@@ -68,8 +88,11 @@ func (d data) loadIdentity(name string) (identity, error) {
 	b, err := os.ReadFile(d.identity())
 	switch {
 	case err == nil:
-		if err := json.Unmarshal(b, &who); err != nil || who.ID.IsZero() {
-			return who, fmt.Errorf("read %s: not a site's identity (%v); restore it from a backup", d.identity(), err)
+		if err := json.Unmarshal(b, &who); err != nil {
+			return who, fmt.Errorf("read %s: %w; restore it from a backup", d.identity(), err)
+		}
+		if who.ID.IsZero() {
+			return who, fmt.Errorf("read %s: it names no site; restore it from a backup", d.identity())
 		}
 		if name != "" && name != who.Name {
 			return who, fmt.Errorf("this data directory is that of site %q, not %q; name another --data, or leave the name out", who.Name, name)
@@ -100,26 +123,31 @@ func (d data) loadIdentity(name string) (identity, error) {
 // loadHostKey reads the gateway's SSH host key. It makes one for a new site
 // only: people have pinned that of an old one.
 func (d data) loadHostKey(newSite bool) (ssh.Signer, error) {
-	b, err := os.ReadFile(d.hostKey())
-	if errors.Is(err, fs.ErrNotExist) && newSite {
-		if b, err = makeHostKey(); err == nil {
-			err = writeDurable(d.hostKey(), b, 0o600)
+	return loadKey("gateway's host key", d.hostKey(), newSite)
+}
+
+// loadKey reads a private key of the site's, and may make a missing one.
+func loadKey(what, path string, mayMake bool) (ssh.Signer, error) {
+	b, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) && mayMake {
+		if b, err = makeKey(); err == nil {
+			err = writeDurable(path, b, 0o600)
 		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("gateway's host key: %w", err)
+		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	if info, err := os.Stat(d.hostKey()); err != nil || info.Mode().Perm()&0o077 != 0 {
-		return nil, fmt.Errorf("gateway's host key %s is open to others than its owner; chmod it to 0600", d.hostKey())
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm()&0o077 != 0 {
+		return nil, fmt.Errorf("%s %s is open to others than its owner; chmod it to 0600", what, path)
 	}
 	signer, err := ssh.ParsePrivateKey(b)
 	if err != nil {
-		return nil, fmt.Errorf("gateway's host key %s: %w", d.hostKey(), err)
+		return nil, fmt.Errorf("%s %s: %w", what, path, err)
 	}
 	return signer, nil
 }
 
-func makeHostKey() ([]byte, error) {
+func makeKey() ([]byte, error) {
 	_, private, err := ed25519.GenerateKey(rand.Reader)
 	if err != nil {
 		return nil, err

@@ -63,7 +63,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
 		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer,
-		HostKeys: []ssh.Signer{s.hostKey}, Console: console, Log: s.log,
+		HostKeys: []ssh.Signer{s.hostKey}, CA: s.ca, Console: console, Log: s.log,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
 			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, TargetDial: s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,

@@ -37,6 +37,7 @@ type Site struct {
 	table    *seal.KeyTable
 	sealer   *seal.Sealer
 	hostKey  ssh.Signer
+	ca       ssh.Signer
 	ctl, rec *store.History
 	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
 	order    *applylog.Log
@@ -97,6 +98,9 @@ func (s *Site) open(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	if err := s.openCA(ctx); err != nil {
+		return err
+	}
 	if err := s.openViews(ctx); err != nil {
 		return err
 	}
@@ -109,7 +113,7 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 	s.applied.Store(&events.Clock{})
 	open := func(kind events.Kind, clock func() events.Clock) (*store.History, error) {
 		return store.OpenHistory(ctx, store.HistoryConfig{
-			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine,
+			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine, Known: s.who.Epochs[kind],
 			Writer: store.WriterConfig{Ticker: ticker, Now: time.Now, Clock: clock},
 		})
 	}
@@ -124,6 +128,13 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 			s.log.Warn("a log had a tail that was never acknowledged; it was dropped in an earlier or this start, and a new epoch began",
 				"log", h.Log().Origin().String(), "dropped", t.String())
 		}
+	}
+	epochs := map[events.Kind]uint32{}
+	for _, h := range []*store.History{s.ctl, s.rec} {
+		epochs[h.Log().Origin().Kind] = h.Log().Origin().Epoch
+	}
+	if err := s.data.saveEpochs(&s.who, epochs); err != nil {
+		return err
 	}
 	s.source = &projections.Epochs{Ctl: s.ctl.Logs(), Rec: s.rec.Logs()}
 	return nil
@@ -160,7 +171,11 @@ func (s *Site) keepOrder() (err error) {
 		}
 	}
 	for _, log := range s.ctl.Logs() {
-		if size, _ := log.Size(); size > s.order.Clock().At(log.Origin()) {
+		size, _ := log.Size()
+		if known := s.order.Clock().At(log.Origin()); size < known {
+			return fmt.Errorf("log %s holds %d records, and %d were applied earlier; restore it from a replica or a backup, nothing was changed",
+				log.Origin(), size, known)
+		} else if size > known {
 			if err := s.order.Append(log.Origin(), size); err != nil {
 				return err
 			}

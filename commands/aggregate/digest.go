@@ -25,7 +25,7 @@ func (s *State) lines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, t := range s.sites {
-		add("site %s %q %x %q made %s runs %s full %s %s", id, t.Name, t.SealingKey, t.HostKey, show(t.Created),
+		add("site %s %q %x %q %q made %s runs %s full %s %s", id, t.Name, t.SealingKey, t.HostKey, t.CA, show(t.Created),
 			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
 	}
 	for id, u := range s.users {
@@ -62,6 +62,7 @@ func (s *State) lines() []string {
 	for origin, l := range s.logs {
 		add("log %s %d", origin, l.position)
 	}
+	all = append(all, s.caLines()...)
 	all = append(all, indexLines("user name", s.usersByName)...)
 	all = append(all, indexLines("user key", s.usersByKey)...)
 	all = append(all, indexLines("target name", s.targetsByName)...)

@@ -10,6 +10,7 @@ type Site struct {
 	Name       string
 	SealingKey []byte
 	HostKey    string // authorized_keys form
+	CA         string // its own, which vouches for its targets' names; authorized_keys form, empty before it was made
 	Created    *Mark
 
 	runs heads[run]

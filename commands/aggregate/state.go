@@ -22,11 +22,13 @@ type State struct {
 	grants      map[events.GrantID]*Grant
 	rights      map[events.UserID]map[events.AccountID]*right
 	sessions    map[events.SessionID]*Session
+	cas         map[events.CAID]*CA
 
 	usersByName    index[string, events.UserID]
 	usersByKey     index[string, events.UserID] // by fingerprint; disabled users too
 	targetsByName  index[string, events.TargetID]
 	accountsByName index[accountName, events.AccountID]
+	casByName      index[string, events.CAID]
 }
 
 // New is the state before any record.
@@ -41,10 +43,12 @@ func New() *State {
 		grants:         map[events.GrantID]*Grant{},
 		rights:         map[events.UserID]map[events.AccountID]*right{},
 		sessions:       map[events.SessionID]*Session{},
+		cas:            map[events.CAID]*CA{},
 		usersByName:    index[string, events.UserID]{},
 		usersByKey:     index[string, events.UserID]{},
 		targetsByName:  index[string, events.TargetID]{},
 		accountsByName: index[accountName, events.AccountID]{},
+		casByName:      index[string, events.CAID]{},
 	}
 }
 

@@ -23,9 +23,10 @@ type Conn interface {
 
 // Limits bounds what a client may make us hold. Zero fields take the defaults.
 type Limits struct {
-	Channels int // sessions open at once; default 16
-	Streams  int // streams open at once; default 64
-	Env      int // bytes of names and values per channel; default 16 KiB. Over that a variable is refused
+	Channels int  // sessions open at once; default 16
+	Streams  int  // streams open at once; default 64
+	NoPTY    bool // nobody gets a terminal
+	Env      int  // bytes of names and values per channel; default 16 KiB. Over that a variable is refused
 }
 
 const (

@@ -70,7 +70,7 @@ func (s *Session) obey(r sshwire.ChannelRequest) (accepted, start bool, err erro
 
 func (s *Session) terminal(payload []byte) (bool, error) {
 	p, err := sshwire.ParsePtyRequest(payload)
-	if err != nil || s.started || s.Pty != nil {
+	if err != nil || s.started || s.Pty != nil || s.mux.limits.NoPTY {
 		return false, err
 	}
 	s.Pty = &Pty{Term: p.Term, Size: Size{p.Columns, p.Rows}, Modes: append([]byte(nil), p.Modes...)}
