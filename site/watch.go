@@ -16,6 +16,9 @@ import (
 // one reading.
 const watchPause = 20 * time.Millisecond
 
+// readOver is how many records of others are read between two of a session, rather than begin to read anew.
+const readOver = 8
+
 // Watch gives what the log holds of a running session and goes on with what is added as it becomes durable, until the
 // session has ended. caughtUp is called, by whoever draws from the source, each time that all there is was given; its
 // error ends the source, as does ctx.
@@ -52,15 +55,13 @@ type watch struct {
 	ended    bool
 }
 
-// begin finds what has been recorded so far. A live session is in the newest epochs alone, since a site that starts
-// ends what an earlier run left open.
-func (w *watch) begin(ctx context.Context) (err error) {
+// begin finds what has been recorded so far: what the views know of, and what
+// the logs hold beyond that. A live session is in the newest epochs alone, since
+// a site that starts ends what an earlier run left open.
+func (w *watch) begin(ctx context.Context) error {
 	s := w.site
-	w.rec, _ = s.rec.Log().Size()
-	w.ctl, _ = s.ctl.Log().Size()
-	if err := s.CaughtUp(ctx); err != nil {
-		return err
-	}
+	rec, ctl := s.rec.Log().Origin(), s.ctl.Log().Origin()
+	w.rec, w.ctl = s.viewed("recordings", rec), s.viewed("sessions", ctl)
 	session, err := s.views.Session(ctx, w.id)
 	if err != nil {
 		return err
@@ -69,15 +70,29 @@ func (w *watch) begin(ctx context.Context) (err error) {
 	if w.extents, err = s.views.Extents(ctx, w.id); err != nil {
 		return err
 	}
-	if n := len(w.extents); n > 0 && w.extents[n-1].Origin == s.rec.Log().Origin() {
-		w.rec = max(w.rec, w.extents[n-1].Last) // the views may be ahead of the size taken before
+	if n := len(w.extents); n > 0 && w.extents[n-1].Origin == rec {
+		w.rec = max(w.rec, w.extents[n-1].Last) // the view may have gone on meanwhile
 	}
-	return nil
+	return w.look(ctx)
+}
+
+// viewed is the position of a log up to which a projection has taken it in.
+func (s *Site) viewed(projection string, log events.Origin) uint64 {
+	for _, status := range s.views.Status() {
+		if status.Name != projection {
+			continue
+		}
+		for _, at := range status.Checkpoint {
+			if at.Origin == log {
+				return at.Position
+			}
+		}
+	}
+	return 0
 }
 
 // next waits until there is more of the session, or it has ended.
 func (w *watch) next(ctx context.Context) error {
-	rec, ctl := w.site.rec.Log(), w.site.ctl.Log()
 	for w.extents = nil; len(w.extents) == 0 && !w.ended; {
 		if err := sleep(ctx, watchPause); err != nil {
 			return err
@@ -85,33 +100,39 @@ func (w *watch) next(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-rec.Watch(w.rec):
-		case <-ctl.Watch(w.ctl):
+		case <-w.site.rec.Log().Watch(w.rec):
+		case <-w.site.ctl.Log().Watch(w.ctl):
 		}
-		// The end first: session.ended is written when all else of the session is durable.
-		err := search(ctx, ctl, &w.ctl, func(_ uint64, h *events.Header) {
-			w.ended = w.ended || h.Type == "session.ended" && h.Stream == w.id.UUID
-		})
-		if err == nil {
-			err = search(ctx, rec, &w.rec, w.found)
-		}
-		if err != nil {
+		if err := w.look(ctx); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// found notes a record of the session. Others between two of its records are read over, so few are taken in.
+// look searches what the logs hold that was not searched before. The end comes
+// first: session.ended is written when all else of the session is durable.
+func (w *watch) look(ctx context.Context) error {
+	err := search(ctx, w.site.ctl.Log(), &w.ctl, func(_ uint64, h *events.Header) {
+		w.ended = w.ended || h.Type == "session.ended" && h.Stream == w.id.UUID
+	})
+	if err != nil {
+		return err
+	}
+	return search(ctx, w.site.rec.Log(), &w.rec, w.found)
+}
+
+// found notes a record of the session.
 func (w *watch) found(at uint64, h *events.Header) {
 	if h.Stream != w.id.UUID {
 		return
 	}
-	if n := len(w.extents); n > 0 && at-w.extents[n-1].Last <= 8 {
+	origin := w.site.rec.Log().Origin()
+	if n := len(w.extents); n > 0 && w.extents[n-1].Origin == origin && at-w.extents[n-1].Last <= readOver {
 		w.extents[n-1].Last = at
 		return
 	}
-	w.extents = append(w.extents, projections.Extent{Origin: w.site.rec.Log().Origin(), First: at, Last: at})
+	w.extents = append(w.extents, projections.Extent{Origin: origin, First: at, Last: at})
 }
 
 // search looks at the headers after a position of a log, and moves it to the durable end.
