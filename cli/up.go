@@ -61,10 +61,6 @@ func up(cmd *cobra.Command, o upOptions) error {
 	if err != nil {
 		return &console.Fault{Exit: console.Usage, Message: err.Error(), Hint: "holdfast up --help"}
 	}
-	admin, err := o.admin()
-	if err != nil {
-		return err
-	}
 	if err := seal.LockDown(); err != nil {
 		return fmt.Errorf("keep secrets out of core dumps: %w", err)
 	}
@@ -77,25 +73,17 @@ func up(cmd *cobra.Command, o upOptions) error {
 	if err != nil {
 		return err
 	}
-	err = serve(ctx, cmd, s, log, admin)
+	err = serve(ctx, cmd, s, log, o)
 	return errors.Join(err, s.Close())
 }
 
-// admin reads the administrator that the flags name; nil without one.
-func (o *upOptions) admin() (*site.Admin, error) {
-	if o.adminName == "" {
-		return nil, nil
-	}
-	key, err := readBounded(o.adminKey, maxSiteFile)
-	if err != nil {
-		return nil, fmt.Errorf("read the administrator's public key: %w", err)
-	}
-	return &site.Admin{Name: o.adminName, Key: string(key)}, nil
-}
-
-func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, log *slog.Logger, admin *site.Admin) error {
-	if admin != nil {
-		if err := s.EnsureAdmin(ctx, *admin); err != nil {
+func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, log *slog.Logger, o upOptions) error {
+	if o.adminName != "" && !s.KnowsUser(o.adminName) {
+		key, err := readBounded(o.adminKey, maxSiteFile)
+		if err != nil {
+			return fmt.Errorf("read the administrator's public key: %w", err)
+		}
+		if err := s.AddAdmin(ctx, o.adminName, string(key)); err != nil {
 			return err
 		}
 	}

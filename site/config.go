@@ -3,7 +3,7 @@ package site
 import (
 	"errors"
 	"fmt"
-	"net/netip"
+	"net"
 	"os"
 	"reflect"
 	"strings"
@@ -145,8 +145,8 @@ func (c *Config) Check() error {
 	if c.Site.Data == "" {
 		bad("site.data", "no data directory; name one with --data DIR")
 	}
-	if _, err := netip.ParseAddrPort(c.SSH.Listen); err != nil {
-		bad("ssh.listen", "%q is not ADDRESS:PORT with a numeric address", c.SSH.Listen)
+	if _, err := net.ResolveTCPAddr("tcp", c.SSH.Listen); err != nil {
+		bad("ssh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.SSH.Listen, err)
 	}
 	for key, d := range map[string]time.Duration{
 		"ssh.login_grace": c.SSH.LoginGrace, "ssh.dial_timeout": c.SSH.DialTimeout, "ssh.storage_pause": c.SSH.StoragePause,
@@ -167,8 +167,9 @@ func (c *Config) Check() error {
 	return errors.Join(errs...)
 }
 
-// Loopback reports whether addr ("IP:PORT") is reached from this machine only.
+// Loopback reports whether what listens at addr ("HOST:PORT") is reached from
+// this machine only.
 func Loopback(addr string) bool {
-	a, err := netip.ParseAddrPort(addr)
-	return err == nil && a.Addr().IsLoopback()
+	a, err := net.ResolveTCPAddr("tcp", addr)
+	return err == nil && a.IP.IsLoopback()
 }

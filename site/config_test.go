@@ -64,7 +64,7 @@ func TestLoadConfigIsStrict(t *testing.T) {
 func TestConfigCheck(t *testing.T) {
 	for name, edit := range map[string]func(*Config){
 		"site.data":        func(c *Config) { c.Site.Data = "" },
-		"ssh.listen":       func(c *Config) { c.SSH.Listen = "localhost" },
+		"ssh.listen":       func(c *Config) { c.SSH.Listen = "127.0.0.1" },
 		"ssh.login_grace":  func(c *Config) { c.SSH.LoginGrace = 0 },
 		"log.segment_size": func(c *Config) { c.Log.SegmentSize = 1 },
 		"log.headroom":     func(c *Config) { c.Log.Headroom = 1 << 40 },
@@ -84,7 +84,7 @@ func TestConfigCheck(t *testing.T) {
 func TestLoopback(t *testing.T) {
 	for addr, want := range map[string]bool{
 		"127.0.0.1:22": true, "127.9.9.9:22": true, "[::1]:22": true,
-		"0.0.0.0:22": false, "[::]:22": false, "192.0.2.1:22": false, "localhost:22": false, "": false,
+		"0.0.0.0:22": false, "[::]:22": false, "192.0.2.1:22": false, "localhost:22": true, ":22": false, "": false,
 	} {
 		if Loopback(addr) != want {
 			t.Errorf("Loopback(%q) = %v", addr, !want)

@@ -3,7 +3,6 @@ package site
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -26,13 +25,13 @@ func (s *Site) endLostSessions(ctx context.Context) error {
 	if len(lost) == 0 {
 		return nil
 	}
-	if err := s.CaughtUp(ctx); err != nil {
-		return err
-	}
+	behind := s.CaughtUp(ctx)
 	for _, id := range lost {
 		end, err := s.lostEnd(ctx, id)
-		if err != nil {
-			return fmt.Errorf("end session %s, which was open when the site was lost: %w", id, err)
+		if err = errors.Join(behind, err); err != nil {
+			// a damaged recording must not keep the site down: the damage is told, and verified on request
+			s.log.Error("the recording of a session that was open when the site was lost can't be read", "session", id.String(), "error", err)
+			end.Complete, end.Detail = false, "the recording can't be read: "+err.Error()
 		}
 		if _, err := s.commands.Do(ctx, s.actor(), end); err != nil {
 			return err

@@ -31,25 +31,20 @@ const (
 // ErrNoAdmin says that the gateway may not listen beyond loopback yet.
 var ErrNoAdmin = errors.New("the site has no administrator yet, so its gateway listens on loopback addresses only")
 
-// Admin is the administrator that a site is started with.
-type Admin struct {
-	Name string
-	Key  string // authorized_keys form
+// KnowsUser reports whether there is or was a user of that name: who was
+// disabled must not come back with the next start.
+func (s *Site) KnowsUser(name string) (known bool) {
+	s.commands.View(func(state *aggregate.State) {
+		known = slices.ContainsFunc(state.Users(), func(u *aggregate.User) bool { return u.Name == name })
+	})
+	return known
 }
 
-// EnsureAdmin makes the administrator unless there has been a user of that
-// name: who was disabled must not come back with the next start.
-func (s *Site) EnsureAdmin(ctx context.Context, a Admin) error {
-	exists := false
-	s.commands.View(func(state *aggregate.State) {
-		exists = slices.ContainsFunc(state.Users(), func(u *aggregate.User) bool { return u.Name == a.Name })
-	})
-	if exists {
-		return nil
-	}
-	_, err := s.commands.Do(ctx, s.actor(), commands.AddUser{Name: a.Name, Role: events.Admin, Key: strings.TrimSpace(a.Key)})
+// AddAdmin makes an administrator with a key in authorized_keys form.
+func (s *Site) AddAdmin(ctx context.Context, name, key string) error {
+	_, err := s.commands.Do(ctx, s.actor(), commands.AddUser{Name: name, Role: events.Admin, Key: strings.TrimSpace(key)})
 	if err != nil {
-		return fmt.Errorf("make administrator %s: %w", a.Name, err)
+		return fmt.Errorf("make administrator %s: %w", name, err)
 	}
 	return nil
 }
@@ -180,11 +175,21 @@ func (s *Site) watchSpace(ctx context.Context) {
 		case <-tick.C:
 		}
 		for _, h := range s.Histories() {
-			kind, now := h.Log().Origin().Kind, h.Log().Space().Full
-			if now == full[kind] {
+			space := h.Log().Space()
+			kind, now := h.Log().Origin().Kind, space.Full
+			if now == full[kind] || ctx.Err() != nil {
 				continue
 			}
-			_, err := s.commands.Do(ctx, s.actor(), commands.RecordStorage{Log: kind, Full: now, Reason: "no space left on the log's file system"})
+			reason := "no space left on the log's file system"
+			if space.Err != nil {
+				reason = space.Err.Error()
+				s.log.Error("a log closed itself; start the site again once the cause is mended", "log", string(kind), "error", space.Err)
+			}
+			if kind == events.Ctl && space.Err != nil {
+				s.fail(fmt.Errorf("nothing can be decided any more: %w", space.Err))
+				return
+			}
+			_, err := s.commands.Do(ctx, s.actor(), commands.RecordStorage{Log: kind, Full: now, Reason: reason})
 			if err != nil {
 				s.log.Error("the state of storage could not be recorded", "log", string(kind), "full", now, "error", err)
 				continue

@@ -1,8 +1,17 @@
 package site
 
 import (
+	"errors"
 	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
 	"testing"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/events"
 )
 
 func testConfig(t *testing.T) Config {
@@ -42,4 +51,70 @@ func TestOpenTwice(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// A log that was there and is gone, or that is an older copy, is refused: its
+// positions must not be given out again.
+func TestLostLogsAreRefused(t *testing.T) {
+	grow := func(s *Site) {
+		if err := s.AddAdmin(t.Context(), "ada", newPublicKey(t)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, lose := range map[string]func(d data) error{
+		"ctl removed":       func(d data) error { return os.RemoveAll(d.log(events.Ctl)) },
+		"rec removed":       func(d data) error { return os.RemoveAll(d.log(events.Rec)) },
+		"both removed":      func(d data) error { return os.RemoveAll(filepath.Join(d.dir, "log")) },
+		"ctl epoch removed": func(d data) error { return os.RemoveAll(filepath.Join(d.log(events.Ctl), "1")) },
+		"ctl emptied": func(d data) error {
+			files, err := filepath.Glob(filepath.Join(d.log(events.Ctl), "1", "*.seg"))
+			for _, f := range append(files, filepath.Join(d.log(events.Ctl), "1", "head")) {
+				err = errors.Join(err, os.Remove(f))
+			}
+			return err
+		},
+		"ctl older": func(d data) error {
+			return errors.Join(os.RemoveAll(d.log(events.Ctl)), exec.Command("cp", "-a", d.dir+".older", d.log(events.Ctl)).Run())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := testConfig(t)
+			d := data{c.Site.Data}
+			s := open(t, c)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := exec.Command("cp", "-a", d.log(events.Ctl), d.dir+".older").Run(); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _ = os.RemoveAll(d.dir + ".older") })
+			s = open(t, c)
+			grow(s)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := lose(d); err != nil {
+				t.Fatal(err)
+			}
+			if s, err := Open(t.Context(), c, "test", slog.New(slog.DiscardHandler)); err == nil {
+				t.Error("the site started as if nothing were missing")
+				_ = s.Close()
+			} else if !strings.Contains(err.Error(), "restore") {
+				t.Errorf("the refusal does not say what to do: %v", err)
+			}
+		})
+	}
+}
+
+func newPublicKey(t *testing.T) string {
+	t.Helper()
+	b, err := makeKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := ssh.ParsePrivateKey(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return authorizedKey(signer.PublicKey())
 }

@@ -22,6 +22,10 @@ type HistoryConfig struct {
 	Writer    WriterConfig
 	HeadEvery time.Duration // shortest time between heads; one second unless set
 	Rand      io.Reader     // for log keys; crypto/rand unless set
+	// Known is how many epochs are known to have been begun, from a place other
+	// than Dir. A history that holds less was lost, not new, and is refused: its
+	// positions must not be given out again.
+	Known uint32
 }
 
 // History is one kind of log of this site over all its epochs, in directories
@@ -78,6 +82,9 @@ func (h *History) open(ctx context.Context) error {
 			return fmt.Errorf("log %s is not sealed, yet epoch %d follows; restore %s from a backup", e.origin, i+2, e.dir)
 		}
 	}
+	if err := h.checkKnown(count); err != nil {
+		return err
+	}
 	if count == 0 || h.newest().Sealed {
 		if err := h.makeEpoch(count + 1); err != nil {
 			return err
@@ -96,6 +103,20 @@ func (h *History) open(ctx context.Context) error {
 		}
 	}
 	h.heads = KeepHeads(e.Log, e.key, headPath(e.dir), e.head, h.cfg.HeadEvery)
+	return nil
+}
+
+// checkKnown refuses a history that lost an epoch, or all that one held.
+func (h *History) checkKnown(count uint32) error {
+	if count < h.cfg.Known {
+		return fmt.Errorf("%s holds %d epochs of the %s log and %d were begun; restore it from a replica or a backup, nothing was changed",
+			h.cfg.Dir, count, h.cfg.Kind, h.cfg.Known)
+	}
+	for _, e := range h.epochs[:h.cfg.Known] {
+		if size, _ := e.Log.Size(); size == 0 {
+			return fmt.Errorf("log %s is empty and was not; restore %s from a replica or a backup", e.origin, e.dir)
+		}
+	}
 	return nil
 }
 

@@ -68,6 +68,7 @@ type Log interface {
 // Space is a log's state of storage.
 type Space struct {
 	Full     bool   // only head-room is left: Append refuses what is not marked for it
+	Err      error  // why the log takes nothing any more; nil while it is open
 	Free     uint64 // bytes that the engine can still take before it is full, as far as it can tell
 	Headroom uint64 // bytes kept for what must still be written when the log is full
 }

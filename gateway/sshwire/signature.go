@@ -1,6 +1,7 @@
 package sshwire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -46,7 +47,7 @@ func parseKey(blob []byte, algorithm string) (ssh.PublicKey, signatureScheme, er
 	if !ok {
 		return nil, scheme, fmt.Errorf("unknown public key algorithm %q", algorithm)
 	}
-	key, err := ssh.ParsePublicKey(blob)
+	key, err := ssh.ParsePublicKey(bytes.Clone(blob)) // keys point into their blob, and this one is a read buffer's
 	if err != nil {
 		return nil, scheme, fmt.Errorf("public key: %w", err)
 	}

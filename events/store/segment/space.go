@@ -24,10 +24,10 @@ func (l *Log) Space() store.Space {
 	l.writing.Lock()
 	defer l.writing.Unlock()
 	l.mu.Lock()
-	full := l.full || !l.reserve
+	full, gone := l.full || !l.reserve, l.gone
 	l.mu.Unlock()
-	if l.file == nil {
-		return store.Space{Full: true}
+	if gone != nil || l.file == nil {
+		return store.Space{Full: true, Err: gone}
 	}
 	free, err := l.fs.Free()
 	if err != nil {
