@@ -162,7 +162,7 @@ func (r Rule) Binds(host string, port uint32) bool {
 
 // Names reports whether path may be connected to or listened on. A path that isn't clean is named by no rule.
 func (r Rule) Names(socketPath string) bool {
-	if r.kind != socket || path.Clean(socketPath) != socketPath || !strings.HasPrefix(socketPath, "/") {
+	if r.kind != socket || len(socketPath) > MaxLength || path.Clean(socketPath) != socketPath || !strings.HasPrefix(socketPath, "/") {
 		return false
 	}
 	ok, err := path.Match(r.name, socketPath)

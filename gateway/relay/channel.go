@@ -1,6 +1,10 @@
 package relay
 
-import "github.com/holdfast-pam/holdfast/gateway/sshwire"
+import (
+	"fmt"
+
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+)
 
 // open decides on a CHANNEL_OPEN (RFC 4254 section 5.1). A refusal carries the opener's number, so it goes out at once.
 func (s *step) open() error {
@@ -12,15 +16,24 @@ func (s *step) open() error {
 	if s.dir[back].byID[m.Sender] != nil {
 		return violation("channel number %d is opened twice", m.Sender)
 	}
-	if !s.policy.allowsOpen(s.d, m.Type) {
-		s.refuseOpen(m, sshwire.OpenAdministrativelyProhibited, textNotAllowed)
+	to := openPlace(m)
+	if m.Type == sessionChannel {
+		to.readable = true // it leads nowhere; what else it says is the target's to judge
+	}
+	if !s.allowsOpen(m.Type, to) {
+		s.refuseOpen(m, to, sshwire.OpenAdministrativelyProhibited, textNotAllowed)
 		return nil
 	}
 	if s.live >= s.limits.Channels {
-		s.refuseOpen(m, sshwire.OpenResourceShortage, textTooMany)
+		s.refuseOpen(m, to, sshwire.OpenResourceShortage, textTooMany)
 		return nil
 	}
 	c := &channel{opened: s.d}
+	if m.Type != sessionChannel {
+		c.forward = &forward{serial: s.forwards, kind: m.Type, to: to.String(), origin: to.from}
+		s.forwards++
+		s.tell(Opened, c, "")
+	}
 	c.id[back] = m.Sender
 	s.dir[back].byID[m.Sender] = c
 	s.live++
@@ -28,8 +41,8 @@ func (s *step) open() error {
 	return nil
 }
 
-func (s *step) refuseOpen(m sshwire.ChannelOpen, reason uint32, text string) {
-	s.refuse("channel "+m.Type, openDetail(m))
+func (s *step) refuseOpen(m sshwire.ChannelOpen, to place, reason uint32, text string) {
+	s.refuse("channel "+m.Type, to.String())
 	failure := sshwire.ChannelOpenFailure{Recipient: m.Sender, Reason: reason, Text: text}
 	s.make(s.d.Other(), failure.Append(nil), s.number)
 }
@@ -61,9 +74,11 @@ func (s *step) fail() error {
 	if err != nil {
 		return violation("%v", err)
 	}
-	if s.opening(m.Recipient) == nil {
+	c := s.opening(m.Recipient)
+	if c == nil {
 		return violation("channel %d is refused, which nobody opened", m.Recipient)
 	}
+	s.ended(c, openFailure(m))
 	delete(s.dir[s.d].byID, m.Recipient)
 	s.live--
 	s.forward()
@@ -75,10 +90,12 @@ func (s *step) data() error {
 	if err != nil {
 		return violation("%v", err)
 	}
-	if s.speaking(id) == nil {
+	c := s.speaking(id)
+	if c == nil {
 		return violation("data on channel %d, which is not open", id)
 	}
 	s.dir[s.d].counts.Bytes += uint64(n)
+	c.bytes[s.d] += uint64(n)
 	s.forward()
 	return nil
 }
@@ -134,9 +151,32 @@ func (s *step) close() error {
 		delete(s.dir[In].byID, c.id[In])
 		delete(s.dir[Out].byID, c.id[Out])
 		s.live--
+		s.ended(c, "")
 	}
 	s.forward()
 	return nil
+}
+
+// ended notes that a channel is no more.
+func (s *step) ended(c *channel, failure string) {
+	if c.forward == nil {
+		return
+	}
+	s.moved[In] += c.bytes[In]
+	s.moved[Out] += c.bytes[Out]
+	s.tell(Closed, c, failure)
+}
+
+// openFailure says why a channel was not opened (RFC 4254 section 5.1).
+func openFailure(m sshwire.ChannelOpenFailure) string {
+	why := map[uint32]string{1: "prohibited", 2: "connect failed", 3: "unknown type", 4: "resource shortage"}[m.Reason]
+	if why == "" {
+		why = fmt.Sprintf("reason %d", m.Reason)
+	}
+	if m.Text != "" {
+		why += ": " + m.Text
+	}
+	return clean(why)
 }
 
 // speaking finds the confirmed channel that a packet of this direction may be sent on: its sender hasn't closed it.

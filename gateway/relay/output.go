@@ -33,6 +33,10 @@ const (
 	Make
 	// Refused notes that policy refused the packet given to Step. It comes with a Drop.
 	Refused
+	// Opened notes that the packet given to Step opens a channel of a forwarding. It comes before its Forward.
+	Opened
+	// Closed notes that with the packet given to Step such a channel is closed, or was not opened.
+	Closed
 )
 
 // Output is one thing to do. The outputs of all steps, in order, are the session.
@@ -51,6 +55,20 @@ type Output struct {
 	What string
 	// Detail of a Refused is the destination or the like: valid UTF-8, at most maxDetail bytes.
 	Detail string
+	// Channel of an Opened or Closed.
+	Channel *Channel
+}
+
+// Channel is a channel of a forwarding, as an [Output] or the session's end tells of it. Its texts are valid UTF-8 of
+// at most maxDetail bytes.
+type Channel struct {
+	Serial    uint64    // counts these channels from 0
+	Direction Direction // that its CHANNEL_OPEN travelled in
+	Type      string
+	To        string    // host:port or path that it leads to; of a forwarded one the listener
+	Origin    string    // host:port that it comes from, as its opener says
+	Bytes     [2]uint64 // data received so far, by direction
+	Failure   string    // of Closed: why the other side did not take it
 }
 
 // Counts is what went through one direction so far.

@@ -1,135 +1,93 @@
 package relay
 
 import (
-	"encoding/binary"
-	"fmt"
-	"strings"
+	"slices"
 
-	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+	"github.com/holdfast-pam/holdfast/commands/destination"
 )
 
 // Policy says which ways a session may open besides the session channel. The zero value refuses them all. X11 and tun
 // are never allowed.
 type Policy struct {
-	DirectTCPIP       bool // ssh -L, -D, -W
-	DirectStreamLocal bool // ssh -L to a unix socket
-	RemoteTCPIP       bool // ssh -R
-	RemoteStreamLocal bool // ssh -R of a unix socket
-	Agent             bool // ssh -A
+	To     []destination.Rule // where connections of the target for the client may lead: ssh -L, -D, -W
+	Listen []destination.Rule // what the target may listen on for the client: ssh -R
+	Agent  bool               // the target may ask the client's agent: ssh -A
+	NoPTY  bool               // no terminal: the certificate that the client logged in with does not permit one
 }
 
-// allowsOpen says whether a channel of this type may be opened by a packet travelling in d. Unknown types may not.
-func (p Policy) allowsOpen(d Direction, kind string) bool {
-	if d == In {
+func (p Policy) reaches(host string, port uint32) bool {
+	return slices.ContainsFunc(p.To, func(r destination.Rule) bool { return r.Reaches(host, port) })
+}
+
+func (p Policy) reachesSocket(path string) bool {
+	return slices.ContainsFunc(p.To, func(r destination.Rule) bool { return r.Names(path) })
+}
+
+func (p Policy) binds(l *listener) bool {
+	return slices.ContainsFunc(p.Listen, func(r destination.Rule) bool {
+		return l.socket && r.Names(l.host) || !l.socket && r.Binds(l.host, l.port)
+	})
+}
+
+// The channel types that a session may hold beside "session".
+const (
+	directTCPIP       = "direct-tcpip"
+	directSocket      = "direct-streamlocal@openssh.com"
+	forwardedTCPIP    = "forwarded-tcpip"
+	forwardedSocket   = "forwarded-streamlocal@openssh.com"
+	agentChannel      = "auth-agent@openssh.com"
+	sessionChannel    = "session"
+	hostKeysAnnounced = "hostkeys-00@openssh.com" // the target's keys are not the gateway's: a client must not learn them
+)
+
+// allowsOpen decides on a channel that the packet at hand opens. Unknown types are refused, and so is what can't be
+// read: the other side might read it in another way.
+func (s *step) allowsOpen(kind string, to place) bool {
+	if !to.readable {
+		return false
+	}
+	if s.d == In {
 		switch kind {
-		case "session":
+		case sessionChannel:
 			return true
-		case "direct-tcpip":
-			return p.DirectTCPIP
-		case "direct-streamlocal@openssh.com":
-			return p.DirectStreamLocal
+		case directTCPIP:
+			return s.policy.reaches(to.host, to.port)
+		case directSocket:
+			return s.policy.reachesSocket(to.host)
 		}
 		return false
 	}
 	switch kind {
-	case "forwarded-tcpip":
-		return p.RemoteTCPIP
-	case "forwarded-streamlocal@openssh.com":
-		return p.RemoteStreamLocal
-	case "auth-agent@openssh.com":
-		return p.Agent
+	case forwardedTCPIP, forwardedSocket:
+		return s.listened(to)
+	case agentChannel:
+		return s.policy.Agent && s.agentAsked()
 	}
 	return false
 }
 
-// allowsRequest says whether a channel request may pass. Only those that open a way of their own are refused: what else
-// a client asks of its own shell is the target's to judge.
-func (p Policy) allowsRequest(d Direction, kind string) bool {
-	if d == Out {
-		return true
+// agentAsked reports whether a session channel that is still open asked for the agent.
+func (s *step) agentAsked() bool {
+	for _, c := range s.dir[In].byID {
+		if c.agent && !c.closed[In] && !c.closed[Out] {
+			return true
+		}
 	}
-	switch kind {
-	case "x11-req":
-		return false
-	case "auth-agent-req@openssh.com", "auth-agent-req":
-		return p.Agent
-	}
-	return true
+	return false
 }
 
-// allowsGlobal says whether a global request may pass. Unknown ones may not.
-func (p Policy) allowsGlobal(d Direction, kind string) bool {
+// allowsRequest decides on a channel request. Only those that open a way of their own are refused: what else a client
+// asks of its own shell is the target's to judge.
+func (s *step) allowsRequest(c *channel, kind string) bool {
 	switch {
-	case kind == "keepalive@openssh.com":
+	case s.d == Out:
 		return true
-	case d == Out:
-		return false
+	case asksAgent(kind):
+		return s.policy.Agent && c.forward == nil
 	}
-	switch kind {
-	case "no-more-sessions@openssh.com":
-		return true
-	case "tcpip-forward", "cancel-tcpip-forward":
-		return p.RemoteTCPIP
-	case "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
-		return p.RemoteStreamLocal
-	}
-	return false
+	return kind != "x11-req" && (kind != "pty-req" || !s.policy.NoPTY)
 }
 
-// hostKeysAnnounced is how an OpenSSH server offers its host keys to a client that trusts it. The target's are not the
-// gateway's: a client must not learn them.
-const hostKeysAnnounced = "hostkeys-00@openssh.com"
-
-// maxDetail bounds Output.Detail, in bytes.
-const maxDetail = 256
-
-// openDetail tells where a refused channel would have led.
-func openDetail(m sshwire.ChannelOpen) string {
-	switch m.Type {
-	case "direct-tcpip", "forwarded-tcpip":
-		return address(m.Payload)
-	case "direct-streamlocal@openssh.com", "forwarded-streamlocal@openssh.com":
-		path, _ := text(m.Payload)
-		return clean(path)
-	}
-	return ""
-}
-
-// requestDetail tells what a refused global request would have listened on.
-func requestDetail(m sshwire.GlobalRequest) string {
-	switch m.Type {
-	case "tcpip-forward", "cancel-tcpip-forward":
-		return address(m.Payload)
-	case "streamlocal-forward@openssh.com", "cancel-streamlocal-forward@openssh.com":
-		path, _ := text(m.Payload)
-		return clean(path)
-	}
-	return ""
-}
-
-// address reads a host and port as RFC 4254 sections 7.1 and 7.2 write them; what can't be read gives less text.
-func address(payload []byte) string {
-	host, rest := text(payload)
-	if len(rest) < 4 {
-		return clean(host)
-	}
-	return fmt.Sprintf("%s:%d", clean(host), binary.BigEndian.Uint32(rest))
-}
-
-// text takes a string off the front, cut to what is there.
-func text(b []byte) (s, rest []byte) {
-	if len(b) < 4 {
-		return nil, nil
-	}
-	n := min(uint64(binary.BigEndian.Uint32(b)), uint64(len(b)-4))
-	return b[4 : 4+n], b[4+n:]
-}
-
-// clean makes bytes fit for an event: bounded, valid UTF-8, with room for a port.
-func clean(b []byte) string {
-	const room = len(":4294967295")
-	if len(b) > maxDetail-room {
-		b = b[:maxDetail-room]
-	}
-	return strings.ToValidUTF8(string(b), "?")
+func asksAgent(kind string) bool {
+	return kind == "auth-agent-req@openssh.com" || kind == "auth-agent-req"
 }

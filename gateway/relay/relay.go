@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 )
@@ -14,11 +16,14 @@ var ErrProtocol = errors.New("protocol error")
 type Limits struct {
 	Channels int // open at once; further opens are refused. Default 256
 	Owed     int // replies owed on one channel and direction, or for global requests; one more ends the session. Default 1024
+
+	Listeners int // of ssh -R at once; further ones are refused. Default 64
 }
 
 const (
-	defaultChannels = 256
-	defaultOwed     = 1024
+	defaultChannels  = 256
+	defaultOwed      = 1024
+	defaultListeners = 64
 )
 
 // Texts of the CHANNEL_OPEN_FAILUREs that the gateway makes.
@@ -34,6 +39,10 @@ type Relay struct {
 	dir    [2]direction // by the Direction that packets travel in
 	live   int          // channels, also those that are still being opened
 	broken error        // the protocol error that ended it
+
+	listeners []*listener // in the order of the requests
+	forwards  uint64      // channels of forwardings so far
+	moved     [2]uint64   // data of those that are closed, by direction
 }
 
 // direction is the state of one packet sequence.
@@ -50,6 +59,21 @@ type channel struct {
 	id        [2]uint32 // recipient number in packets of a direction
 	closed    [2]bool   // a CLOSE travelled in that direction
 	owed      [2]queue  // replies to requests that travelled in that direction
+	bytes     [2]uint64 // data received, by direction
+	agent     bool      // a session that asked for the client's agent
+	forward   *forward  // what it is beside a session; nil for one
+}
+
+// forward is what makes a channel one of a forwarding.
+type forward struct {
+	serial           uint64
+	kind, to, origin string
+}
+
+// note is the channel as the outside is told of it.
+func (c *channel) note(failure string) *Channel {
+	f := c.forward
+	return &Channel{Serial: f.serial, Direction: c.opened, Type: f.kind, To: f.to, Origin: f.origin, Bytes: c.bytes, Failure: failure}
 }
 
 // New starts the relay of a session.
@@ -59,6 +83,9 @@ func New(policy Policy, limits Limits) *Relay {
 	}
 	if limits.Owed <= 0 {
 		limits.Owed = defaultOwed
+	}
+	if limits.Listeners <= 0 {
+		limits.Listeners = defaultListeners
 	}
 	r := &Relay{policy: policy, limits: limits}
 	for d := range r.dir {
@@ -72,6 +99,20 @@ func (r *Relay) Counts(d Direction) Counts { return r.dir[d].counts }
 
 // Channels counts the channels that are open or being opened.
 func (r *Relay) Channels() int { return r.live }
+
+// Forwards tells of the channels of forwardings: those that are open now, by their serials; how many there were; and
+// the data received on all of them, by direction.
+func (r *Relay) Forwards() (open []Channel, channels uint64, bytes [2]uint64) {
+	bytes = r.moved
+	for _, c := range r.channels() {
+		if c.forward != nil {
+			open = append(open, *c.note(""))
+			bytes[In], bytes[Out] = bytes[In]+c.bytes[In], bytes[Out]+c.bytes[Out]
+		}
+	}
+	slices.SortFunc(open, func(a, b Channel) int { return cmp.Compare(a.Serial, b.Serial) })
+	return open, r.forwards, bytes
+}
 
 // Step takes the next packet received in direction d and appends what is to be done to outputs, in order.
 //
@@ -161,6 +202,11 @@ func (s *step) drop(why string) {
 func (s *step) refuse(what, detail string) {
 	s.drop("refused: " + what)
 	s.outputs = append(s.outputs, Output{Kind: Refused, Direction: s.d, Number: s.number, What: what, Detail: detail})
+}
+
+// tell notes what the packet does to a channel of a forwarding.
+func (s *step) tell(kind Kind, c *channel, failure string) {
+	s.outputs = append(s.outputs, Output{Kind: kind, Direction: s.d, Number: s.number, Channel: c.note(failure)})
 }
 
 // make sends a packet of our own in direction d, because of a refused packet that travelled the other way.

@@ -12,12 +12,33 @@ func (s *step) globalRequest() error {
 		s.drop("host keys of the target are not for the client")
 		return nil
 	}
-	if !s.policy.allowsGlobal(s.d, m.Type) {
-		s.refuse("request "+m.Type, requestDetail(m))
-		return s.owe(&s.dir[s.d].owed, m.WantReply, true, sshwire.RequestFailure{}.Append)
+	e, allowed := s.allowsGlobal(m)
+	if !allowed {
+		s.refuse("request "+m.Type, listenPlace(m).String())
+		return s.owe(&s.dir[s.d].owed, m.WantReply, debt{refused: true}, sshwire.RequestFailure{}.Append)
 	}
 	s.forward()
-	return s.owe(&s.dir[s.d].owed, m.WantReply, false, sshwire.RequestFailure{}.Append)
+	if !m.WantReply {
+		s.apply(e, true, nil)
+	}
+	return s.owe(&s.dir[s.d].owed, m.WantReply, debt{effect: e}, sshwire.RequestFailure{}.Append)
+}
+
+// allowsGlobal decides on a global request. Unknown ones may not pass.
+func (s *step) allowsGlobal(m sshwire.GlobalRequest) (e effect, allowed bool) {
+	switch {
+	case m.Type == "keepalive@openssh.com":
+		return e, true
+	case s.d == Out:
+		return e, false
+	}
+	switch m.Type {
+	case "no-more-sessions@openssh.com":
+		return e, true
+	case listenTCPIP, cancelTCPIP, listenSocket, cancelSocket:
+		return s.listens(m)
+	}
+	return e, false
 }
 
 // globalReply passes a REQUEST_SUCCESS or REQUEST_FAILURE to the request that waits longest.
@@ -31,6 +52,7 @@ func (s *step) globalReply() error {
 	if q.len() == 0 {
 		return violation("reply to a global request that nobody made")
 	}
+	s.apply(q.first().effect, s.packet[0] == sshwire.MsgRequestSuccess, s.packet)
 	q.pop()
 	s.forward()
 	s.settle(q, s.d, sshwire.RequestFailure{}.Append)
@@ -51,16 +73,17 @@ func (s *step) channelRequest() error {
 	case c == nil:
 		return violation("request %s on channel %d, which is not open", m.Type, m.Recipient)
 	}
-	refused := !s.policy.allowsRequest(s.d, m.Type)
+	refused := !s.allowsRequest(c, m.Type)
 	if refused {
 		s.refuse("request "+m.Type, "")
 	} else {
+		c.agent = c.agent || s.d == In && asksAgent(m.Type)
 		s.forward()
 	}
 	if c.closed[s.d.Other()] {
 		return nil // the requester was told that the channel is closed: no reply comes
 	}
-	return s.owe(&c.owed[s.d], m.WantReply, refused, sshwire.ChannelFailure{Recipient: c.id[s.d.Other()]}.Append)
+	return s.owe(&c.owed[s.d], m.WantReply, debt{refused: refused}, sshwire.ChannelFailure{Recipient: c.id[s.d.Other()]}.Append)
 }
 
 // channelReply passes a CHANNEL_SUCCESS or CHANNEL_FAILURE to the channel's request that waits longest.
@@ -94,14 +117,17 @@ func replyRecipient(packet []byte) (uint32, error) {
 }
 
 // owe notes the reply that the packet at hand asks for, and pays it at once if it is ours and nothing is before it.
-func (s *step) owe(q *queue, wanted, refused bool, failure func([]byte) []byte) error {
+func (s *step) owe(q *queue, wanted bool, d debt, failure func([]byte) []byte) error {
 	if !wanted {
 		return nil
 	}
 	if q.len() >= s.limits.Owed {
 		return violation("more than %d requests wait for a reply", s.limits.Owed)
 	}
-	q.push(debt{refused: refused, number: s.number})
+	if d.refused {
+		d.number = s.number
+	}
+	q.push(d)
 	s.settle(q, s.d.Other(), failure)
 	return nil
 }

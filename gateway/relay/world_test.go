@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
+	"reflect"
+	"slices"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -23,6 +25,7 @@ type world struct {
 	wire [2][][]byte // received by the gateway's leg, not stepped yet; by direction
 	sent [2][][]byte // put out by the relay, not yet read by the receiver
 	side [2]*endpoint
+	law  law
 }
 
 // endpoint is the client (index In: it sends in that direction) or the target.
@@ -43,13 +46,13 @@ type want struct {
 type mouth struct {
 	peer      uint32
 	confirmed bool
-	refused   bool // the gateway must refuse the open
+	refused   bool // the gateway must refuse the open, or has
 	sentClose bool
 	want      []want
 }
 
 func newWorld(t *rapid.T, policy Policy) *world {
-	w := &world{t: t, relay: New(policy, Limits{}), twin: New(policy, Limits{})}
+	w := &world{t: t, relay: New(policy, Limits{}), twin: New(policy, Limits{}), law: newLaw(t, policy)}
 	for d := range w.side {
 		w.side[d] = &endpoint{channels: map[uint32]*mouth{}, nextID: uint32(d) * 1000}
 	}
@@ -64,29 +67,58 @@ func (w *world) number() (uint32, []byte) {
 }
 
 var globalNames = [2][]string{
-	{"keepalive@openssh.com", "no-more-sessions@openssh.com", "tcpip-forward", "streamlocal-forward@openssh.com", "odd@example.com"},
-	{"keepalive@openssh.com", "odd@example.com"},
+	{"keepalive@openssh.com", "no-more-sessions@openssh.com", listenTCPIP, listenTCPIP, cancelTCPIP, listenSocket, cancelSocket, "odd@example.com"},
+	{"keepalive@openssh.com", "odd@example.com", listenTCPIP},
 }
 
+// sendGlobal sends a request whose number is in its payload; for those of ssh -R it is in the port or path.
 func (w *world) sendGlobal(d Direction) {
 	name := rapid.SampledFrom(globalNames[d]).Draw(w.t, "global request")
 	n, payload := w.number()
+	named := n
+	if asked := w.law.asked; len(asked) > 0 && (name == cancelTCPIP || name == cancelSocket) {
+		named = rapid.SampledFrom(asked).Draw(w.t, "listener")
+	}
+	switch name {
+	case listenTCPIP, cancelTCPIP:
+		payload = cat(str(rapid.SampledFrom([]string{"localhost", "localhost", "192.0.2.1"}).Draw(w.t, "host")), port(named))
+	case listenSocket, cancelSocket:
+		payload = str(fmt.Sprintf("/run/%d", named))
+	}
+	if name == listenTCPIP || name == listenSocket {
+		w.law.asked = append(w.law.asked, n)
+	}
 	wantReply := rapid.Bool().Draw(w.t, "want reply")
 	if wantReply {
-		refused := !w.relay.policy.allowsGlobal(d, name)
-		w.side[d].global = append(w.side[d].global, want{n, refused})
+		w.side[d].global = append(w.side[d].global, want{number: n})
 	}
+	w.law.names[d] = append(w.law.names[d], n)
 	w.send(d, sshwire.GlobalRequest{Type: name, WantReply: wantReply, Payload: payload}.Append(nil))
 }
 
-var channelNames = [2][]string{{"session", "session", "direct-tcpip", "x11"}, {"forwarded-tcpip", "auth-agent@openssh.com"}}
+var channelNames = [2][]string{{"session", "session", directTCPIP, directSocket, "x11"}, {forwardedTCPIP, forwardedTCPIP, forwardedSocket, agentChannel}}
 
 func (w *world) sendOpen(d Direction) {
 	e := w.side[d]
 	name := rapid.SampledFrom(channelNames[d]).Draw(w.t, "channel type")
+	listener := uint32(1)
+	if len(w.law.asked) > 0 {
+		listener = rapid.SampledFrom(w.law.asked).Draw(w.t, "listener")
+	}
+	var payload []byte
+	switch name {
+	case directTCPIP:
+		payload = tcp(rapid.SampledFrom([]string{"db", "web"}).Draw(w.t, "host"), 80)
+	case directSocket:
+		payload = cat(str(rapid.SampledFrom([]string{"/run/1", "/etc/1"}).Draw(w.t, "path")), str(""), port(0))
+	case forwardedTCPIP:
+		payload = tcp("localhost", listener)
+	case forwardedSocket:
+		payload = cat(str(fmt.Sprintf("/run/%d", listener)), str(""))
+	}
 	e.nextID++
-	e.channels[e.nextID] = &mouth{refused: !w.relay.policy.allowsOpen(d, name)}
-	w.send(d, sshwire.ChannelOpen{Type: name, Sender: e.nextID, Window: 1 << 20, MaxPacket: 1 << 15}.Append(nil))
+	e.channels[e.nextID] = &mouth{}
+	w.send(d, sshwire.ChannelOpen{Type: name, Sender: e.nextID, Window: 1 << 20, MaxPacket: 1 << 15, Payload: payload}.Append(nil))
 }
 
 // pick gives one of the side's channels that it may send on, or nil.
@@ -120,10 +152,10 @@ func (w *world) sendOnChannel(d Direction) {
 	case 3:
 		w.send(d, sshwire.ChannelWindowAdjust{Recipient: m.peer, Bytes: n}.Append(nil))
 	default:
-		name := rapid.SampledFrom([]string{"exec", "x11-req", "auth-agent-req@openssh.com", "signal", "odd@example.com"}).Draw(w.t, "request")
+		name := rapid.SampledFrom([]string{"exec", "x11-req", "pty-req", "auth-agent-req@openssh.com", "signal", "odd@example.com"}).Draw(w.t, "request")
 		wantReply := rapid.Bool().Draw(w.t, "want reply")
 		if wantReply {
-			m.want = append(m.want, want{n, !w.relay.policy.allowsRequest(d, name)})
+			m.want = append(m.want, want{number: n})
 		}
 		w.send(d, sshwire.ChannelRequest{Recipient: m.peer, Type: name, WantReply: wantReply, Payload: payload}.Append(nil))
 	}
@@ -148,12 +180,16 @@ func (w *world) step(d Direction) {
 		w.move()
 	}
 	before := bytes.Clone(packet)
+	allowed := w.law.judge(w, d, packet)
+	if !allowed {
+		w.refused(d, packet)
+	}
 	outputs, err := w.relay.Step(d, packet, nil)
 	if err != nil {
 		w.t.Fatalf("%s packet %x: %v", d, packet, err)
 	}
 	same, err := w.twin.Step(d, packet, nil)
-	if err != nil || fmt.Sprint(same) != fmt.Sprint(outputs) {
+	if err != nil || !reflect.DeepEqual(same, outputs) {
 		w.t.Fatalf("moved relay does %v, the one that stayed %v (%v)", outputs, same, err)
 	}
 	fate := 0
@@ -169,6 +205,9 @@ func (w *world) step(d Direction) {
 			continue
 		case Refused:
 			continue
+		case Opened, Closed:
+			w.law.told(w.t, o)
+			continue
 		}
 		if want := w.relay.Counts(o.Direction).Sent - uint64(remaining(outputs, o)); o.Number != want {
 			w.t.Fatalf("output number %d, want %d", o.Number, want)
@@ -181,6 +220,32 @@ func (w *world) step(d Direction) {
 	}
 	if fate != 1 {
 		w.t.Fatalf("packet was forwarded or dropped %d times", fate)
+	}
+	passed := slices.ContainsFunc(outputs, func(o Output) bool { return o.Kind == Forward })
+	if must := packet[0] == sshwire.MsgChannelOpen || packet[0] == sshwire.MsgGlobalRequest; passed != allowed && (must || passed) {
+		w.t.Fatalf("packet %q passed: %t, allowed: %t", packet, passed, allowed)
+	}
+}
+
+// refused notes at the sender that a packet of its can't have a good answer.
+func (w *world) refused(d Direction, packet []byte) {
+	e := w.side[d]
+	mark := func(wants []want, number uint32) {
+		for i := range wants {
+			wants[i].refused = wants[i].refused || wants[i].number == number
+		}
+	}
+	switch packet[0] {
+	case sshwire.MsgGlobalRequest:
+		mark(e.global, w.law.number)
+	case sshwire.MsgChannelOpen:
+		m, _ := sshwire.ParseChannelOpen(packet)
+		e.channels[m.Sender].refused = true
+	case sshwire.MsgChannelRequest:
+		m, _ := sshwire.ParseChannelRequest(packet)
+		for _, c := range e.channels {
+			mark(c.want, binary.BigEndian.Uint32(m.Payload))
+		}
 	}
 }
 
@@ -222,19 +287,15 @@ func (w *world) receive(d Direction) {
 	switch packet[0] {
 	case sshwire.MsgGlobalRequest:
 		m, _ := sshwire.ParseGlobalRequest(packet)
-		if !w.relay.policy.allowsGlobal(d, m.Type) {
-			w.t.Fatalf("refused request %s reached the other side", m.Type)
-		}
+		number := w.law.passed[d][0]
+		w.law.passed[d] = w.law.passed[d][1:]
 		if m.WantReply {
-			e.answer = append(e.answer, w.decide(sshwire.RequestSuccess{Payload: m.Payload}.Append(nil), sshwire.RequestFailure{}.Append(nil)))
+			e.answer = append(e.answer, w.decide(sshwire.RequestSuccess{Payload: port(number)}.Append(nil), sshwire.RequestFailure{}.Append(nil)))
 		}
 	case sshwire.MsgRequestSuccess, sshwire.MsgRequestFailure:
 		e.global = w.settle(e.global, packet[0] == sshwire.MsgRequestSuccess, packet[1:])
 	case sshwire.MsgChannelOpen:
 		m, _ := sshwire.ParseChannelOpen(packet)
-		if !w.relay.policy.allowsOpen(d, m.Type) {
-			w.t.Fatalf("refused channel %s reached the other side", m.Type)
-		}
 		w.accept(d.Other(), m)
 	case sshwire.MsgChannelOpenConfirmation:
 		m, _ := sshwire.ParseChannelOpenConfirmation(packet)
@@ -349,8 +410,7 @@ func (w *world) drain() {
 
 func TestEveryReplyReachesItsRequest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		policy := policyOf(byte(rapid.IntRange(0, 31).Draw(t, "policy")))
-		w := newWorld(t, policy)
+		w := newWorld(t, drawPolicy(t))
 		w.run(rapid.IntRange(1, 300).Draw(t, "steps"))
 		w.drain()
 		for d, e := range w.side {
@@ -366,5 +426,6 @@ func TestEveryReplyReachesItsRequest(t *testing.T) {
 				t.Fatalf("%s: the relay still holds %d debts", Direction(d), q.len())
 			}
 		}
+		w.law.end(t, w.relay)
 	})
 }
