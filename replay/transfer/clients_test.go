@@ -146,7 +146,7 @@ func checkMoved(t *testing.T, ops []Operation, remote string, content []byte) {
 		if o.Path != remote && filepath.Join(filepath.Dir(o.Target), o.Path) != filepath.Join(filepath.Dir(remote), o.Path) {
 			t.Errorf("%s: path %q, target %q", d, o.Path, o.Target)
 		}
-		if !o.OK && o.Note != noteUnanswered || !o.Complete || o.Bytes != uint64(len(content)) || o.SHA256 != sumOf(content) {
+		if !o.OK && o.Note != noteUnanswered || o.Code != 0 || !o.Complete || o.Bytes != uint64(len(content)) || o.SHA256 != sumOf(content) {
 			t.Errorf("%s: %+v, want %s", d, o, sumOf(content))
 		}
 		if o.Started > o.Ended {

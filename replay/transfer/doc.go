@@ -44,7 +44,9 @@
 // permitted requests, and the exit status; and if the gateway spoke for the client with a CLOSE, the numbers of the channel
 // would be free on one side before the other. To change a request so that the target refuses it would alter evidence.
 //
-// A target that doesn't end at EOF keeps the client waiting; nothing refused passes meanwhile.
+// A target that doesn't end at EOF keeps the client waiting; nothing refused passes meanwhile. And libssh2, which curl
+// uses, does not notice the end of a channel: a client that has not sent its CLOSE some seconds after the target's is
+// best ended with the connection, by a DISCONNECT that gives the reason.
 //
 // # What a gate can't hold back
 //

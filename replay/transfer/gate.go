@@ -23,6 +23,7 @@ type Refusal struct {
 	What   string // what was refused: "request exec", "sftp open"
 	Detail string // the name that it is about: escaped text of at most 1 KiB
 	Reason string // for people
+	Told   bool   // it only follows from an earlier one: no event of its own
 }
 
 func notAllowed(d Direction) string { return fmt.Sprintf("%s of files is not allowed", d) }
@@ -37,6 +38,7 @@ type Guard struct {
 	version []byte // what is known of the target's first packet
 	asked   uint32 // SFTP version that the client begins with
 	begun   bool   // it has
+	failed  bool   // a program was refused, by the gate or the target: clients send on without waiting for the answer
 }
 
 // guardState is what the channel runs.
@@ -67,6 +69,7 @@ func (g *Guard) Request(kind, command string) *Refusal {
 		return nil
 	}
 	refuse := func(reason string) *Refusal {
+		g.failed = true
 		return &Refusal{What: "request " + kind, Detail: detail(command), Reason: reason}
 	}
 	if g.state != guardIdle {
@@ -95,7 +98,7 @@ func (g *Guard) Answered(ok bool) {
 	switch {
 	case g.state != guardAsked && g.state != guardAskedSFTP:
 	case !ok:
-		*g = Guard{gate: g.gate}
+		*g = Guard{gate: g.gate, failed: true}
 	default:
 		g.state++
 	}
@@ -106,9 +109,9 @@ func (g *Guard) FromClient(data []byte) *Refusal {
 	switch g.state {
 	case guardIdle:
 		g.state = guardRefused
-		return &Refusal{What: "data", Reason: "it was sent before a program was asked for"}
+		return &Refusal{What: "data", Reason: "it was sent with no program to take it", Told: g.failed}
 	case guardRefused:
-		return &Refusal{What: "data", Reason: "it was sent after a refusal"}
+		return &Refusal{What: "data", Reason: "it was sent after a refusal", Told: true}
 	case guardAskedSFTP, guardSFTP:
 	default:
 		return nil

@@ -108,7 +108,11 @@ func (m *middle) serve(c net.Conn) {
 	m.work.Go(func() { ssh.DiscardRequests(requests) })
 	var open sync.WaitGroup
 	for ask := range channels {
-		open.Go(func() { m.channel(ask, target) })
+		open.Go(func() {
+			if !m.channel(ask, target) {
+				conn.Close()
+			}
+		})
 	}
 	open.Wait()
 }
@@ -127,7 +131,9 @@ func (m *middle) record(i int, packet []byte) {
 func (m *middle) refuse(r *Refusal) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.refusals = append(m.refusals, *r)
+	if !r.Told {
+		m.refusals = append(m.refusals, *r)
+	}
 }
 
 // leg is one channel in the middle.
@@ -144,15 +150,16 @@ type leg struct {
 	guard *Guard
 }
 
-func (m *middle) channel(ask ssh.NewChannel, target *ssh.Client) {
+// channel is false if the client does not close its side although everything is over.
+func (m *middle) channel(ask ssh.NewChannel, target *ssh.Client) bool {
 	far, answers, err := target.OpenChannel(ask.ChannelType(), nil)
 	if err != nil {
 		ask.Reject(ssh.Prohibited, err.Error())
-		return
+		return true
 	}
 	near, requests, err := ask.Accept()
 	if err != nil {
-		return
+		return true
 	}
 	m.mu.Lock()
 	l := &leg{middle: m, id: m.channels, client: near, target: far, guard: NewGuard(m.gate), asked: make(chan struct{})}
@@ -160,16 +167,27 @@ func (m *middle) channel(ask ssh.NewChannel, target *ssh.Client) {
 	m.mu.Unlock()
 	m.record(0, sshwire.ChannelOpen{Type: "session", Sender: l.id}.Append(nil))
 	m.record(1, sshwire.ChannelOpenConfirmation{Recipient: l.id, Sender: l.id}.Append(nil))
-	m.work.Go(func() { l.requests(requests) })
+	gone := make(chan struct{})
+	m.work.Go(func() {
+		defer close(gone)
+		l.requests(requests)
+	})
 	m.work.Go(l.up)
 	m.work.Go(func() { io.Copy(near.Stderr(), far.Stderr()) })
 	l.down(answers)
 	near.Close()
 	m.record(0, sshwire.ChannelClose{Recipient: l.id}.Append(nil))
 	m.record(1, sshwire.ChannelClose{Recipient: l.id}.Append(nil))
+	select {
+	case <-gone:
+		return true
+	case <-time.After(time.Second):
+		return false
+	}
 }
 
 func (l *leg) requests(requests <-chan *ssh.Request) {
+	defer l.target.Close() // the client has closed its side
 	defer l.begin.Do(func() { close(l.asked) })
 	for r := range requests {
 		var command struct{ Text string }

@@ -291,7 +291,9 @@ func (s *sftp) finishContent(o Operation, c *content, d Direction, whole func(ui
 	if c.finish(&s.ahead, whole); c.why == whyCutOff {
 		c.why, o.Note = whyPartial, whyCutOff
 	}
-	o.take(c)
+	if o.take(c); o.Complete && d == Download {
+		o.OK = o.Code == statusOK // closing it adds nothing
+	}
 	s.emit(o)
 }
 
