@@ -29,21 +29,23 @@ type Conn struct {
 	clientVersion, serverVersion string
 	user                         string
 
-	writing sync.Mutex // held while writing to conn; taken before mu
-	mu      sync.Mutex // guards what follows
-	cond    *sync.Cond // held or err changed
-	out     sender
-	held    bool  // our KEXINIT is out, our NEWKEYS not: only key exchange messages may be sent
-	busy    bool  // a key exchange is under way in either direction
-	err     error // why the connection is over
-	offered []byte
-	timeout *time.Timer // of the key exchange under way
-	regular *time.Timer // Config.RekeyInterval
+	writing  sync.Mutex // held while writing to conn; taken before mu
+	mu       sync.Mutex // guards what follows
+	cond     *sync.Cond // held or err changed
+	out      sender
+	held     bool  // our KEXINIT is out, our NEWKEYS not: only key exchange messages may be sent
+	busy     bool  // a key exchange is under way in either direction
+	err      error // why the connection is over
+	offered  []byte
+	owed     bool        // the reading goroutine has sealed something that is to be flushed
+	flushing bool        // a goroutine of background is at it
+	timeout  *time.Timer // of the key exchange under way
+	regular  *time.Timer // Config.RekeyInterval
 
 	notifying sync.Mutex // held while calling Config.OnRekey; guards notified
 	notified  bool
 
-	background sync.WaitGroup // flushes that the reading goroutine must not wait for
+	background sync.WaitGroup // the flushing that the reading goroutine must not wait for
 
 	stashed       []byte // packet that ReadReady has opened
 	stashedErr    error
@@ -109,7 +111,7 @@ func (c *Conn) end(err error) error {
 	if breach := (*ProtocolError)(nil); errors.As(err, &breach) {
 		c.sendDisconnect(breach.Reason, breach.Error())
 	}
-	err = c.fail(err)
+	_ = c.fail(err) // telling the peer may have failed before; what it did counts
 	c.conn.Close()
 	return err
 }
@@ -196,14 +198,31 @@ func (c *Conn) Rekey() error {
 
 // kexChanged follows every change of held by an established connection: it tells the owner and gets key exchange
 // messages on their way. The write has a goroutine of its own, since the caller may be the one that reads: were both
-// ends to wait for their writes, neither would read.
+// ends to wait for their writes, neither would read. There is one at a time, however much a peer makes us answer.
 func (c *Conn) kexChanged() {
 	c.mu.Lock()
-	if c.err == nil { // else Close may be waiting for the last of them
-		c.background.Go(func() { _ = c.Flush() }) // a failure is kept in c.err
+	c.owed = true
+	if c.err == nil && !c.flushing { // with an error, Close may be waiting for the last of them
+		c.flushing = true
+		c.background.Go(c.flushOwed)
 	}
 	c.mu.Unlock()
 	c.notify()
+}
+
+// flushOwed flushes as long as more is owed.
+func (c *Conn) flushOwed() {
+	for {
+		c.mu.Lock()
+		c.flushing = c.owed && c.err == nil
+		c.owed = false
+		more := c.flushing
+		c.mu.Unlock()
+		if !more {
+			return
+		}
+		_ = c.Flush() // a failure is kept in c.err
+	}
 }
 
 // notify tells the owner whether writers wait, if that has changed.

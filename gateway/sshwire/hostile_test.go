@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -401,5 +402,38 @@ func TestStrictMarksCannotBeStripped(t *testing.T) {
 	var breach *ProtocolError
 	if !errors.As(cerr, &breach) || breach.Reason != ReasonHostKeyNotVerifiable {
 		t.Fatalf("client: %v", cerr)
+	}
+}
+
+// Who sends unknown messages and reads no answer costs one goroutine and a bounded buffer, and is cut off.
+func TestUnreadAnswersCostOneGoroutine(t *testing.T) {
+	cc, sc := tcpPair(t)
+	_ = cc.(*net.TCPConn).SetReadBuffer(4096)
+	_ = sc.(*net.TCPConn).SetWriteBuffer(4096)
+	c, s, cerr, serr := login(t, cc, sc, testClient(), testServer())
+	if err := errors.Join(cerr, serr); err != nil {
+		t.Fatal(err)
+	}
+	before := runtime.NumGoroutine()
+	ended := make(chan error, 1)
+	go func() { _, err := s.ReadPacket(); ended <- err }()
+	most := 0
+	for i := 0; ; i++ {
+		c.mu.Lock()
+		c.out.seal([]byte{200}, 0)
+		c.mu.Unlock()
+		if i%64 != 63 {
+			continue
+		}
+		most = max(most, runtime.NumGoroutine()-before)
+		if c.Flush() != nil {
+			break
+		}
+	}
+	if err := <-ended; err == nil || !strings.Contains(err.Error(), "doesn't read the answers") {
+		t.Errorf("ended: %v", err)
+	}
+	if most > 10 {
+		t.Errorf("%d goroutines for one connection", most)
 	}
 }
