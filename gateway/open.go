@@ -101,6 +101,9 @@ func (s *Server) connect(ctx context.Context, o *opened, m sshwire.Meta) error {
 	o.live.cancel = cancel
 	o.live.mu.Unlock()
 	s.check(o.live, uuid.Nil) // between the decision and now
+	if why := o.live.why(); why != nil { // it may have come before there was anything to cancel
+		return stopped(why)
+	}
 	key, err := s.cfg.Sealer.NewKey(ctx, o.started.Session.UUID)
 	if err != nil && o.live.why() == nil {
 		return &failure{
@@ -113,12 +116,16 @@ func (s *Server) connect(ctx context.Context, o *opened, m sshwire.Meta) error {
 		err = s.reach(ctx, o)
 	}
 	if why := o.live.why(); why != nil {
-		return &failure{reason: why.reason, detail: why.detail, text: why.text, stop: why}
+		return stopped(why)
 	}
 	if err != nil {
 		return s.targetFailure(ctx, o, err)
 	}
 	return m.Banner(fmt.Sprintf("holdfast: this session is recorded (session %s)\r\n", o.started.Session))
+}
+
+func stopped(why *stop) *failure {
+	return &failure{reason: why.reason, detail: why.detail, text: why.text, stop: why}
 }
 
 // reach logs in at the target and makes that an event.

@@ -10,11 +10,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/store/memory"
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
@@ -265,4 +267,44 @@ func inUse() uint64 {
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapInuse + m.StackInuse
+}
+
+// gone is the Meta of a client that nobody has to answer.
+type gone struct{}
+
+func (gone) User() string          { return "root+web1" }
+func (gone) SessionID() []byte     { return nil }
+func (gone) ClientVersion() []byte { return []byte("SSH-2.0-x") }
+func (gone) RemoteAddr() net.Addr  { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1)} }
+func (gone) LocalAddr() net.Addr   { return &net.TCPAddr{} }
+func (gone) Banner(string) error   { return nil }
+
+// A right that goes between the decision and the way to the target uses no secret and dials nothing.
+func TestStopBeforeTheTargetIsReached(t *testing.T) {
+	var dialled atomic.Bool
+	s := newSite(t, func(c *Config) {
+		c.Dial = func(context.Context, string, string) (net.Conn, error) {
+			dialled.Store(true)
+			return nil, errors.New("dialled")
+		}
+	})
+	key := authorizedKey(newKey(t, filepath.Join(s.dir, "target")).PublicKey())
+	s.addTarget("web1", "192.0.2.2:22", key, "root", events.Password, []byte(secret))
+	ada := s.users["ada"]
+	who := &identity{user: ada.id, name: "ada", fingerprint: ssh.FingerprintSHA256(ada.signer.PublicKey())}
+	started, err := s.dispatcher.StartSession(t.Context(), events.UserActor(ada.id), commands.StartSession{
+		User: ada.id, Fingerprint: who.fingerprint, Account: "root", Target: "web1", Login: "root+web1", Source: "x", Client: "y",
+	})
+	must(t, err)
+	o := &opened{started: started, began: time.Now()}
+	o.live = s.server.admit(o, &login{server: s.server, identity: who}, gone{})
+	s.asAdmin(commands.RemoveGrant{User: "ada", Account: "root", Target: "web1"})
+	err = s.server.connect(t.Context(), o, gone{})
+	if err == nil || !strings.Contains(err.Error(), "grant was removed") || dialled.Load() || o.key != nil {
+		t.Errorf("it went on: %v; dialled: %v, key: %v", err, dialled.Load(), o.key)
+	}
+	s.server.abandon(o, err)
+	if e := s.ended(1); e.Reason != events.EndedByPolicy {
+		t.Errorf("ended %+v", e)
+	}
 }
