@@ -89,7 +89,8 @@ type delivery struct {
 	packets [][]byte
 }
 
-// ending is why a session ends, with a text for the log and one for the people at either end.
+// ending is why a session ends, with a text for the log and one for the people at either end. What a side said itself
+// is in detail only: nothing of it may reach the other side before an event holds it.
 type ending struct {
 	reason events.EndReason
 	detail string
@@ -150,7 +151,7 @@ func (s *session) end(e ending) {
 	}
 }
 
-// End ends the session from outside: both sides are told text at once.
+// End ends the session from outside: both sides are told at once, and the client's side why.
 func (s *session) End(reason events.EndReason, detail, text string) {
 	s.end(ending{reason: reason, detail: detail, text: text, code: sshwire.ReasonByApplication})
 }
@@ -168,8 +169,8 @@ func (s *session) close() {
 	e := s.cause
 	if e.side == nil {
 		s.silence()
-		s.disconnect(relay.In, e)
-		s.disconnect(relay.Out, e)
+		s.disconnect(relay.In, e.code, e.text)
+		s.disconnect(relay.Out, e.code, "the gateway ended the session")
 		late := time.AfterFunc(endTime, func() {
 			s.legs[relay.In].Close()
 			s.legs[relay.Out].Close()
@@ -178,13 +179,13 @@ func (s *session) close() {
 	} else {
 		s.hush(e.side.Other())
 		if e.reason == events.EndedByProtocol {
-			s.disconnect(*e.side, e)
+			s.disconnect(*e.side, e.code, e.text)
 		} else {
 			s.legs[*e.side].Close()
 		}
 		s.drain(*e.side)
 		s.silence()
-		s.disconnect(e.side.Other(), e)
+		s.disconnect(e.side.Other(), e.code, e.text)
 	}
 	s.closing.Wait()
 }
@@ -217,8 +218,8 @@ func (s *session) silence() {
 }
 
 // disconnect tells the side that d is read from. It takes up to four seconds, so it gets a goroutine of its own.
-func (s *session) disconnect(d relay.Direction, e *ending) {
-	s.closing.Go(func() { _ = s.legs[d].Disconnect(e.code, e.text) }) // best effort: the leg is closed either way
+func (s *session) disconnect(d relay.Direction, code uint32, text string) {
+	s.closing.Go(func() { _ = s.legs[d].Disconnect(code, text) }) // best effort: the leg is closed either way
 }
 
 // report is the event that ends the session.
@@ -253,9 +254,6 @@ func readEnded(d relay.Direction, err error) ending {
 	switch {
 	case errors.As(err, &bye):
 		e.detail = fmt.Sprintf("%s disconnected: %s", name, plain(bye.Text))
-		if d == relay.Out {
-			e.text += ": " + plain(bye.Text)
-		}
 	case errors.As(err, &breach), errors.Is(err, relay.ErrProtocol):
 		e.reason, e.code, e.detail = events.EndedByProtocol, sshwire.ReasonProtocolError, plain(err.Error())
 		e.text = "the " + name + " broke the SSH protocol"
