@@ -71,3 +71,19 @@ func findSession(s *aggregate.State, id events.SessionID) (*aggregate.Session, e
 	}
 	return n, nil
 }
+
+func findCA(s *aggregate.State, ref string) (*aggregate.CA, error) {
+	id, err := uuid.Parse(ref)
+	if err != nil {
+		a, err := s.CAByName(ref)
+		return a, lookup("user-ca", ref, err)
+	}
+	a, ok := s.CA(events.CAID{UUID: id})
+	if !ok {
+		return nil, lookup("user-ca", ref, aggregate.ErrUnknown)
+	}
+	if a.Removed {
+		return nil, conflict("", "user-ca %s (%s) is removed", a.Name, id)
+	}
+	return a, nil
+}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/gateway/relay"
 )
 
 // permits is what a way of logging in allows beside commands. A key on record allows all; a certificate what its
@@ -26,6 +27,16 @@ import (
 type permits struct{ pty, forwarding, agent bool }
 
 var allPermits = permits{pty: true, forwarding: true, agent: true}
+
+// limit takes from a session's policy what the certificate doesn't permit.
+func (p permits) limit(policy relay.Policy) relay.Policy {
+	policy.NoPTY = !p.pty
+	policy.Agent = policy.Agent && p.agent
+	if !p.forwarding {
+		policy.To, policy.Listen = nil, nil
+	}
+	return policy
+}
 
 const (
 	sourceAddress = "source-address" // the critical option that is kept

@@ -93,3 +93,14 @@ func (s *State) Site(id events.SiteID) (*Site, bool) {
 	t, ok := s.sites[id]
 	return t, ok
 }
+
+// IsSiteKey reports whether a key, in authorized_keys form, is the host key or
+// the authority of a site.
+func (s *State) IsSiteKey(key string) bool {
+	for _, t := range s.sites {
+		if key == t.HostKey || key == t.CA {
+			return true
+		}
+	}
+	return false
+}
