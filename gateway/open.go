@@ -212,23 +212,12 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 			})
 			return err
 		},
-		note: func(ctx context.Context, changes []events.Event) error {
-			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.NoteChannels{Session: o.started.Session, Changes: changes})
-			return err
-		},
-		relay:   relay.New(o.permits.limit(policyOf(o.started.Terms)), relay.Limits{Channels: s.cfg.Limits.Channels}),
+		relay:   relay.New(o.permits.limit(relay.Policy{}), relay.Limits{Channels: s.cfg.Limits.Channels}),
 		started: o.began,
 	}
-	run.allowance.most, run.allowance.idle = allowanceOf(o.started.Terms)
 	run.init(submitTo(s.cfg.Rec), s.cfg.Limits.StoragePause)
 	o.live.run(run)
-	ended := run.run(ctx)
-	if left := run.leftOpen(); len(left) > 0 {
-		if err := run.note(context.Background(), left); err != nil {
-			s.log.Error("the end of forwarded channels could not be recorded", "session", o.started.Session.String(), "error", err)
-		}
-	}
-	s.finish(o, ended)
+	s.finish(o, run.run(ctx))
 }
 
 // finish records the session's end and forgets it. The record may use the log's head-room; if even that fails, the
@@ -236,7 +225,7 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 func (s *Server) finish(o *opened, ended events.SessionEnded) {
 	end := commands.EndSession{
 		Session: o.started.Session, Reason: ended.Reason, Detail: ended.Detail,
-		In: ended.In, Out: ended.Out, Complete: ended.Complete, Forwards: ended.Forwards,
+		In: ended.In, Out: ended.Out, Complete: ended.Complete,
 	}
 	if why := o.live.why(); why != nil {
 		end.Because = why.because
