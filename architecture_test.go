@@ -4,7 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"io/fs"
+	"os"
 	"os/exec"
+	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -97,5 +101,42 @@ func TestEveryPackageHasAComment(t *testing.T) {
 		if len(p.GoFiles) > 0 && p.Doc == "" {
 			t.Errorf("%s has no package comment", p.ImportPath)
 		}
+	}
+}
+
+var testName = regexp.MustCompile("`(Test[A-Za-z0-9_]+|[a-z-]+\\.txtar)`")
+
+// Every test that the threat model names exists.
+func TestThreatModelIsTested(t *testing.T) {
+	b, err := os.ReadFile("docs/threat-model.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := map[string]bool{}
+	err = filepath.WalkDir(".", func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		have[d.Name()] = true
+		if strings.HasSuffix(path, "_test.go") {
+			src, err := os.ReadFile(path)
+			for _, m := range regexp.MustCompile(`(?m)^func (Test\w+)\(`).FindAllSubmatch(src, -1) {
+				have[string(m[1])] = true
+			}
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := testName.FindAllSubmatch(b, -1)
+	for _, m := range named {
+		if !have[string(m[1])] {
+			t.Errorf("the threat model names %s, which does not exist", m[1])
+		}
+	}
+	if len(named) < 40 {
+		t.Errorf("found %d tests in the threat model, that is not all of it", len(named))
 	}
 }

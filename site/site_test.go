@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/crypto/ssh"
 
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -117,4 +119,33 @@ func newPublicKey(t *testing.T) string {
 		t.Fatal(err)
 	}
 	return authorizedKey(signer.PublicKey())
+}
+
+// The options that make the first administrator do nothing for a name that was
+// ever there: else a restart would bring a disabled one back.
+func TestDisabledAdminStaysOut(t *testing.T) {
+	s := open(t, testConfig(t))
+	defer s.Close()
+	admins := map[string]events.Actor{}
+	for _, name := range []string{"ada", "eve"} {
+		if s.KnowsUser(name) {
+			t.Errorf("%s is known before they were added", name)
+		}
+		if err := s.AddAdmin(t.Context(), name, newPublicKey(t)); err != nil {
+			t.Fatal(err)
+		}
+		s.Commands().View(func(state *aggregate.State) {
+			u, err := state.UserByName(name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			admins[name] = events.UserActor(u.ID)
+		})
+	}
+	if _, err := s.Commands().Do(t.Context(), admins["ada"], commands.DisableUser{User: "eve"}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.KnowsUser("eve") {
+		t.Error("a disabled administrator is forgotten, so the next start would make them anew")
+	}
 }
