@@ -39,7 +39,8 @@ type batch struct {
 	drops    []store.Prepared // go into the log before the packets that they are about
 	prepared []store.Prepared // for the log: drops, then records and made packets in the relay's order
 	refused  []events.SessionRefused
-	payloads []byte // of the records
+	forwards []relay.Output // what happened to channels of forwardings
+	payloads []byte         // of the records
 
 	through uint64 // packets received in d, this batch included
 	bytes   uint64 // channel data received in d, this batch included
@@ -203,6 +204,8 @@ func (c *scribe) take(b *batch, o relay.Output) error {
 		})
 	case relay.Drop:
 		return c.prepare(&b.drops, events.SessionPacketDropped{Direction: eventDirection(o.Direction), Number: o.Number, Why: o.What})
+	case relay.Opened, relay.Closed:
+		b.forwards = append(b.forwards, o)
 	case relay.Refused:
 		b.refused = append(b.refused, events.SessionRefused{
 			Direction: eventDirection(o.Direction), Number: o.Number, What: o.What, Detail: o.Detail,

@@ -100,7 +100,7 @@ func (s *Server) connect(ctx context.Context, o *opened, m sshwire.Meta) error {
 	o.live.mu.Lock()
 	o.live.cancel = cancel
 	o.live.mu.Unlock()
-	s.check(o.live, uuid.Nil) // between the decision and now
+	s.check(o.live, uuid.Nil)            // between the decision and now
 	if why := o.live.why(); why != nil { // it may have come before there was anything to cancel
 		return stopped(why)
 	}
@@ -212,12 +212,23 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 			})
 			return err
 		},
-		relay:   relay.New(o.permits.limit(relay.Policy{}), relay.Limits{Channels: s.cfg.Limits.Channels}),
+		note: func(ctx context.Context, changes []events.Event) error {
+			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.NoteChannels{Session: o.started.Session, Changes: changes})
+			return err
+		},
+		relay:   relay.New(o.permits.limit(policyOf(o.started.Terms)), relay.Limits{Channels: s.cfg.Limits.Channels}),
 		started: o.began,
 	}
+	run.allowance.most, run.allowance.idle = allowanceOf(o.started.Terms)
 	run.init(submitTo(s.cfg.Rec), s.cfg.Limits.StoragePause)
 	o.live.run(run)
-	s.finish(o, run.run(ctx))
+	ended := run.run(ctx)
+	if left := run.leftOpen(); len(left) > 0 {
+		if err := run.note(context.Background(), left); err != nil {
+			s.log.Error("the end of forwarded channels could not be recorded", "session", o.started.Session.String(), "error", err)
+		}
+	}
+	s.finish(o, ended)
 }
 
 // finish records the session's end and forgets it. The record may use the log's head-room; if even that fails, the
@@ -225,7 +236,7 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 func (s *Server) finish(o *opened, ended events.SessionEnded) {
 	end := commands.EndSession{
 		Session: o.started.Session, Reason: ended.Reason, Detail: ended.Detail,
-		In: ended.In, Out: ended.Out, Complete: ended.Complete,
+		In: ended.In, Out: ended.Out, Complete: ended.Complete, Forwards: ended.Forwards,
 	}
 	if why := o.live.why(); why != nil {
 		end.Because = why.because

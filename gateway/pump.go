@@ -61,8 +61,8 @@ func (s *session) handle(ctx context.Context, b *batch) error {
 	return err
 }
 
-// relayed steps the relay through a batch and queues what comes of it for the log, and behind that for the legs. A
-// refusal's event is durable before any effect of it. It returns what is to be submitted now.
+// relayed steps the relay through a batch and queues what comes of it for the log, and behind that for the legs. The
+// event of a refusal or of a forwarding is durable before any effect of it. It returns what is to be submitted now.
 func (s *session) relayed(ctx context.Context, b *batch, here bool) ([]store.Prepared, error) {
 	s.order.Lock()
 	defer s.order.Unlock()
@@ -71,11 +71,20 @@ func (s *session) relayed(ctx context.Context, b *batch, here bool) ([]store.Pre
 		s.storageFailed(err)
 		return nil, err
 	}
+	if b.d == relay.In {
+		s.allowance.hear(b.bytes, b.at)
+	}
 	for _, r := range b.refused {
 		if s.denied++; s.denied > refusedEvents {
 			break
 		}
 		if err := s.refuse(ctx, r); err != nil {
+			s.storageFailed(err)
+			return nil, err
+		}
+	}
+	if changes := s.forwardings(b); len(changes) > 0 {
+		if err := s.note(ctx, changes); err != nil {
 			s.storageFailed(err)
 			return nil, err
 		}

@@ -37,12 +37,16 @@ type session struct {
 	scribe
 	legs    [2]*leg // by the direction they are read in: the client's, the target's
 	refuse  func(context.Context, events.SessionRefused) error
+	note    func(context.Context, []events.Event) error // of channels of forwardings
 	started time.Time
 	rec     recorder
 
 	order  sync.Mutex // held while the relay steps and what it made is queued; taken before mu
 	relay  *relay.Relay
 	denied int // refusals that got an event
+	ledger ledger
+
+	allowance allowance
 
 	mu    sync.Mutex
 	lanes [2]lane
@@ -121,6 +125,9 @@ func (s *session) run(ctx context.Context) events.SessionEnded {
 	for _, d := range []relay.Direction{relay.In, relay.Out} {
 		readers.Go(func() { s.read(ctx, d) })
 		deliverers.Go(func() { s.deliver(d) })
+	}
+	if s.allowance.most > 0 || s.allowance.idle > 0 {
+		deliverers.Go(s.limitTime)
 	}
 	<-s.ended
 	s.close()
@@ -230,6 +237,7 @@ func (s *session) report() events.SessionEnded {
 	return events.SessionEnded{
 		Reason: s.cause.reason, Detail: s.cause.detail, In: in, Out: out,
 		Complete: in.Received == in.Committed && out.Received == out.Committed,
+		Forwards: s.forwardTotals(),
 	}
 }
 
