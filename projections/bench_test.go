@@ -60,7 +60,7 @@ func BenchmarkOneEvent(b *testing.B) {
 		source.mu.Unlock()
 		source.append(s.ctl(numbered('u', uint64(i)), events.UserAdded{Name: fmt.Sprint(i)}))
 		b.StartTimer()
-		if _, _, err := p.step(b.Context(), events.Ctl); err != nil {
+		if _, _, err := p.step(b.Context(), events.Ctl, false); err != nil {
 			b.Fatal(err)
 		}
 	}

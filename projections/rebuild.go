@@ -16,8 +16,8 @@ var ErrRebuilding = errors.New("a rebuild is running already; wait for it")
 // then queries and Run go on with the old one; when it fails or the process
 // dies, the old one stays. progress, which may be nil, is told how many of the
 // records that are held by now have been applied. Run need not be running. When
-// the new views are in place but some projection could not apply a record, the
-// error holds its [FailedError].
+// the new views are in place but some projection stopped, the error holds its
+// [FailedError]. A view that has what can't be read now is not given up.
 func (p *Projections) Rebuild(ctx context.Context, progress func(done, total uint64)) error {
 	if !p.rebuilding.TryLock() {
 		return ErrRebuilding
@@ -46,7 +46,7 @@ func (p *Projections) fill(ctx context.Context, v *view, progress func(done, tot
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			read, again, err := v.step(ctx, p.source, kind)
+			read, again, err := v.step(ctx, p.source, kind, false)
 			if err != nil {
 				return err
 			}
@@ -66,6 +66,9 @@ func (p *Projections) replace(ctx context.Context, fresh *view) error {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	err := p.fill(ctx, fresh, nil)
+	if err == nil {
+		err = p.view.lostIn(fresh)
+	}
 	if err = errors.Join(err, fresh.db.close()); err != nil {
 		return errors.Join(fmt.Errorf("rebuild projections: %w", err), removeDatabase(p.files.unfinished()))
 	}
@@ -80,6 +83,7 @@ func (p *Projections) replace(ctx context.Context, fresh *view) error {
 	for i, pr := range fresh.progress { // both are in the order of p.defs
 		swapped.progress[i].failed = pr.failed
 	}
+	swapped.stopped = p.projectionStopped
 	p.mu.Lock()
 	old := p.view
 	p.view, p.generation = swapped, next
@@ -87,4 +91,17 @@ func (p *Projections) replace(ctx context.Context, fresh *view) error {
 	close(old.replaced)
 	p.note(func() {})
 	return errors.Join(old.db.close(), p.files.keepOnly(next), fresh.failures())
+}
+
+// lostIn is the failure of a projection that runs in v and that fresh could not
+// build, because the records can't be read any more.
+func (v *view) lostIn(fresh *view) error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for i, pr := range fresh.progress {
+		if pr.failed != nil && pr.failed.unread() && v.progress[i].failed == nil {
+			return pr.failed
+		}
+	}
+	return nil
 }

@@ -18,6 +18,10 @@ type Config struct {
 	Dir    string           // made with mode 0700 if it is not there; nothing else lives in it
 	Source Source           // the logs
 	Now    func() time.Time // what "expired" is measured by; nil means time.Now
+
+	// Stopped is told of each projection that stops while the others go on, by
+	// a goroutine of Run, which waits for it; nil for nobody.
+	Stopped func(*FailedError)
 }
 
 // Projections are the views of one site. All methods are safe for concurrent
@@ -26,6 +30,7 @@ type Projections struct {
 	source    Source
 	files     generations
 	now       func() time.Time
+	told      func(*FailedError) // Config.Stopped
 	defs      []*projection
 	discarded string
 
@@ -51,7 +56,7 @@ func Open(ctx context.Context, cfg Config) (*Projections, error) {
 }
 
 func open(ctx context.Context, cfg Config, defs []*projection) (*Projections, error) {
-	p := &Projections{source: cfg.Source, files: generations{cfg.Dir}, now: cfg.Now, defs: defs, changed: make(chan struct{})}
+	p := &Projections{source: cfg.Source, files: generations{cfg.Dir}, now: cfg.Now, told: cfg.Stopped, defs: defs, changed: make(chan struct{})}
 	if p.now == nil {
 		p.now = time.Now
 	}
@@ -84,7 +89,15 @@ func open(ctx context.Context, cfg Config, defs []*projection) (*Projections, er
 	if err := p.files.keepOnly(p.generation); err != nil {
 		return nil, errors.Join(err, p.view.db.close())
 	}
+	p.view.stopped = p.projectionStopped
 	return p, nil
+}
+
+func (p *Projections) projectionStopped(e *FailedError) {
+	p.note(func() {})
+	if p.told != nil {
+		p.told(e)
+	}
 }
 
 // Discarded says why the database that Open found was thrown away; it is empty
@@ -104,10 +117,14 @@ func (p *Projections) Close() error {
 // streams is not followed by a transaction a commit.
 const recPause = 100 * time.Millisecond
 
+// readAgain is how long Run waits before it reads again what could not be read.
+const readAgain = 5 * time.Second
+
 // Run applies events as the logs grow, until ctx ends; it owns the goroutines
-// that do it. It returns nil after an orderly end, [FailedError] for each
-// projection that stopped on the way, or the error of the source or the
-// database that ended it at once; it may then be called again, after
+// that do it. The two kinds of logs are followed apart, so that damage in one
+// stops only what is built from it. Run returns nil after an orderly end,
+// [FailedError] for each projection that stopped on the way, or the error of
+// the database that ended it at once; it may then be called again, after
 // [ErrDamaged] when [Projections.Rebuild] has made a new database.
 func (p *Projections) Run(ctx context.Context) error {
 	p.note(func() { p.running++; p.stopped = nil })
@@ -123,7 +140,10 @@ func (p *Projections) Run(ctx context.Context) error {
 	p.mu.RUnlock()
 	p.note(func() {
 		p.running--
-		p.stopped = errors.Join(errors.New("projections are not running"), err)
+		p.stopped = errors.New("projections are not running")
+		if err != nil {
+			p.stopped = fmt.Errorf("%w: %w", p.stopped, err)
+		}
 	})
 	return err
 }
@@ -132,8 +152,8 @@ func (p *Projections) Run(ctx context.Context) error {
 // waits for more, and lets at least pause go by between two looks.
 func (p *Projections) follow(ctx context.Context, kind events.Kind, pause time.Duration) error {
 	const closedPause = 50 * time.Millisecond // a closed source wakes at once and has nothing
-	for vain := false; ; {
-		read, more, err := p.step(ctx, kind)
+	for vain, again := false, false; ; {
+		read, more, err := p.step(ctx, kind, again)
 		if err != nil {
 			return err
 		}
@@ -144,8 +164,8 @@ func (p *Projections) follow(ctx context.Context, kind events.Kind, pause time.D
 		case vain:
 			err = sleep(ctx, closedPause)
 		}
-		if vain = read == 0; vain && err == nil {
-			err = p.wait(ctx, kind)
+		if vain, again = read == 0, false; vain && err == nil {
+			again, err = p.wait(ctx, kind)
 		}
 		if err != nil {
 			return err
@@ -162,27 +182,33 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// wait returns once there may be something to do: the source has more, or the
-// view was replaced by another.
-func (p *Projections) wait(ctx context.Context, kind events.Kind) error {
+// wait returns once there may be something to do: the source has more, the view
+// was replaced by another, or it is time to read again what could not be read.
+func (p *Projections) wait(ctx context.Context, kind events.Kind) (again bool, err error) {
 	var grown <-chan struct{} // stays nil when no projection of this kind runs
+	var due <-chan time.Time
 	p.mu.RLock()
 	replaced := p.view.replaced
-	for _, group := range p.view.groups(kind) {
+	for _, group := range p.view.groups(kind, false) {
 		grown = p.source.Watch(kind, group[0].at)
+	}
+	if p.view.waiting(kind) {
+		due = time.After(readAgain)
 	}
 	p.mu.RUnlock()
 	select {
 	case <-grown:
-		return nil
+		return false, nil
 	case <-replaced:
-		return nil
+		return false, nil
+	case <-due:
+		return true, nil
 	case <-ctx.Done():
-		return ctx.Err()
+		return false, ctx.Err()
 	}
 }
 
-func (p *Projections) step(ctx context.Context, kind events.Kind) (read int, more bool, err error) {
+func (p *Projections) step(ctx context.Context, kind events.Kind, again bool) (read int, more bool, err error) {
 	p.applying.Lock()
 	defer p.applying.Unlock()
 	if err := ctx.Err(); err != nil {
@@ -191,7 +217,7 @@ func (p *Projections) step(ctx context.Context, kind events.Kind) (read int, mor
 	p.mu.RLock()
 	v := p.view
 	p.mu.RUnlock()
-	read, more, err = v.step(ctx, p.source, kind)
+	read, more, err = v.step(ctx, p.source, kind, again)
 	if read > 0 {
 		p.note(func() {})
 	}
@@ -225,14 +251,24 @@ func (p *Projections) WaitFor(ctx context.Context, origin events.Origin, positio
 		case reached:
 			return nil
 		case running == 0 && stopped != nil:
-			return fmt.Errorf("wait for %s position %d: %w", origin, position, stopped)
+			return fmt.Errorf("the views may lack %s position %d: %w", origin, position, stopped)
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return fmt.Errorf("wait for projections to reach %s position %d: %w", origin, position, ctx.Err())
+			return fmt.Errorf("the views have not reached %s position %d: %w", origin, position, ctx.Err())
 		}
 	}
+}
+
+// Trouble is why nothing is applied, nil while Run does its work.
+func (p *Projections) Trouble() error {
+	p.notes.Lock()
+	defer p.notes.Unlock()
+	if p.running > 0 {
+		return nil
+	}
+	return p.stopped
 }
 
 // Status is where one projection stands.

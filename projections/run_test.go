@@ -110,11 +110,82 @@ func TestRunReturnsWhatWentWrong(t *testing.T) {
 	if err := stop(); !errors.As(err, &failed) || failed.Position != 2 {
 		t.Errorf("Run = %v, want the failure of counting", err)
 	}
+}
 
-	broken := errors.New("log is damaged at position 4")
-	source.err = broken
-	if err := p.Run(t.Context()); !errors.Is(err, broken) {
-		t.Errorf("Run = %v, want the source's error", err)
+// Damage in one kind of log stops what is built from that log, after the last
+// record before it; everything else goes on, and so does what stopped when the
+// log can be read again.
+func TestDamageInOneLogStopsOnlyWhatReadsIt(t *testing.T) {
+	damage := errors.New("log is damaged at position 41")
+	for _, kind := range []events.Kind{events.Rec, events.Ctl} {
+		t.Run(string(kind), func(t *testing.T) {
+			s, source := newSite(t, 1), newSource()
+			c, all := play(s)
+			source.append(all...)
+			source.breaks(kind, damage)
+			p := openTest(t, source)
+			told := make(chan *FailedError, len(registered()))
+			p.told = func(e *FailedError) { told <- e }
+			stop := running(t, p)
+			rec := events.Origin{Site: s.origin.Site, Epoch: 1, Kind: events.Rec}
+			for origin, end := range map[events.Origin]uint64{s.origin: s.next, rec: s.rec} {
+				if err := p.WaitFor(shortly(t), origin, end); err != nil {
+					t.Fatalf("what has stopped holds nobody up: %v", err)
+				}
+			}
+			if e := <-told; !errors.Is(e, damage) || p.Trouble() != nil {
+				t.Errorf("told of %v, in trouble for %v", e, p.Trouble())
+			}
+			_, users := p.Users(t.Context(), Filter{})
+			_, extents := p.Extents(t.Context(), c.shell)
+			for of, err := range map[events.Kind]error{events.Ctl: users, events.Rec: extents} {
+				if of == kind != errors.Is(err, damage) {
+					t.Errorf("reading a view of the %s log: %v", of, err)
+				}
+			}
+			for _, status := range p.Status() {
+				if status.Reads == kind != (status.Failed != "") || status.Behind != 0 {
+					t.Errorf("status of %s: %+v", status.Name, status)
+				}
+			}
+			if err := p.Rebuild(t.Context(), nil); !errors.Is(err, damage) {
+				t.Errorf("Rebuild = %v, want the damage", err)
+			}
+			var failed *FailedError
+			if err := stop(); !errors.As(err, &failed) || !errors.Is(err, damage) {
+				t.Errorf("Run = %v, want what has stopped", err)
+			}
+			source.breaks("", nil)
+			source.append(s.packets(c.shell, 10), s.ctl(numbered('u', 9), events.UserAdded{Name: "eve"}))
+			for _, kind := range []events.Kind{events.Ctl, events.Rec} {
+				if _, _, err := p.step(t.Context(), kind, true); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := p.User(t.Context(), "eve"); err != nil {
+				t.Errorf("after the repair: %v", err)
+			}
+			if x, err := p.Extents(t.Context(), c.shell); err != nil || x[len(x)-1].Last != s.rec {
+				t.Errorf("after the repair: %+v, %v", x, err)
+			}
+		})
+	}
+}
+
+func TestTroubleIsWhyNothingIsApplied(t *testing.T) {
+	p := openTest(t, newSource())
+	stop := running(t, p)
+	for p.changesRunning() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := p.Trouble(); err != nil {
+		t.Errorf("while it runs: %v", err)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Trouble(); err == nil || !strings.Contains(err.Error(), "not running") {
+		t.Errorf("after its end: %v", err)
 	}
 }
 

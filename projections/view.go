@@ -21,6 +21,8 @@ type view struct {
 
 	mu       sync.Mutex // guards the fields of each progress
 	progress []*progress
+
+	stopped func(*FailedError) // told of each projection that stops, by whoever steps; nil for nobody
 }
 
 // progress is where one projection stands. The checkpoint in the database
@@ -37,16 +39,23 @@ type progress struct {
 }
 
 // FailedError says that a projection stopped at a record that it could not
-// apply. The other projections go on.
+// apply, or because its logs can't be read on. The other projections go on.
 type FailedError struct {
 	Projection string
-	Origin     events.Origin
+	Origin     events.Origin // of the record; zero when none could be read, and Err then says where
 	Position   uint64
 	Type       string
 	Err        error
 }
 
+// unread reports whether the projection stopped for want of records. It goes
+// on when they can be read.
+func (e *FailedError) unread() bool { return e.Position == 0 }
+
 func (e *FailedError) Error() string {
+	if e.unread() {
+		return fmt.Sprintf("projection %s stopped: %v; it goes on when the log can be read: see log verify", e.Projection, e.Err)
+	}
 	return fmt.Sprintf("projection %s stopped at %s position %d (%s): %v; the log is not touched: run projection rebuild, or a holdfast that reads this record",
 		e.Projection, e.Origin, e.Position, e.Type, e.Err)
 }
@@ -246,12 +255,15 @@ const (
 	batchBytes   = 8 << 20
 )
 
-// step applies one batch of a kind of log to every projection that runs. It
-// reports how many records it read and whether there may be more.
-func (v *view) step(ctx context.Context, source Source, kind events.Kind) (read int, more bool, err error) {
-	for _, group := range v.groups(kind) {
-		batch, full, err := collect(ctx, source, kind, group[0])
-		if err != nil {
+// step applies one batch of a kind of log to every projection that runs, with
+// again also to those that stopped because their records could not be read. It
+// reports how many records it read and whether there may be more. A group whose
+// records can't be read stops before the first such one; the error is that of
+// ctx or of the database.
+func (v *view) step(ctx context.Context, source Source, kind events.Kind, again bool) (read int, more bool, err error) {
+	for _, group := range v.groups(kind, again) {
+		batch, full, unread := collect(ctx, source, kind, group[0])
+		if err := ctx.Err(); err != nil {
 			return read, false, err
 		}
 		if len(batch.records) > 0 {
@@ -259,6 +271,7 @@ func (v *view) step(ctx context.Context, source Source, kind events.Kind) (read 
 				return read, false, fmt.Errorf("apply events to %s: %w", v.db.path, err)
 			}
 		}
+		v.served(group, unread)
 		read, more = read+len(batch.records), more || full
 	}
 	return read, more, nil
@@ -266,13 +279,14 @@ func (v *view) step(ctx context.Context, source Source, kind events.Kind) (read 
 
 // groups are the running projections of a kind by their checkpoint: those that
 // stand at one place share the reading. One that starts anew is a group of its
-// own until it has caught up, and holds nobody up.
-func (v *view) groups(kind events.Kind) [][]*progress {
+// own until it has caught up, and holds nobody up. With again, those that
+// stopped for want of records are among them.
+func (v *view) groups(kind events.Kind, again bool) [][]*progress {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	byPlace := map[string][]*progress{}
 	for _, pr := range v.progress {
-		if pr.def.reads == kind && pr.failed == nil {
+		if pr.def.reads == kind && (pr.failed == nil || again && pr.failed.unread()) {
 			place := pr.at.String()
 			byPlace[place] = append(byPlace[place], pr)
 		}
@@ -284,6 +298,42 @@ func (v *view) groups(kind events.Kind) [][]*progress {
 	return groups
 }
 
+// served notes whether a group could be given its records.
+func (v *view) served(group []*progress, unread error) {
+	var news []*FailedError
+	v.mu.Lock()
+	for _, pr := range group {
+		switch {
+		case pr.failed != nil && !pr.failed.unread():
+		case unread == nil:
+			pr.failed = nil
+		case pr.failed == nil:
+			pr.failed = &FailedError{Projection: pr.def.name, Err: unread}
+			news = append(news, pr.failed)
+		}
+	}
+	v.mu.Unlock()
+	v.tell(news)
+}
+
+// tell tells of projections that stopped just now.
+func (v *view) tell(news []*FailedError) {
+	for _, e := range news {
+		if v.stopped != nil {
+			v.stopped(e)
+		}
+	}
+}
+
+// waiting reports whether a projection of a kind stopped for want of records.
+func (v *view) waiting(kind events.Kind) bool {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return slices.ContainsFunc(v.progress, func(pr *progress) bool {
+		return pr.def.reads == kind && pr.failed != nil && pr.failed.unread()
+	})
+}
+
 // batch is what one transaction applies, and where it leads to.
 type batch struct {
 	records []record
@@ -291,7 +341,8 @@ type batch struct {
 	coders  map[events.Origin]events.ClockCoder
 }
 
-// collect reads the next batch after a projection's checkpoint.
+// collect reads the next batch after a projection's checkpoint. With an error
+// it gives the records before what could not be read.
 func collect(ctx context.Context, source Source, kind events.Kind, from *progress) (b batch, full bool, err error) {
 	b = batch{at: from.at, coders: maps.Clone(from.coders)}
 	size := 0
@@ -319,7 +370,6 @@ func (b *batch) decode(raw events.Record, kind events.Kind) (record, error) {
 	if want := b.at.At(o) + 1; o.Kind != kind || h.Position != want {
 		return r, fmt.Errorf("project %s: the source gave position %d where %d of a %s log follows", o, h.Position, want, kind)
 	}
-	b.at = b.at.With(o, h.Position)
 	coder := b.coders[o]
 	if kind == events.Ctl {
 		clock, err := coder.Apply(h.Clock)
@@ -329,7 +379,7 @@ func (b *batch) decode(raw events.Record, kind events.Kind) (record, error) {
 		r.clock = clock
 		r.event, r.missing = r.Event()
 	}
-	b.coders[o] = coder
+	b.at, b.coders[o] = b.at.With(o, h.Position), coder
 	return r, nil
 }
 
@@ -341,6 +391,7 @@ func (v *view) apply(group []*progress, b batch) error {
 	err := w.transaction(func() error {
 		for i, pr := range group {
 			moved[i] = *pr
+			moved[i].failed = nil
 			err := w.attempt(func() error { return moved[i].advance(w, b) })
 			if err != nil && (isStorage(err) || !errors.As(err, &moved[i].failed)) {
 				return err
@@ -351,15 +402,18 @@ func (v *view) apply(group []*progress, b batch) error {
 	if err != nil {
 		return err
 	}
+	var news []*FailedError
 	v.mu.Lock()
-	defer v.mu.Unlock()
 	for i, pr := range group {
 		if moved[i].failed != nil {
 			pr.failed = moved[i].failed
+			news = append(news, pr.failed)
 			continue
 		}
 		*pr = moved[i]
 	}
+	v.mu.Unlock()
+	v.tell(news)
 	return nil
 }
 

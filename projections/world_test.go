@@ -22,7 +22,8 @@ type fakeSource struct {
 	records map[events.Kind][]events.Record
 	seen    map[events.Kind]int
 	grown   chan struct{}
-	err     error // given after the last visible record
+	err     error       // given after the last visible record
+	errOf   events.Kind // of whose logs; of all where empty
 }
 
 func newSource() *fakeSource {
@@ -46,7 +47,18 @@ func (s *fakeSource) append(records ...events.Record) {
 func (s *fakeSource) visible(kind events.Kind) ([]events.Record, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.records[kind][:s.seen[kind]:s.seen[kind]], s.err
+	err := s.err
+	if s.errOf != "" && s.errOf != kind {
+		err = nil
+	}
+	return s.records[kind][:s.seen[kind]:s.seen[kind]], err
+}
+
+// breaks makes the logs of a kind, or of all, unreadable after what is visible; nil mends them.
+func (s *fakeSource) breaks(kind events.Kind, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.errOf, s.err = kind, err
 }
 
 func (s *fakeSource) Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error] {
