@@ -348,7 +348,7 @@ func collect(ctx context.Context, source Source, kind events.Kind, from *progres
 	size := 0
 	for raw, err := range source.Records(ctx, kind, from.at) {
 		if err != nil {
-			return b, false, fmt.Errorf("read %s records to project: %w", kind, err)
+			return b, false, err
 		}
 		r, err := b.decode(raw, kind)
 		if err != nil {

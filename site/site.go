@@ -249,7 +249,10 @@ func (s *Site) create(ctx context.Context) error {
 // openViews opens the projections and starts what keeps them up to date.
 func (s *Site) openViews(ctx context.Context) error {
 	var err error
-	if s.views, err = projections.Open(ctx, projections.Config{Dir: s.data.views(), Source: s.source}); err != nil {
+	stopped := func(e *projections.FailedError) {
+		s.log.Error("a view is not kept up to date; the others go on", "view", e.Projection, "error", e)
+	}
+	if s.views, err = projections.Open(ctx, projections.Config{Dir: s.data.views(), Source: s.source, Stopped: stopped}); err != nil {
 		return err
 	}
 	if why := s.views.Discarded(); why != "" {
@@ -352,12 +355,12 @@ func (s *Site) Source() projections.Source { return s.source }
 func (s *Site) Histories() []*store.History { return []*store.History{s.ctl, s.rec} }
 
 // CaughtUp returns once the views hold everything that was durable when it was
-// called.
+// called, but for those that have stopped, whose queries say so.
 func (s *Site) CaughtUp(ctx context.Context) error {
 	for _, h := range s.Histories() {
 		size, _ := h.Log().Size()
 		if err := s.views.WaitFor(ctx, h.Log().Origin(), size); err != nil {
-			return fmt.Errorf("wait for the views: %w", err)
+			return err // it says of what
 		}
 	}
 	return nil

@@ -33,6 +33,10 @@ func Printable(s string) string {
 	return b.String()
 }
 
+// oneLine puts texts that stand on lines of their own, such as joined errors,
+// side by side.
+func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }
+
 func isPrintable(s string) bool {
 	for i, r := range s {
 		if !strconv.IsPrint(r) || r == utf8.RuneError && s[i] != 0xEF {

@@ -106,10 +106,10 @@ func AsFault(err error) *Fault {
 		f.Exit = Usage
 	case errors.Is(err, seal.ErrSealed):
 		f.Exit = Unavailable
-	case errors.As(err, new(*projections.FailedError)):
-		f.Exit, f.Hint = Unavailable, "projection rebuild builds the views again from the log"
 	case errors.Is(err, store.ErrDamaged), errors.Is(err, events.ErrBadRecord):
 		f.Exit, f.Hint = Damaged, "nothing was changed; compare with a replica or a backup before you write to this log"
+	case errors.As(err, new(*projections.FailedError)):
+		f.Exit, f.Hint = Unavailable, "projection rebuild builds the views again from the log"
 	case errors.Is(err, events.ErrPayloadAbsent):
 		f.Exit = NotFound
 	case errors.Is(err, store.ErrFull):

@@ -29,6 +29,7 @@ func TestExitCodes(t *testing.T) {
 		{&projections.NotFoundError{Noun: "user", Ref: "x"}, NotFound},
 		{&projections.ConflictError{Noun: "user", Name: "x"}, Conflict},
 		{&projections.FailedError{Err: errors.New("x")}, Unavailable},
+		{&projections.FailedError{Err: &store.DamageError{}}, Damaged},
 		{projections.ErrRebuilding, Conflict},
 		{replay.ErrNoChannel, NotFound},
 		{replay.ErrRecordOrder, Damaged},

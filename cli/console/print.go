@@ -150,13 +150,14 @@ type errorAnswer struct {
 
 // WriteFault writes f to w as text of two lines at most, or as one JSON object.
 func WriteFault(w io.Writer, f *Fault, asJSON bool) {
+	message := oneLine(f.Message)
 	if asJSON {
 		var a errorAnswer
-		a.Error.Code, a.Error.Message, a.Error.Hint, a.Error.EventID = f.Exit.String(), f.Message, f.Hint, f.Event
+		a.Error.Code, a.Error.Message, a.Error.Hint, a.Error.EventID = f.Exit.String(), message, f.Hint, f.Event
 		_ = writeJSON(w, a) // nobody is left to tell when standard error is gone
 		return
 	}
-	text := "error: " + Printable(f.Message) + "\n"
+	text := "error: " + Printable(message) + "\n"
 	if f.Hint != "" {
 		text += "hint: " + Printable(f.Hint) + "\n"
 	}

@@ -106,7 +106,11 @@ func (c *call) siteState() siteState {
 		Logs: c.logs(), Projections: site.Views().Status(),
 	}
 	site.Commands().View(func(a *aggregate.State) { s.Sessions = len(a.LiveSessions()) })
-	s.State = s.trouble()
+	if s.State = s.trouble(); s.State == "ok" {
+		if err := site.Views().Trouble(); err != nil {
+			s.State = "the views are not kept up to date: " + oneLine(err.Error())
+		}
+	}
 	return s
 }
 
@@ -141,7 +145,7 @@ func (s *siteState) trouble() string {
 	}
 	for _, p := range s.Projections {
 		if p.Failed != "" {
-			return "projection " + p.Name + " stopped: " + p.Failed
+			return oneLine(p.Failed)
 		}
 	}
 	return "ok"

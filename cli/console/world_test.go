@@ -33,6 +33,7 @@ var update = flag.Bool("update", false, "write the golden files anew")
 type world struct {
 	*testing.T
 	site    *site.Site
+	cfg     site.Config
 	console *Console
 	scanned []string // addresses that were scanned
 	damage  []*store.VerifyReport
@@ -45,16 +46,23 @@ func newWorld(t *testing.T) *world {
 	cfg := site.Defaults()
 	cfg.Site.Data, cfg.Site.Name = filepath.Join(t.TempDir(), "data"), "test"
 	cfg.Log.SegmentSize, cfg.Log.Headroom = 8<<20, 1<<20
-	s, err := site.Open(t.Context(), cfg, "v0.0.0-test", slog.New(slog.DiscardHandler))
+	w := &world{T: t}
+	w.open(cfg)
+	t.Cleanup(w.close)
+	w.admin = w.addUser("ada", events.Admin)
+	w.auditor = w.addUser("aud", events.Auditor)
+	w.operator = w.addUser("opal", events.Operator)
+	return w
+}
+
+// open opens the site and its console.
+func (w *world) open(cfg site.Config) {
+	w.Helper()
+	s, err := site.Open(w.Context(), cfg, "v0.0.0-test", slog.New(slog.DiscardHandler))
 	if err != nil {
-		t.Fatal(err)
+		w.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	w := &world{T: t, site: s}
+	w.site, w.cfg = s, cfg
 	w.console = New(Config{
 		Site: s, Version: Version{Version: "v0.0.0-test", Go: "go"}, Started: time.Unix(0, 0), Listen: "127.0.0.1:2222",
 		Log: slog.New(slog.DiscardHandler),
@@ -64,10 +72,21 @@ func newWorld(t *testing.T) *world {
 		},
 		Verify: func(context.Context) ([]*store.VerifyReport, error) { return w.damage, nil },
 	})
-	w.admin = w.addUser("ada", events.Admin)
-	w.auditor = w.addUser("aud", events.Auditor)
-	w.operator = w.addUser("opal", events.Operator)
-	return w
+}
+
+func (w *world) close() {
+	w.Helper()
+	if err := w.site.Close(); err != nil {
+		w.Error(err)
+	}
+}
+
+// restart closes the site, changes what its data directory holds, and opens it again.
+func (w *world) restart(change func(data string)) {
+	w.Helper()
+	w.close()
+	change(w.cfg.Site.Data)
+	w.open(w.cfg)
 }
 
 // publicKey is a key made from a name.
