@@ -41,12 +41,17 @@ type chunk struct {
 	data   []byte
 }
 
+// chunkCost is what a chunk takes besides its bytes.
+const chunkCost = 64
+
+func (k *chunk) cost() int { return chunkCost + len(k.data) }
+
 func newContent() *content { return &content{sum: sha256.New()} }
 
 // giveUp ends the hashing. room is the channel's budget for chunks, in bytes.
 func (c *content) giveUp(room *int, why string) {
 	for _, k := range c.ahead {
-		*room += len(k.data)
+		*room += k.cost()
 	}
 	c.ahead = nil
 	if c.why == "" {
@@ -71,24 +76,24 @@ func (c *content) hash(room *int, offset uint64, data []byte) {
 
 // keep holds what came early. Pieces of one packet are joined, so that small ones cost no more than their bytes.
 func (c *content) keep(room *int, offset uint64, data []byte) {
-	if *room -= len(data); *room < 0 || len(c.ahead) == maxChunks {
-		*room += len(data)
-		c.giveUp(room, whyAhead)
-		return
-	}
 	i, found := slices.BinarySearchFunc(c.ahead, offset, func(k chunk, o uint64) int { return cmp.Compare(k.offset, o) })
-	if found {
-		*room += len(data)
+	joins := i > 0 && c.ahead[i-1].offset+uint64(len(c.ahead[i-1].data)) == offset
+	cost := len(data)
+	if !joins {
+		cost += chunkCost
+	}
+	switch {
+	case found:
 		c.giveUp(room, whyRandom)
-		return
+	case cost > *room, !joins && len(c.ahead) == maxChunks:
+		c.giveUp(room, whyAhead)
+	case joins:
+		*room -= cost
+		c.ahead[i-1].data = append(c.ahead[i-1].data, data...)
+	default:
+		*room -= cost
+		c.ahead = slices.Insert(c.ahead, i, chunk{offset, slices.Clone(data)})
 	}
-	if i > 0 {
-		if before := &c.ahead[i-1]; before.offset+uint64(len(before.data)) == offset {
-			before.data = append(before.data, data...)
-			return
-		}
-	}
-	c.ahead = slices.Insert(c.ahead, i, chunk{offset, slices.Clone(data)})
 }
 
 // maxChunks bounds the pieces of one file that wait for their turn.
@@ -103,7 +108,7 @@ func (c *content) catchUp(room *int) {
 		}
 		c.sum.Write(k.data)
 		c.next += uint64(len(k.data))
-		*room += len(k.data)
+		*room += k.cost()
 		done++
 	}
 	if done > 0 {

@@ -52,4 +52,6 @@
 //
 // A shell, and any command that isn't known as a transfer, moves bytes as it likes, so a gate is a boundary only where
 // the grant allows no others. It also believes that the target runs what its name says.
+//
+// With one direction allowed it needs SFTP version 3: where both sides can speak a later one, the channel is ended.
 package transfer

@@ -15,8 +15,9 @@ import (
 // whole, what is not has no effect, ends at once and is told.
 func TestGateHoldsClients(t *testing.T) {
 	for _, gate := range []Gate{{}, {Upload: true}, {Download: true}} {
-		for _, c := range clients {
+		for _, c := range sampled() {
 			t.Run(fmt.Sprintf("%s/up=%v,down=%v", c.name, gate.Upload, gate.Download), func(t *testing.T) {
+				t.Parallel()
 				m := newMiddle(t, gate)
 				dir := t.TempDir()
 				local, content := file(t, dir, "local", 200_000)
@@ -56,6 +57,7 @@ func checkGate(t *testing.T, what string, allowed bool, out string, exit int, re
 func TestGateRefusesChanges(t *testing.T) {
 	for _, command := range []string{"rm f", "rename f g", "mkdir d", "rmdir e", "chmod 600 f", "ln -s f l", "ln f l", "put f g"} {
 		t.Run(command, func(t *testing.T) {
+			t.Parallel()
 			m := newMiddle(t, Gate{Download: true})
 			dir := t.TempDir()
 			local, content := file(t, dir, "f", 10)

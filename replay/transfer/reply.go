@@ -229,7 +229,7 @@ func (s *sftp) recall(h *handle) {
 	}
 }
 
-func (h *handle) cost() int { return 512 + len(h.name) + len(h.path) }
+func (h *handle) cost() int { return 1500 + len(h.name) + len(h.path) }
 
 func (s *sftp) drop(h *handle) {
 	delete(s.handles, h.name)

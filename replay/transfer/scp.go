@@ -17,8 +17,8 @@ import (
 // Bounds of scp. A line of OpenSSH's has at most 16 KiB.
 const (
 	maxLine  = 16 << 10
-	maxNames = 64 << 10 // bytes of the names of the directories that it is in
-	maxWaits = 1024     // answers that are awaited
+	maxNames = 8 << 10 // bytes of the names of the directories that it is in
+	maxWaits = 256     // answers that are awaited
 )
 
 // scp decodes the protocol that scp spoke before it took to SFTP. Nobody specified it; this follows OpenSSH's scp.c.
@@ -287,6 +287,7 @@ func (s *scp) answered(a *answer) error {
 		return nil
 	}
 	if sentOn {
+		s.file, s.waits = nil, nil // what was taken for content may have been lines
 		return errors.New("the receiver refused a name, and the sender had sent on: what that meant is uncertain")
 	}
 	if w.kind == 'D' {

@@ -59,6 +59,7 @@ type stream struct {
 // request waits for its reply.
 type request struct {
 	next   *request // same id, later
+	last   *request // of the first: the latest with its id
 	serial uint64
 	kind   byte
 	at     time.Duration
@@ -170,13 +171,10 @@ func (s *sftp) init(kind byte, f fields) error {
 func (s *sftp) push(id uint32, r *request) {
 	first := s.pending[id]
 	if first == nil {
-		s.pending[id] = r
+		s.pending[id], r.last = r, r
 		return
 	}
-	for first.next != nil {
-		first = first.next
-	}
-	first.next = r
+	first.last.next, first.last = r, r
 }
 
 func (s *sftp) pop(id uint32) *request {
@@ -187,7 +185,7 @@ func (s *sftp) pop(id uint32) *request {
 	if r.next == nil {
 		delete(s.pending, id)
 	} else {
-		s.pending[id] = r.next
+		s.pending[id], r.next.last = r.next, r.last
 	}
 	s.held += r.cost
 	return r

@@ -313,6 +313,10 @@ func TestDecodingEndsWithANote(t *testing.T) {
 	for range 1 << 15 {
 		flood.ask(fxpRead, "h", uint64(0), 1)
 	}
+	same := hello()
+	for range 1 << 15 {
+		same.send(packet(fxpRead, 7, "h", uint64(0), 1))
+	}
 	many := hello()
 	for i := range 1 << 14 {
 		many.open("f", openRead, fmt.Sprint(i))
@@ -324,7 +328,7 @@ func TestDecodingEndsWithANote(t *testing.T) {
 	early.send(packet(fxpInit, 6))
 	early.ask(fxpRemove, "a")
 	for name, k := range map[string]*talk{
-		"flood of requests": flood, "too many handles": many, "version 6": six, "before the version": early,
+		"flood of requests": flood, "flood with one id": same, "too many handles": many, "version 6": six, "before the version": early,
 		"not SFTP":              {all: []said{{false, []byte("GET / HTTP/1.0\r\n")}}},
 		"the target first":      {all: []said{{true, packet(fxpVersion, 3)}}},
 		"reply to nothing":      {all: append(hello().all, said{true, packet(fxpStatus, 9, 0, "", "")})},
