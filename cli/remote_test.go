@@ -335,9 +335,9 @@ func TestWhichSite(t *testing.T) {
 
 func TestParseGateway(t *testing.T) {
 	for in, want := range map[string]string{
-		"gw": "me gw:22", "gw:2222": "me gw:2222", "kim@gw": "kim gw:22", "kim@gw:1": "kim gw:1", "k@x@gw": "k@x gw:22",
+		"gw": "me gw:22", "gw:2222": "me gw:2222", "kim@gw": "kim gw:22", "kim@gw:1": "kim gw:1",
 		"10.0.0.1": "me 10.0.0.1:22", "::1": "me [::1]:22", "[::1]": "me [::1]:22", "[::1]:2222": "me [::1]:2222", "kim@[fe80::1]:2": "kim [fe80::1]:2",
-		"": "", "gw:": "", "gw:0": "", "gw:x": "", "gw:65536": "", "@gw": "", "root+web1@gw": "", "gw:1:2": "", "a b": "", "/etc/passwd": "",
+		"": "", "gw:": "", "gw:0": "", "gw:x": "", "gw:65536": "", "@gw": "", "root+web1@gw": "", "k@x@gw": "", "root:web1@gw": "", "gw:1:2": "", "a b": "", "/etc/passwd": "",
 	} {
 		d, err := parseGateway(in, "me")
 		if got := d.login + " " + d.addr; (err == nil) != (want != "") || err == nil && got != want {

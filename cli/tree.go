@@ -14,11 +14,16 @@ const runsHere = "holdfast_runs_here"
 
 // localVerbs makes the commands that run here. It is filled by package-level
 // local calls and read-only afterwards.
-var localVerbs []func() *cobra.Command
+var localVerbs []func(*client) *cobra.Command
 
 // local declares a verb of the binary itself. Its function is called for each
 // command line; a verb's streams and context are those of its command.
 func local(verb func() *cobra.Command) struct{} {
+	return localWith(func(*client) *cobra.Command { return verb() })
+}
+
+// localWith is local for a verb that asks a site.
+func localWith(verb func(*client) *cobra.Command) struct{} {
 	localVerbs = append(localVerbs, verb)
 	return struct{}{}
 }
@@ -42,17 +47,12 @@ func (c *client) tree() *cobra.Command {
 	flags.String("known-hosts", "", "file of known host keys")
 	flags.Bool("no-input", false, "never ask for a passphrase")
 	for _, verb := range localVerbs {
-		cmd := verb()
+		cmd := verb(c)
 		if cmd.Annotations == nil {
 			cmd.Annotations = map[string]string{}
 		}
 		cmd.Annotations[runsHere] = "yes"
-		if run := cmd.RunE; run != nil {
-			cmd.RunE = func(cmd *cobra.Command, args []string) error {
-				c.began = true
-				return run(cmd, args)
-			}
-		}
+		c.noteBegin(cmd)
 		root.AddCommand(cmd)
 	}
 	for _, cmd := range console.Nouns() {
@@ -64,6 +64,19 @@ func (c *client) tree() *cobra.Command {
 	root.InitDefaultCompletionCmd()
 	markLocal(root, "completion", "help")
 	return root
+}
+
+// noteBegin makes a verb, or each of a noun's, say when it begins.
+func (c *client) noteBegin(cmd *cobra.Command) {
+	if run := cmd.RunE; run != nil {
+		cmd.RunE = func(cmd *cobra.Command, args []string) error {
+			c.began = true
+			return run(cmd, args)
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		c.noteBegin(sub)
+	}
 }
 
 // markLocal marks the commands that come with the tree itself.

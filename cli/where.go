@@ -25,6 +25,9 @@ type siteFile struct {
 	HostKey string `json:"hostKey"` // authorized_keys form
 }
 
+// routeMarks make an SSH user name one that names a target at the gateway.
+const routeMarks = "+:@#"
+
 // maxSiteFile bounds site.json in bytes.
 const maxSiteFile = 64 << 10
 
@@ -46,7 +49,7 @@ func (c *client) destination() (destination, error) {
 		gateway, data = c.getenv("HOLDFAST_GATEWAY"), c.getenv("HOLDFAST_DATA")
 	}
 	login := c.getenv("USER")
-	if login == "" || strings.ContainsRune(login, '+') {
+	if login == "" || strings.ContainsAny(login, routeMarks) {
 		login = "holdfast"
 	}
 	if gateway != "" {
@@ -76,8 +79,8 @@ func parseGateway(s, login string) (destination, error) {
 	rest := s
 	if at := strings.LastIndexByte(s, '@'); at >= 0 {
 		login, rest = s[:at], s[at+1:]
-		if login == "" || strings.ContainsRune(login, '+') {
-			return bad("the user name before @ is empty or names a target with +")
+		if login == "" || strings.ContainsAny(login, routeMarks) {
+			return bad("the user name before @ is empty or names a target")
 		}
 	}
 	host, port := strings.Trim(rest, "[]"), "22"

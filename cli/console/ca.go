@@ -16,7 +16,8 @@ import (
 type authority struct {
 	Key         string   `json:"key"` // authorized_keys form
 	Fingerprint string   `json:"fingerprint"`
-	Hosts       []string `json:"hosts"` // names that the caller may believe it for: their targets
+	HostKey     string   `json:"host_key"` // of the gateway itself, authorized_keys form
+	Hosts       []string `json:"hosts"`    // names that the caller may believe it for: their targets
 }
 
 var authorityColumns = []column[authority]{
@@ -65,7 +66,7 @@ func (a authority) KnownHosts() string {
 
 // authority asks the site for its key, and for the caller's targets.
 func (c *call) authority() (authority, error) {
-	var a authority
+	a := authority{HostKey: c.cfg.Site.HostKey()}
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		if t, ok := s.Site(c.cfg.Site.ID()); ok {
 			a.Key = t.CA
