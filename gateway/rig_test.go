@@ -184,7 +184,7 @@ type rig struct {
 	ended          chan events.SessionEnded
 }
 
-func newRig(t testing.TB, limit int) *rig {
+func newRig(t testing.TB, limit int, change ...func(*session)) *rig {
 	t.Helper()
 	sealer := newSealer(t)
 	id := events.SessionID{UUID: uuid.New()}
@@ -202,6 +202,9 @@ func newRig(t testing.TB, limit int) *rig {
 		legs:   [2]*leg{{a, &rekeyGate{}}, {b, &rekeyGate{}}},
 		refuse: func(_ context.Context, e events.SessionRefused) error { r.refused <- e; return nil },
 		relay:  relay.New(relay.Policy{}, relay.Limits{}), started: time.Now(),
+	}
+	for _, f := range change {
+		f(r.session)
 	}
 	r.session.init(r.log.submit, 300*time.Millisecond)
 	go func() { r.ended <- r.session.run(context.Background()) }()
