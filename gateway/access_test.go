@@ -3,11 +3,14 @@ package gateway
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -248,17 +251,12 @@ func TestLoginGraceAndLimits(t *testing.T) {
 		defer c.Close()
 		idle = append(idle, c)
 	}
-	waitFor(t, func() bool {
-		s.server.door.mu.Lock()
-		defer s.server.door.mu.Unlock()
-		return s.server.door.waiting == 3
-	})
-	more, err := net.Dial("tcp", s.addr)
-	must(t, err)
-	defer more.Close()
-	if b, err := io.ReadAll(more); len(b) > 0 || err != nil && !strings.Contains(err.Error(), "reset") {
-		t.Errorf("a fourth connection got %q, %v", b, err)
+	waitFor(t, func() bool { return s.atTheDoor() == 3 })
+	_, errs, exit := run(t, s.ssh("console", "x"))
+	if exit != 255 {
+		t.Errorf("a fourth connection: exit %d", exit)
 	}
+	s.want(errs, "holdfast: "+tooMany)
 	began := time.Now()
 	for _, c := range idle {
 		_, _ = io.Copy(io.Discard, c) // until the gateway hangs up
@@ -266,64 +264,124 @@ func TestLoginGraceAndLimits(t *testing.T) {
 	if took := time.Since(began); took > 3*time.Second {
 		t.Errorf("silent connections were held for %s", took)
 	}
-	waitFor(t, func() bool {
-		s.server.door.mu.Lock()
-		defer s.server.door.mu.Unlock()
-		return s.server.door.waiting == 0
-	})
+	waitFor(t, func() bool { return s.atTheDoor() == 0 })
 	s.deniedAs(1, events.TooMany, "")
 	if _, _, exit := run(t, s.ssh("console", "x")); exit != 7 {
 		t.Error("nobody gets in after that")
 	}
 }
 
+// atTheDoor counts the connections that have not logged in.
+func (s *site) atTheDoor() int {
+	s.server.door.mu.Lock()
+	defer s.server.door.mu.Unlock()
+	return len(s.server.door.places)
+}
+
+// A few addresses that hold connections open and say nothing keep nobody else out.
+func TestIdleStrangersDoNotShutTheDoor(t *testing.T) {
+	s := newSite(t, func(c *Config) { c.Limits = Limits{Unauthenticated: 20, PerSource: 8} })
+	for ip := byte(2); ip < 6; ip++ {
+		for range 8 {
+			from := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.IPv4(127, 0, 0, ip)}}
+			c, err := from.Dial("tcp", s.addr)
+			if errors.Is(err, syscall.EADDRNOTAVAIL) {
+				t.Skip("this machine has one loopback address only")
+			}
+			must(t, err)
+			defer c.Close()
+		}
+	}
+	waitFor(t, func() bool { return s.atTheDoor() == 20 })
+	if _, errs, exit := run(t, s.ssh("console", "x")); exit != 7 {
+		t.Errorf("an administrator at another address: exit %d, %s", exit, errs)
+	}
+	s.ctlHas(events.TooMany)
+}
+
+// ctlHas waits for a refusal at the door.
+func (s *site) ctlHas(reason events.DenyReason) {
+	s.t.Helper()
+	waitFor(s.t, func() bool {
+		return slices.ContainsFunc(eventsOf[events.AccessDenied](s.t, s.ctl), func(d events.AccessDenied) bool { return d.Reason == reason })
+	})
+}
+
 func TestDoor(t *testing.T) {
 	now := time.Unix(0, 0)
 	d := newDoor(Limits{PerSource: 2, Unauthenticated: 5, SourceRate: 4}.withDefaults(), func() time.Time { return now })
-	from := func(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
 	var leaves []func()
-	enter := func(ip string) bool {
-		leave, ok := d.enter(from(ip))
-		if ok {
+	var cut []int // numbers of the steps whose connections made room
+	for n, step := range []struct {
+		ip, refused string
+	}{
+		0: {"10.0.0.2", ""}, 1: {"10.0.0.1", ""}, 2: {"10.0.0.1", ""}, 3: {"10.0.0.1", tooMany}, 4: {"2001:db8::1", ""},
+		5: {"2001:db8::ffff", ""}, 6: {"2001:db8::2", tooMany},
+		7: {"10.0.0.3", ""}, // the sixth: one of two of the first address that has two makes room
+		8: {"10.0.0.4", ""}, 9: {"10.0.0.5", ""}, 10: {"10.0.0.3", ""},
+	} {
+		leave, refused := d.enter(fromIP(step.ip), func() { cut = append(cut, n) })
+		if refused != step.refused {
+			t.Errorf("step %d, %s: %q, want %q", n, step.ip, refused, step.refused)
+		}
+		if leave != nil {
 			leaves = append(leaves, leave)
 		}
-		return ok
 	}
-	for _, step := range []struct {
-		ip string
-		ok bool
-	}{
-		{"10.0.0.1", true}, {"10.0.0.1", true}, {"10.0.0.1", false}, {"2001:db8::1", true}, {"2001:db8::ffff", true},
-		{"2001:db8::2", false}, {"10.0.0.2", true}, {"10.0.0.3", false},
-	} {
-		if enter(step.ip) != step.ok {
-			t.Errorf("%s: want %v", step.ip, step.ok)
-		}
+	if want := []int{1, 4, 0, 7}; !slices.Equal(cut, want) || len(d.places) != 5 {
+		t.Errorf("the connections of steps %v made room, want %v; %d are left", cut, want, len(d.places))
 	}
 	for _, leave := range leaves {
 		leave()
 		leave()
 	}
+	for ip, s := range d.sources {
+		if s.waiting != 0 {
+			t.Errorf("%s has %d connections after all have left", ip, s.waiting)
+		}
+	}
 	n := 0
-	for leave, ok := d.enter(from("10.0.0.1")); ok; leave, ok = d.enter(from("10.0.0.1")) {
+	for leave, refused := d.enter(fromIP("10.0.0.1"), nil); refused == ""; leave, refused = d.enter(fromIP("10.0.0.1"), nil) {
 		leave()
 		n++
 	}
 	if n != 6 { // a burst of eight, two of which were used above
 		t.Errorf("a burst of %d", n)
 	}
+	if _, refused := d.enter(fromIP("10.0.0.1"), nil); refused != tooFast {
+		t.Errorf("too fast: %q", refused)
+	}
 	now = now.Add(time.Second)
-	if !enter("10.0.0.1") {
+	if _, refused := d.enter(fromIP("10.0.0.1"), nil); refused != "" {
 		t.Error("the rate does not recover")
 	}
-	now = now.Add(time.Minute)
-	for i := range maxSources + 10 {
-		if leave, ok := d.enter(from(fmt.Sprintf("10.%d.%d.1", 1+i/250, i%250))); ok {
-			leave()
+}
+
+// fromIP is a client's address.
+func fromIP(ip string) net.Addr { return &net.TCPAddr{IP: net.ParseIP(ip), Port: 1} }
+
+// More addresses than can be remembered share what is left: one more is let in, but makes no log grow.
+func TestFullTableOfAddresses(t *testing.T) {
+	now := time.Unix(0, 0)
+	d := newDoor(Limits{}.withDefaults(), func() time.Time { return now })
+	noted := 0
+	for i := range 2 * maxSources {
+		from := fromIP(fmt.Sprintf("10.%d.%d.1", i/250, i%250))
+		leave, refused := d.enter(from, nil)
+		if refused != "" {
+			t.Fatalf("address %d: %s", i, refused)
 		}
+		if _, ok := d.note(from); ok {
+			noted++
+		}
+		leave()
 	}
-	if len(d.sources) > maxSources {
-		t.Errorf("%d addresses are remembered", len(d.sources))
+	if len(d.sources) != maxSources || noted != maxSources+notesBurst {
+		t.Errorf("%d addresses are remembered, %d events made", len(d.sources), noted)
+	}
+	now = now.Add(notesEvery)
+	if leave, _ := d.enter(fromIP("192.0.2.1"), nil); leave == nil || len(d.sources) != 1 {
+		t.Errorf("%d addresses are remembered after a while", len(d.sources))
 	}
 }
 
@@ -332,9 +390,6 @@ func TestUnknownKeysDoNotFillTheLog(t *testing.T) {
 	now := time.Unix(0, 0)
 	d := newDoor(Limits{}.withDefaults(), func() time.Time { return now })
 	from := &net.TCPAddr{IP: net.ParseIP("10.0.0.1")}
-	if leave, ok := d.enter(from); ok {
-		leave()
-	}
 	noted := 0
 	for range 1000 {
 		if _, ok := d.note(from); ok {

@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"net"
+	"slices"
 	"sync"
 	"time"
 )
@@ -9,8 +10,8 @@ import (
 // Limits bounds what clients may take before and after they are known. Zero fields take the defaults.
 type Limits struct {
 	LoginGrace      time.Duration // from connection to a proven identity; reaching the target counts apart. Default 30 s
-	Unauthenticated int           // connections at once that have not logged in. Default 100
-	PerSource       int           // of those, from one address (IPv6: one /64). Default 16
+	Unauthenticated int           // connections at once that have not logged in. Default 200
+	PerSource       int           // of those, from one address (IPv6: one /64). Default 64
 	SourceRate      int           // new connections from one address in a second, with a burst of twice as many. Default 32
 	Channels        int           // channels at once in one session. Default 256
 	TargetDial      time.Duration // to connect to a target. Default 10 s
@@ -33,20 +34,29 @@ func (l Limits) withDefaults() Limits {
 	duration(&l.TargetDial, 10*time.Second)
 	duration(&l.TargetLogin, 20*time.Second)
 	duration(&l.StoragePause, 10*time.Second)
-	count(&l.Unauthenticated, 100)
-	count(&l.PerSource, 16)
+	count(&l.Unauthenticated, 200)
+	count(&l.PerSource, 64)
 	count(&l.SourceRate, 32)
 	return l
 }
 
-// door counts connections that have not logged in.
+// door counts connections that have not logged in. When all places are taken, whoever is most of the crowd makes room:
+// a newcomer takes the place of the longest-waiting connection of the address that has the most of them.
 type door struct {
 	limits Limits
 	now    func() time.Time
 
 	mu      sync.Mutex
-	waiting int
+	places  []*place // in the order of arrival
 	sources map[string]*source
+	rest    source    // all addresses that there was no room to remember
+	swept   time.Time // when forget last ran
+}
+
+// place is one connection that has not logged in.
+type place struct {
+	source *source
+	cut    func() // ends the connection
 }
 
 // source is one client address. It is forgotten when it has nothing open and its bucket is full again.
@@ -65,31 +75,70 @@ const (
 	notesEvery = 10 * time.Second
 )
 
+// What those are told who find no place.
+const (
+	tooFast = "too many new connections from your address at once; wait a second and try again"
+	tooMany = "too many connections from your address that have not logged in; try again"
+	crowded = "too many connections that have not logged in; try again"
+)
+
 func newDoor(l Limits, now func() time.Time) *door {
-	return &door{limits: l, now: now, sources: map[string]*source{}}
+	return &door{limits: l, now: now, sources: map[string]*source{}, rest: source{notes: notesBurst, at: now()}}
 }
 
-// enter asks for a place; leave gives it back, once or more often.
-func (d *door) enter(addr net.Addr) (leave func(), ok bool) {
-	key := sourceKey(addr)
+// enter asks for a place; leave gives it back, once or more often. Without a place refused says why. cut is called if
+// the place is needed for another before it was given back.
+func (d *door) enter(addr net.Addr, cut func()) (leave func(), refused string) {
+	p := &place{cut: cut}
+	gone, refused := d.take(p, addr)
+	if refused != "" {
+		return nil, refused
+	}
+	if gone != nil {
+		gone.cut()
+	}
+	return func() {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.free(p)
+	}, ""
+}
+
+// take seats p and gives the place that was freed for it, nil for none.
+func (d *door) take(p *place, addr net.Addr) (gone *place, refused string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	s := d.source(key)
-	if s == nil || s.tokens < 1 || s.waiting >= d.limits.PerSource || d.waiting >= d.limits.Unauthenticated {
-		return nil, false
+	s := d.source(sourceKey(addr))
+	if s != &d.rest { // those who share it would be refused for each other's sake; they are first to make room
+		switch {
+		case s.tokens < 1:
+			return nil, tooFast
+		case s.waiting >= d.limits.PerSource:
+			return nil, tooMany
+		}
+		s.tokens--
 	}
-	s.tokens--
+	p.source = s
 	s.waiting++
-	d.waiting++
-	var once sync.Once
-	return func() {
-		once.Do(func() {
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			s.waiting--
-			d.waiting--
-		})
-	}, true
+	d.places = append(d.places, p)
+	if len(d.places) > d.limits.Unauthenticated {
+		gone = d.places[0]
+		for _, other := range d.places {
+			if other.source.waiting > gone.source.waiting {
+				gone = other
+			}
+		}
+		d.free(gone)
+	}
+	return gone, ""
+}
+
+// free is called with mu held.
+func (d *door) free(p *place) {
+	if i := slices.Index(d.places, p); i >= 0 {
+		d.places = slices.Delete(d.places, i, i+1)
+		p.source.waiting--
+	}
 }
 
 // note says whether the refusal of an unknown key may make an event, and how many made none before it.
@@ -97,9 +146,6 @@ func (d *door) note(addr net.Addr) (left int, ok bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := d.source(sourceKey(addr))
-	if s == nil {
-		return 0, false
-	}
 	if s.notes < 1 {
 		s.left++
 		return 0, false
@@ -109,17 +155,20 @@ func (d *door) note(addr net.Addr) (left int, ok bool) {
 	return left, true
 }
 
-// source finds an address and refills its bucket; nil when there is no room to remember one more.
+// source finds an address and refills its bucket. When there is no room to remember one more, it is the bucket that all
+// such addresses share.
 func (d *door) source(key string) *source {
 	now, burst := d.now(), float64(2*d.limits.SourceRate)
 	s := d.sources[key]
-	if s == nil {
-		if len(d.sources) >= maxSources {
-			d.forget(now)
-		}
-		if len(d.sources) >= maxSources {
-			return nil
-		}
+	if s == nil && len(d.sources) >= maxSources && now.Sub(d.swept) >= time.Second {
+		d.forget(now)
+		d.swept = now
+	}
+	switch {
+	case s != nil:
+	case len(d.sources) >= maxSources:
+		s = &d.rest
+	default:
 		s = &source{tokens: burst, notes: notesBurst, at: now}
 		d.sources[key] = s
 	}

@@ -50,7 +50,8 @@ type Server struct {
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
 	down      bool
-	tooMany   time.Time // when a refusal for too many connections was last recorded
+	tooMany   time.Time     // when a refusal for too many connections was last recorded
+	turning   chan struct{} // one for each connection that is being told why it finds no place
 }
 
 // New makes a server. Nothing runs until [Server.Serve].
@@ -70,7 +71,7 @@ func New(cfg Config) (*Server, error) {
 	cfg.Limits = cfg.Limits.withDefaults()
 	s := &Server{
 		cfg: cfg, log: cfg.Log, actor: events.SiteActor(cfg.Site), door: newDoor(cfg.Limits, cfg.Now),
-		listeners: map[net.Listener]struct{}{},
+		listeners: map[net.Listener]struct{}{}, turning: make(chan struct{}, 32),
 	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s, nil
@@ -123,22 +124,44 @@ func (s *Server) isDown() bool {
 
 // take starts to serve a connection, if there is room for one more that nobody has answered for.
 func (s *Server) take(c net.Conn) {
-	leave, ok := s.door.enter(c.RemoteAddr())
-	if !ok {
-		c.Close()
-		s.refuseMany(c.RemoteAddr())
-		return
+	from := c.RemoteAddr()
+	ctx, cancel := context.WithCancelCause(s.ctx)
+	leave, refused := s.door.enter(from, func() {
+		cancel(&sshwire.DisconnectError{Reason: sshwire.ReasonTooManyConnections, Text: crowded})
+		s.refuseMany(from)
+	})
+	if refused != "" {
+		cancel(nil)
+		s.refuseMany(from)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.down {
+	switch {
+	case s.down:
+		cancel(nil)
 		c.Close()
-		return
+	case refused != "":
+		s.turnAway(c, refused)
+	default:
+		s.work.Go(func() {
+			defer leave()
+			s.serve(ctx, cancel, c, leave)
+		})
 	}
-	s.work.Go(func() {
-		defer leave()
-		s.serve(c, leave)
-	})
+}
+
+// turnAway tells why there is no place, as long as few are being told: nobody may hold up the listener by it. It is
+// called with mu held.
+func (s *Server) turnAway(c net.Conn, why string) {
+	select {
+	case s.turning <- struct{}{}:
+		s.work.Go(func() {
+			sshwire.TurnAway(c, s.cfg.SSH.Version, sshwire.ReasonTooManyConnections, "holdfast: "+why)
+			<-s.turning
+		})
+	default:
+		c.Close()
+	}
 }
 
 // refuseMany records that connections were refused, once a minute: the log must not grow with an attack.
@@ -157,11 +180,10 @@ func (s *Server) refuseMany(from net.Addr) {
 }
 
 // serve is the goroutine of one connection.
-func (s *Server) serve(c net.Conn, leave func()) {
+func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c net.Conn, leave func()) {
 	keepAlive(c)
-	ctx, cancel := context.WithCancel(s.ctx)
-	defer cancel()
-	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, cancel)
+	defer cancel(nil)
+	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, func() { cancel(nil) })
 	defer grace.Stop()
 	l := &login{server: s, client: &rekeyGate{}, grace: func() { grace.Stop(); leave() }}
 	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(), MaxAuthTries: 20, PreferGCM: true}

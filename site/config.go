@@ -50,8 +50,12 @@ type SSHConfig struct {
 	DialTimeout time.Duration `koanf:"dial_timeout"`
 	// MaxUnauthenticated bounds the connections that have not logged in yet.
 	MaxUnauthenticated int `koanf:"max_unauthenticated"`
-	// MaxUnauthenticatedPerSource bounds them for one client address.
+	// MaxUnauthenticatedPerSource bounds them for one client address (IPv6: one
+	// /64).
 	MaxUnauthenticatedPerSource int `koanf:"max_unauthenticated_per_source"`
+	// MaxRatePerSource bounds how many connections one client address may begin
+	// in a second; at once it may begin twice as many.
+	MaxRatePerSource int `koanf:"max_rate_per_source"`
 	// StoragePause is how long a session waits for room when the log is full,
 	// before it ends.
 	StoragePause time.Duration `koanf:"storage_pause"`
@@ -80,8 +84,9 @@ func Defaults() Config {
 			Listen:                      "127.0.0.1:2222",
 			LoginGrace:                  30 * time.Second,
 			DialTimeout:                 10 * time.Second,
-			MaxUnauthenticated:          100,
-			MaxUnauthenticatedPerSource: 16,
+			MaxUnauthenticated:          200,
+			MaxUnauthenticatedPerSource: 64,
+			MaxRatePerSource:            32,
 			StoragePause:                10 * time.Second,
 		},
 		Log: LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
@@ -155,8 +160,13 @@ func (c *Config) Check() error {
 			bad(key, "%v is out of range, more than 0 and at most 1h", d)
 		}
 	}
-	if c.SSH.MaxUnauthenticated < 1 || c.SSH.MaxUnauthenticatedPerSource < 1 {
-		bad("ssh.max_unauthenticated", "limits must be at least 1")
+	for key, n := range map[string]int{
+		"ssh.max_unauthenticated": c.SSH.MaxUnauthenticated, "ssh.max_unauthenticated_per_source": c.SSH.MaxUnauthenticatedPerSource,
+		"ssh.max_rate_per_source": c.SSH.MaxRatePerSource,
+	} {
+		if n < 1 {
+			bad(key, "%d is out of range, at least 1", n)
+		}
 	}
 	if c.Log.SegmentSize < 8<<20 || c.Log.SegmentSize > 4<<30 {
 		bad("log.segment_size", "%d is out of range, 8 MiB to 4 GiB", c.Log.SegmentSize)

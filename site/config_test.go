@@ -63,11 +63,14 @@ func TestLoadConfigIsStrict(t *testing.T) {
 
 func TestConfigCheck(t *testing.T) {
 	for name, edit := range map[string]func(*Config){
-		"site.data":        func(c *Config) { c.Site.Data = "" },
-		"ssh.listen":       func(c *Config) { c.SSH.Listen = "127.0.0.1" },
-		"ssh.login_grace":  func(c *Config) { c.SSH.LoginGrace = 0 },
-		"log.segment_size": func(c *Config) { c.Log.SegmentSize = 1 },
-		"log.headroom":     func(c *Config) { c.Log.Headroom = 1 << 40 },
+		"site.data":                          func(c *Config) { c.Site.Data = "" },
+		"ssh.listen":                         func(c *Config) { c.SSH.Listen = "127.0.0.1" },
+		"ssh.login_grace":                    func(c *Config) { c.SSH.LoginGrace = 0 },
+		"ssh.max_unauthenticated":            func(c *Config) { c.SSH.MaxUnauthenticated = 0 },
+		"ssh.max_unauthenticated_per_source": func(c *Config) { c.SSH.MaxUnauthenticatedPerSource = -1 },
+		"ssh.max_rate_per_source":            func(c *Config) { c.SSH.MaxRatePerSource = 0 },
+		"log.segment_size":                   func(c *Config) { c.Log.SegmentSize = 1 },
+		"log.headroom":                       func(c *Config) { c.Log.Headroom = 1 << 40 },
 	} {
 		c := Defaults()
 		c.Site.Data = "d"

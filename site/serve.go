@@ -61,7 +61,8 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 		HostKeys: []ssh.Signer{s.hostKey}, CA: s.ca, Console: console, Log: s.log,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
-			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, TargetDial: s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,
+			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, SourceRate: s.cfg.SSH.MaxRatePerSource,
+			TargetDial: s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,
 		},
 	})
 	if err != nil {

@@ -21,7 +21,7 @@ const (
 )
 
 // Server runs the server's side of the key exchange and of authentication over nc. ctx bounds all of it: its
-// deadline is the login grace time. On an error nc is closed and the peer was told why as far as it may know; the error is a
+// deadline is the login grace time, and a *DisconnectError as its cause is what the peer is told. On an error nc is closed and the peer was told why as far as it may know; the error is a
 // *LoginError when a login failed, a *ProtocolError when the peer broke the protocol.
 func Server(ctx context.Context, nc net.Conn, cfg *ServerConfig) (*Conn, error) {
 	full, err := cfg.withDefaults()
@@ -42,6 +42,20 @@ func Server(ctx context.Context, nc net.Conn, cfg *ServerConfig) (*Conn, error) 
 		}
 		return (&serverLogin{c: c, cfg: cfg, auth: cfg.Auth}).run(ctx)
 	})
+}
+
+// TurnAway tells a client why it gets no connection, before a word about keys, and closes nc. It takes at most four
+// seconds. It sends a version line and a DISCONNECT: the lines that RFC 4253 section 4.2 allows before them are
+// shown by hardly any client.
+func TurnAway(nc net.Conn, version string, reason uint32, text string) {
+	cfg, err := Config{Version: version}.withDefaults()
+	if err != nil {
+		nc.Close()
+		return
+	}
+	c := newConn(nc, cfg, true)
+	c.sendVersion()
+	_ = c.Disconnect(reason, text) // best effort: the client is refused either way
 }
 
 // Client runs the client's side of the key exchange and of authentication over nc. ctx bounds all of it. On an error nc
@@ -106,7 +120,9 @@ func (c *Conn) giveUp(ctx context.Context, err error) {
 	var auth *AuthError
 	switch {
 	case ctx.Err() != nil:
-		c.sendDisconnect(ReasonByApplication, "login took too long")
+		late := &DisconnectError{ReasonByApplication, "login took too long"}
+		_ = errors.As(context.Cause(ctx), &late)
+		c.sendDisconnect(late.Reason, late.Text)
 	case errors.As(err, &breach):
 		c.sendDisconnect(breach.Reason, breach.Error())
 	case errors.As(err, &refused):
