@@ -235,10 +235,12 @@ func TestStorageFailureEndsTheSession(t *testing.T) {
 			r.open()
 			r.log.fail(err)
 			send(t, r.client, toTarget("lost"))
-			packets, end := wantEnd(r.target)
-			var bye *sshwire.DisconnectError
-			if len(packets) > 0 || !errors.As(end, &bye) || !strings.Contains(bye.Text, "can't be recorded") {
+			if packets, end := wantEnd(r.target); len(packets) > 0 {
 				t.Errorf("target got %q, %v", packets, end)
+			}
+			var bye *sshwire.DisconnectError
+			if _, end := wantEnd(r.client); !errors.As(end, &bye) || !strings.Contains(bye.Text, "can't be recorded") {
+				t.Errorf("client got %v", end)
 			}
 			e := r.wait()
 			if e.Reason != events.EndedByStorage || e.Complete || e.In.Committed != 1 || e.In.Received != 2 {
