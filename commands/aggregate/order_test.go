@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 24).Draw(t, "event") {
+	switch rapid.IntRange(0, 28).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -195,6 +195,12 @@ func (h *history) act(t *rapid.T, at, step int) {
 		on("user", events.UserLimitsSet{MaxSessions: uint32(step % 3)})
 	case 24:
 		on("target", events.TargetLimitsSet{MaxSessions: uint32(step % 3)})
+	case 25, 26:
+		add("ca", events.CATrusted{Name: name, Key: name, Fingerprint: name})
+	case 27:
+		on("ca", events.CADistrusted{})
+	case 28:
+		on("ca", events.CertificateRevoked{Serial: uint64(step % 3), KeyID: name})
 	}
 }
 
