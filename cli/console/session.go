@@ -56,7 +56,7 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("session", "Who was where, and what went over the wire",
-		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionKill())
+		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionFiles(), c.sessionKill())
 })
 
 func (c *call) sessionList() *cobra.Command {
