@@ -172,7 +172,7 @@ func (j *jumper) inner(ctx context.Context, st *mux.Stream, target string, hostK
 		server: s, client: &rekeyGate{}, grace: func() { grace.Stop() },
 		name: j.outer.name, identity: j.outer.identity, jump: st.Host, jumpTo: target,
 	}
-	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: hostKeys, Auth: l.innerAuth(), MaxAuthTries: 20, PreferGCM: true}
+	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: hostKeys, Auth: l.innerAuth(), MaxAuthTries: 20, FitOffer: true}
 	cfg.OnRekey = l.client.onRekey
 	conn, err := sshwire.Server(ctx, st, cfg)
 	if err != nil {

@@ -186,7 +186,7 @@ func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c ne
 	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, func() { cancel(nil) })
 	defer grace.Stop()
 	l := &login{server: s, client: &rekeyGate{}, grace: func() { grace.Stop(); leave() }}
-	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(), MaxAuthTries: 20, PreferGCM: true}
+	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(), MaxAuthTries: 20, FitOffer: true}
 	cfg.OnRekey = l.client.onRekey
 	conn, err := sshwire.Server(ctx, c, cfg)
 	switch {

@@ -23,6 +23,7 @@ var (
 		ssh.KeyAlgoRSASHA512, ssh.KeyAlgoRSASHA256,
 	}
 	gcmCiphers = []string{"aes128-gcm@openssh.com", "aes256-gcm@openssh.com"}
+	nistCurves = []string{"ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521"}
 )
 
 // Names that ride in the list of key exchanges of the first KEXINIT without being one.

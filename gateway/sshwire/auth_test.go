@@ -466,31 +466,39 @@ func TestClientAgainstOddServers(t *testing.T) {
 	}
 }
 
-func TestPreferGCM(t *testing.T) {
+func TestOfferFitsTheClient(t *testing.T) {
 	for _, c := range []struct {
-		client []string
-		want   string
+		ciphers, kex []string
+		cipher, with string
+		nist         bool // whether the server offered a NIST curve
 	}{
-		{[]string{"chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"}, "aes256-gcm@openssh.com"},
-		{[]string{"chacha20-poly1305@openssh.com", "aes256-ctr"}, "chacha20-poly1305@openssh.com"},
+		{[]string{"chacha20-poly1305@openssh.com", "aes256-gcm@openssh.com"}, nil, "aes256-gcm@openssh.com", "mlkem768x25519-sha256", false},
+		{[]string{"chacha20-poly1305@openssh.com", "aes256-ctr"}, nil, "chacha20-poly1305@openssh.com", "mlkem768x25519-sha256", false},
+		{nil, []string{"ecdh-sha2-nistp256", "curve25519-sha256"}, "aes128-gcm@openssh.com", "curve25519-sha256", false},
+		{nil, []string{"diffie-hellman-group14-sha256", "ecdh-sha2-nistp256"}, "aes128-gcm@openssh.com", "ecdh-sha2-nistp256", true},
 	} {
 		client, server := testClient(), testServer()
-		client.Ciphers, server.PreferGCM = c.client, true
-		if a, _ := pair(t, client, server); a.Algorithms().In.Cipher != c.want {
-			t.Errorf("a client of %v got %s", c.client, a.Algorithms().In.Cipher)
+		client.Ciphers, client.KeyExchanges, server.FitOffer = c.ciphers, c.kex, true
+		a, b := pair(t, client, server)
+		if got := a.Algorithms(); got.In.Cipher != c.cipher || got.KeyExchange != c.with {
+			t.Errorf("a client of %v, %v got %+v", c.ciphers, c.kex, got)
+		}
+		if slices.Contains(b.kex.offer.KeyExchanges, "ecdh-sha2-nistp256") != c.nist {
+			t.Errorf("a client of %v was offered %v", c.kex, b.kex.offer.KeyExchanges)
 		}
 	}
 	// A client that waits for our KEXINIT must get it, late and whole.
 	own, other := tcpPair(t)
 	server := testServer()
-	server.PreferGCM = true
+	server.FitOffer = true
 	go func() { _, _ = Server(context.Background(), other, server) }()
 	_, r := ends(t, keys{}, own)
 	must(own.Write([]byte("SSH-2.0-slow\r\n")))
 	must(r.line(maxVersionLine))
 	_ = own.SetReadDeadline(time.Now().Add(5 * time.Second))
-	if theirs := must(parseKexInit(must(r.next()))); !slices.Contains(theirs.CiphersIn, "chacha20-poly1305@openssh.com") {
-		t.Errorf("offered %v", theirs.CiphersIn)
+	theirs := must(parseKexInit(must(r.next())))
+	if !slices.Contains(theirs.CiphersIn, "chacha20-poly1305@openssh.com") || !slices.Contains(theirs.KeyExchanges, "ecdh-sha2-nistp256") {
+		t.Errorf("offered %v, %v", theirs.CiphersIn, theirs.KeyExchanges)
 	}
 }
 

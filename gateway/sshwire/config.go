@@ -29,7 +29,7 @@ const (
 	rekeyTimeout        = 2 * time.Minute
 	maxWhileKex         = 256 << 20 // what a peer may send between our KEXINIT and its own
 	disconnectWait      = 2 * time.Second
-	preferGCMWait       = 100 * time.Millisecond
+	fitOfferWait        = 100 * time.Millisecond
 	maxUserName         = 255
 	maxText             = 8 << 10 // banner, disconnect text, prompt: longer ones are cut when sent
 )
@@ -71,10 +71,10 @@ type ServerConfig struct {
 	Banner string
 	// MaxAuthTries is how many failed attempts end the login; 0 is DefaultMaxAuthTries.
 	MaxAuthTries int
-	// PreferGCM waits up to 100 ms for the client's KEXINIT before sending ours, and offers only AES-GCM to a client
-	// that has it. The client's order decides otherwise, and OpenSSH puts the dearer chacha20-poly1305 first. It costs
-	// such a client one round trip; leaving chacha20-poly1305 out of Ciphers costs none.
-	PreferGCM bool
+	// FitOffer waits up to 100 ms for the client's KEXINIT before sending ours, and fits ours to it. A client that has
+	// AES-GCM is offered no other cipher: its order decides otherwise, and OpenSSH puts the dearer chacha20-poly1305 first.
+	// A NIST curve is offered only to a client that shares no other key exchange with us. It costs a client one round trip.
+	FitOffer bool
 }
 
 // ClientConfig configures [Client].

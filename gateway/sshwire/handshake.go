@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
 	"time"
 
@@ -37,7 +36,7 @@ func Server(ctx context.Context, nc net.Conn, cfg *ServerConfig) (*Conn, error) 
 		return nil, err
 	}
 	return c.establish(ctx, func() error {
-		if err := c.exchangeAsServer(ctx, cfg.PreferGCM); err != nil {
+		if err := c.exchangeAsServer(ctx, cfg.FitOffer); err != nil {
 			return err
 		}
 		return (&serverLogin{c: c, cfg: cfg, auth: cfg.Auth}).run(ctx)
@@ -163,10 +162,10 @@ func (c *Conn) sendVersion() {
 	*c.out.pending = append(*c.out.pending, line...)
 }
 
-func (c *Conn) exchangeAsServer(ctx context.Context, preferGCM bool) error {
+func (c *Conn) exchangeAsServer(ctx context.Context, fit bool) error {
 	c.serverVersion = c.cfg.Version
 	c.sendVersion()
-	if !preferGCM {
+	if !fit {
 		if err := c.startFirstKex(); err != nil {
 			return err
 		}
@@ -181,8 +180,8 @@ func (c *Conn) exchangeAsServer(ctx context.Context, preferGCM bool) error {
 	if c.clientVersion, err = checkVersion(line); err != nil {
 		return err
 	}
-	if preferGCM {
-		if err := c.preferGCM(ctx); err != nil {
+	if fit {
+		if err := c.fitOffer(ctx); err != nil {
 			return err
 		}
 	}
@@ -233,9 +232,9 @@ func (c *Conn) startFirstKex() error {
 	return err
 }
 
-// preferGCM looks at the client's KEXINIT, if it comes soon, before ours is made.
-func (c *Conn) preferGCM(ctx context.Context) error {
-	if c.conn.SetReadDeadline(time.Now().Add(preferGCMWait)) != nil {
+// fitOffer looks at the client's KEXINIT, if it comes soon, before ours is made.
+func (c *Conn) fitOffer(ctx context.Context) error {
+	if c.conn.SetReadDeadline(time.Now().Add(fitOfferWait)) != nil {
 		return nil // without a deadline two waiting ends would wait for ever
 	}
 	p, err := c.in.next()
@@ -251,22 +250,10 @@ func (c *Conn) preferGCM(ctx context.Context) error {
 		return c.readError(err)
 	}
 	if theirs, err := parseKexInit(p); err == nil {
-		c.offerOnlyGCM(theirs)
+		c.kex.offer.fit(theirs)
 	}
 	_, err = c.dispatch(p)
 	return err
-}
-
-func (c *Conn) offerOnlyGCM(theirs *kexInit) {
-	var both []string
-	for _, n := range gcmCiphers {
-		if slices.Contains(c.kex.offer.Ciphers, n) && slices.Contains(theirs.CiphersOut, n) && slices.Contains(theirs.CiphersIn, n) {
-			both = append(both, n)
-		}
-	}
-	if len(both) > 0 {
-		c.kex.offer.Ciphers = both
-	}
 }
 
 // finishFirstKex reads until both sides use the first keys. Our KEXINIT goes out with it if it hasn't yet.

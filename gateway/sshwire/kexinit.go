@@ -84,6 +84,20 @@ func (o *offer) kexInit(random io.Reader, extras []string) (*kexInit, error) {
 	return k, err
 }
 
+// fit leaves out what a client of theirs shall not choose since it has better: other ciphers than AES-GCM, NIST curves.
+func (o *offer) fit(theirs *kexInit) {
+	gcm := slices.DeleteFunc(slices.Clone(o.Ciphers), func(n string) bool {
+		return !slices.Contains(gcmCiphers, n) || !slices.Contains(theirs.CiphersOut, n) || !slices.Contains(theirs.CiphersIn, n)
+	})
+	if len(gcm) > 0 {
+		o.Ciphers = gcm
+	}
+	better := slices.DeleteFunc(slices.Clone(o.KeyExchanges), func(n string) bool { return slices.Contains(nistCurves, n) })
+	if _, shared := first(theirs.KeyExchanges, better); shared {
+		o.KeyExchanges = better
+	}
+}
+
 // agree works out the algorithms of a key exchange: RFC 4253 section 7.1. clientOut and serverOut name the
 // protection of what the client and the server send.
 func agree(client, server *kexInit) (kex, hostKey string, clientOut, serverOut DirectionAlgorithms, err error) {
