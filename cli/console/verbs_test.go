@@ -118,6 +118,9 @@ func TestChanges(t *testing.T) {
 		{"grant rm bob admin+sw1 --json", "", "grant", "state", "removed"},
 		{"account rm admin+sw1 --json", "", "account", "state", "removed"},
 		{"target rm sw1 --json", "", "target", "state", "removed"},
+		{"user-ca add corp --key - --json", keyText("corp"), "user-ca", "state", "trusted"},
+		{"user-ca revoke corp --key - --json", keyText("bob"), "user-ca", "name", "corp"},
+		{"user-ca rm corp --reason replaced --json", "", "user-ca", "reason", "replaced"},
 	} {
 		r := w.run(w.admin, step.line, step.stdin)
 		var a struct {
