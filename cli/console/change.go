@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -16,16 +17,29 @@ const catchUpTime = 10 * time.Second
 
 // views gives the projections once they hold what was decided before. Where
 // they can't keep up (a full disk, a long rebuild) what they hold is shown, and
-// the person is told: an administrator must see something just then.
+// the person is told: an administrator must see something just then. Such an
+// answer counts as done in part, and says in its JSON form that it is stale.
 func (c *call) views() (*projections.Projections, error) {
 	ctx, cancel := context.WithTimeout(c.ctx, catchUpTime)
 	defer cancel()
 	if err := c.cfg.Site.CaughtUp(ctx); c.ctx.Err() != nil {
 		return nil, c.ctx.Err()
-	} else if err != nil {
-		fmt.Fprintf(c.stderr, "warning: what is shown may be behind: %s\n", Printable(err.Error()))
+	} else if err != nil && c.behind == nil {
+		c.behind = &Fault{Exit: Partly, Message: "what is shown may be behind: " + err.Error(), Hint: "try again; see status", cause: err}
+		c.note("warning: %s", Printable(oneLine(c.behind.Message)))
 	}
 	return c.cfg.Site.Views(), nil
+}
+
+// outcome is the fault that a call ends with, nil if it did all that was asked.
+func (c *call) outcome(err error) *Fault {
+	switch {
+	case err == nil:
+		return c.behind
+	case c.behind != nil && errors.Is(err, projections.ErrNotFound):
+		return &Fault{Exit: Unavailable, Message: AsFault(err).Message + " is known to the views, which may be behind", Hint: c.behind.Hint, cause: err}
+	}
+	return AsFault(err)
 }
 
 // do carries out a command of the caller.
@@ -90,13 +104,13 @@ func answerChange[T any](c *call, kind string, r events.Record, find finder[T]) 
 	if err != nil {
 		return &Fault{Exit: Partly, Message: fmt.Sprintf("it was done, but can't be shown: %s", err), Event: r.Header.ID, cause: err}
 	}
-	return writeJSON(c.stdout, answer{Kind: kind, APIVersion: APIVersion, Item: item})
+	return writeJSON(c.stdout, c.answer(kind, item))
 }
 
 // unchanged answers a command that had nothing to do.
 func (c *call) unchanged(kind string) error {
 	if c.json {
-		return writeJSON(c.stdout, answer{Kind: kind, APIVersion: APIVersion})
+		return writeJSON(c.stdout, c.answer(kind, nil))
 	}
 	_, err := fmt.Fprintln(c.stdout, "nothing to do")
 	return err

@@ -87,11 +87,13 @@ func (c *Console) Run(ctx context.Context, r *Request) (exit Exit) {
 	if err == nil {
 		err = k.execute(words)
 	}
-	if err == nil {
+	f := k.outcome(err)
+	switch {
+	case f == nil:
 		return Done
+	case f != k.behind || k.json: // that it is behind was said before the answer
+		WriteFault(k.stderr, f, k.json)
 	}
-	f := AsFault(err)
-	WriteFault(k.stderr, f, k.json)
 	return f.Exit
 }
 
@@ -114,6 +116,7 @@ type call struct {
 	role           events.Role // of the caller
 	terminal       *Terminal
 	json           bool
+	behind         *Fault // the views may lack what was decided before; nil if they don't
 	stdin          io.Reader
 	stdout, stderr io.Writer
 	raw            io.Writer // with a terminal: standard output as it is

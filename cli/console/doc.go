@@ -17,7 +17,9 @@
 // Answers go to standard output: tables for people, with --json one object
 // {kind, apiVersion, items|item}, for streams one such object a line. Errors
 // go to standard error, with the exit codes of [Exit]. Times are RFC 3339 UTC,
-// ids UUIDs, sizes bytes, durations seconds. Nothing that others chose (names,
+// ids UUIDs, sizes bytes, durations seconds. An answer that may lack what was
+// decided last is given with a warning, "stale" in its object and the exit code
+// of [Partly]. Nothing that others chose (names,
 // client versions, reasons) reaches a terminal with control characters in it.
 //
 // # Adding a verb

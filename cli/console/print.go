@@ -20,7 +20,13 @@ type answer struct {
 	APIVersion string `json:"apiVersion"`
 	Items      any    `json:"items,omitempty"`
 	Item       any    `json:"item,omitempty"`
-	Next       string `json:"next,omitempty"` // where the next part of a long list begins
+	Next       string `json:"next,omitempty"`  // where the next part of a long list begins
+	Stale      bool   `json:"stale,omitempty"` // what was decided last may be missing
+}
+
+// answer makes the answer with one item.
+func (c *call) answer(kind string, item any) answer {
+	return answer{Kind: kind, APIVersion: APIVersion, Item: item, Stale: c.behind != nil}
 }
 
 // column is one column of a table over items of type T, or one line of the
@@ -41,7 +47,9 @@ func listPage[T any](c *call, kind string, items []T, next string, columns []col
 		if items == nil {
 			items = []T{}
 		}
-		return writeJSON(c.stdout, answer{Kind: kind, APIVersion: APIVersion, Items: &items, Next: next})
+		a := c.answer(kind, nil)
+		a.Items, a.Next = &items, next
+		return writeJSON(c.stdout, a)
 	}
 	rows := make([][]string, 0, len(items)+1)
 	rows = append(rows, heads(columns))
@@ -60,7 +68,7 @@ func listPage[T any](c *call, kind string, items []T, next string, columns []col
 // show answers with one item: a line for each of its columns.
 func show[T any](c *call, kind string, item T, columns []column[T]) error {
 	if c.json {
-		return writeJSON(c.stdout, answer{Kind: kind, APIVersion: APIVersion, Item: item})
+		return writeJSON(c.stdout, c.answer(kind, item))
 	}
 	values := cells(columns, item)
 	rows := make([][]string, len(columns))
@@ -73,7 +81,7 @@ func show[T any](c *call, kind string, item T, columns []column[T]) error {
 // stream answers with one item of a stream: a line of its own.
 func stream[T any](c *call, kind string, item T, columns []column[T]) error {
 	if c.json {
-		return writeJSON(c.stdout, answer{Kind: kind, APIVersion: APIVersion, Item: item})
+		return writeJSON(c.stdout, c.answer(kind, item))
 	}
 	line := strings.Join(cells(columns, item), "  ")
 	_, err := io.WriteString(c.stdout, strings.TrimRight(line, " ")+"\n")

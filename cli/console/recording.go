@@ -150,7 +150,7 @@ func (x *export) write(c *call, w io.Writer, s projections.Session, source repla
 	case "text":
 		return replay.Transcript(w, source, replay.TranscriptOptions{Channel: channel})
 	case "json":
-		return describe(w, s, source)
+		return c.describe(w, s, source)
 	}
 	o := replay.CastOptions{Version: 3, Channel: channel, Started: s.Started, Title: s.User + " on " + s.Account + "+" + s.Target}
 	if x.format == "cast2" {
@@ -167,12 +167,12 @@ type recorded struct {
 
 // describe writes what a recording holds as JSON. After an error it writes
 // what was read before it, and gives the error.
-func describe(w io.Writer, s projections.Session, source replay.Source) error {
+func (c *call) describe(w io.Writer, s projections.Session, source replay.Source) error {
 	r, err := replay.Describe(source)
 	if r == nil {
 		return err
 	}
-	if e := writeJSON(w, answer{Kind: "recording", APIVersion: APIVersion, Item: recorded{s, r}}); err == nil {
+	if e := writeJSON(w, c.answer("recording", recorded{s, r})); err == nil {
 		err = e
 	}
 	return err

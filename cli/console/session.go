@@ -79,6 +79,9 @@ func (c *call) sessionList() *cobra.Command {
 		if err != nil {
 			return err
 		}
+		if c.behind != nil && f.After == "" {
+			page.Items = append(c.unseen(p, f), page.Items...)
+		}
 		c.withLive(page.Items)
 		return listPage(c, "session", page.Items, page.Next, sessionColumns)
 	}))
@@ -115,22 +118,33 @@ func (c *call) sessionShow() *cobra.Command {
 func (c *call) sessionKill() *cobra.Command {
 	var reason string
 	cmd := c.verb("kill ID", "End a running session", change, func(args []string) error {
-		s, err := c.session("session kill", args[0])
+		id, err := c.runningID(args[0])
 		if err != nil {
 			return err
 		}
-		return carryOut(c, "session", "session.kill_requested", commands.KillSession{Session: s.ID, Reason: reason}, findSession)
+		return carryOut(c, "session", "session.kill_requested", commands.KillSession{Session: id, Reason: reason}, c.findSession)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
 	return cmd
 }
 
-var findSession = func(p *projections.Projections, ctx context.Context, ref string) (projections.Session, error) {
+// findSession finds a session by its id, a running one even where the views
+// lack it.
+func (c *call) findSession(p *projections.Projections, ctx context.Context, ref string) (projections.Session, error) {
 	id, err := uuid.Parse(ref)
 	if err != nil {
 		return projections.Session{}, &projections.NotFoundError{Noun: "session", Ref: ref}
 	}
-	return p.Session(ctx, events.SessionID{UUID: id})
+	s, err := p.Session(ctx, events.SessionID{UUID: id})
+	if err == nil {
+		return s, nil
+	}
+	for _, running := range c.running() {
+		if running.ID.UUID == id {
+			return running, nil
+		}
+	}
+	return s, err
 }
 
 // minPrefix is how much of a session's id must be given, in characters.
@@ -144,7 +158,7 @@ func (c *call) session(verb, ref string) (projections.Session, error) {
 		return projections.Session{}, err
 	}
 	if _, err := uuid.Parse(ref); err == nil {
-		s, err := findSession(p, c.ctx, ref)
+		s, err := c.findSession(p, c.ctx, ref)
 		if err == nil && !c.seesAll() && s.UserID != c.by.ID {
 			return projections.Session{}, c.deny(verb, "session "+s.ID.String()+" is another user's")
 		}
@@ -170,9 +184,8 @@ func (c *call) session(verb, ref string) (projections.Session, error) {
 
 func (c *call) sessionByPrefix(p *projections.Projections, f projections.Filter, prefix string) (projections.Session, error) {
 	var none projections.Session
-	if len(prefix) < minPrefix || strings.Trim(prefix, "0123456789abcdef-") != "" {
-		return none, &Fault{Exit: Usage, Message: fmt.Sprintf("%q names no session", prefix),
-			Hint: fmt.Sprintf("give an id, at least the first %d characters of one, or last", minPrefix)}
+	if err := checkPrefix(prefix); err != nil {
+		return none, err
 	}
 	var found []projections.Session
 	for {
@@ -195,6 +208,18 @@ func (c *call) sessionByPrefix(p *projections.Projections, f projections.Filter,
 	case 1:
 		return found[0], nil
 	}
-	return none, &Fault{Exit: Conflict, Message: fmt.Sprintf("%q is the beginning of several session ids", prefix),
+	return none, ambiguous(prefix, found)
+}
+
+func checkPrefix(prefix string) error {
+	if len(prefix) < minPrefix || strings.Trim(prefix, "0123456789abcdef-") != "" {
+		return &Fault{Exit: Usage, Message: fmt.Sprintf("%q names no session", prefix),
+			Hint: fmt.Sprintf("give an id, at least the first %d characters of one, or last", minPrefix)}
+	}
+	return nil
+}
+
+func ambiguous(prefix string, found []projections.Session) *Fault {
+	return &Fault{Exit: Conflict, Message: fmt.Sprintf("%q is the beginning of several session ids", prefix),
 		Hint: "give more of it: " + found[0].ID.String() + ", " + found[1].ID.String()}
 }

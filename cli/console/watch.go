@@ -49,7 +49,11 @@ session.`
 }
 
 func hasEnded(s projections.Session) *Fault {
-	return &Fault{Exit: Conflict, Message: "session " + s.ID.String() + " has ended: " + string(s.Reason),
+	message := "session " + s.ID.String() + " has ended"
+	if s.Ended != nil { // the views may not know yet
+		message += ": " + string(s.Reason)
+	}
+	return &Fault{Exit: Conflict, Message: message,
 		Hint: "session play " + s.ID.String() + " shows it as it went"}
 }
 
@@ -189,7 +193,7 @@ func (j *pieces) take(e *replay.Event) error {
 		return nil
 	}
 	item := piece{j.s.Started.Add(e.At), e.Channel.Index, e.Stream, e.Data}
-	return writeJSON(j.c.stdout, answer{Kind: "session.data", APIVersion: APIVersion, Item: item})
+	return writeJSON(j.c.stdout, j.c.answer("session.data", item))
 }
 
 func (j *pieces) caughtUp() error { j.live = true; return nil }
