@@ -47,7 +47,7 @@ type Account struct {
 	Target     string              `json:"target"` // name
 	TargetID   events.TargetID     `json:"target_id"`
 	Credential events.CredentialID `json:"credential"`
-	State      string              `json:"state"` // "active" or "removed"
+	State      string              `json:"state"` // "active", "removed" or "target removed"
 	Added      time.Time           `json:"added,omitzero"`
 	Removed    time.Time           `json:"removed,omitzero"`
 	Reason     string              `json:"reason,omitempty"`   // of the removal
@@ -79,7 +79,8 @@ func (q *query) account(ref string) (uuid.UUID, error) {
 }
 
 const selectAccount = `SELECT a.id, a.name, COALESCE(t.name, ''), a.target, a.credential, a.added, a.removed, a.reason,
-	a.removed IS NULL AND EXISTS (SELECT 1 FROM accounts o WHERE o.name = a.name AND o.target = a.target AND o.id <> a.id AND o.removed IS NULL)
+	a.removed IS NULL AND EXISTS (SELECT 1 FROM accounts o WHERE o.name = a.name AND o.target = a.target AND o.id <> a.id AND o.removed IS NULL),
+	t.removed IS NOT NULL
 	FROM accounts a LEFT JOIN targets t ON t.id = a.target`
 
 // Accounts lists accounts by target and name. Of the filter it uses Since and
@@ -128,10 +129,14 @@ func (q *query) accounts(w where, limit int) ([]Account, error) {
 
 func scanAccount(row scanner) (a Account, err error) {
 	var added, removed sql.NullInt64
-	err = row.Scan(&a.ID, &a.Name, &a.Target, &a.TargetID, &a.Credential, &added, &removed, &a.Reason, &a.Conflict)
+	var targetRemoved bool
+	err = row.Scan(&a.ID, &a.Name, &a.Target, &a.TargetID, &a.Credential, &added, &removed, &a.Reason, &a.Conflict, &targetRemoved)
 	a.Target, a.Added, a.Removed, a.State = named(a.Target, a.TargetID.UUID), at(added), at(removed), "active"
-	if removed.Valid {
+	switch {
+	case removed.Valid:
 		a.State = "removed"
+	case targetRemoved:
+		a.State = "target removed"
 	}
 	return a, err
 }

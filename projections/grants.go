@@ -126,7 +126,7 @@ type Grant struct {
 	ID        events.GrantID   `json:"id"`
 	User      string           `json:"user"`    // name
 	Account   string           `json:"account"` // ACCOUNT+TARGET
-	State     string           `json:"state"`   // "active", "expired" or "removed"
+	State     string           `json:"state"`   // "active", "expired", "removed", "user disabled", "account removed" or "target removed"
 	Expires   time.Time        `json:"expires,omitzero"`
 	Terms     events.Terms     `json:"terms"`
 	Added     time.Time        `json:"added,omitzero"`
@@ -139,7 +139,8 @@ type Grant struct {
 }
 
 const selectGrant = `SELECT g.id, g.user, COALESCE(u.name, ''), g.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''),
-	g.expires, g.terms, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason
+	g.expires, g.terms, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason,
+	u.disabled IS NOT NULL, a.removed IS NOT NULL, t.removed IS NOT NULL
 	FROM grants g LEFT JOIN users u ON u.id = g.user LEFT JOIN accounts a ON a.id = g.account LEFT JOIN targets t ON t.id = a.target
 	LEFT JOIN users ab ON ab.id = g.added_by LEFT JOIN users rb ON rb.id = g.removed_by`
 
@@ -150,7 +151,7 @@ func (p *Projections) Grants(ctx context.Context, f Filter) (all []Grant, err er
 		var w where
 		w.span("g.added", f)
 		if f.Live {
-			w.add("g.removed IS NULL AND (g.expires IS NULL OR g.expires > ?)", q.now.UnixMicro())
+			w.add("g.removed IS NULL AND u.disabled IS NULL AND a.removed IS NULL AND t.removed IS NULL AND (g.expires IS NULL OR g.expires > ?)", q.now.UnixMicro())
 		}
 		if f.User != "" {
 			_, ids, err := q.lookup(userNoun, f.User)
@@ -199,14 +200,22 @@ func scanGrant(row scanner, now time.Time) (g Grant, err error) {
 	var targetID, addedBy, removedBy uuid.UUID
 	var expires, added, removed sql.NullInt64
 	var terms []byte
+	var userDisabled, accountRemoved, targetRemoved bool
 	err = row.Scan(&g.ID, &g.UserID, &g.User, &g.AccountID, &account, &targetID, &target,
-		&expires, &terms, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason)
+		&expires, &terms, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason,
+		&userDisabled, &accountRemoved, &targetRemoved)
 	g.User, g.Account = named(g.User, g.UserID.UUID), accountName(account, g.AccountID.UUID, target, targetID)
 	g.AddedBy, g.RemovedBy = named(g.AddedBy, addedBy), named(g.RemovedBy, removedBy)
 	g.Expires, g.Added, g.Removed = at(expires), at(added), at(removed)
 	switch {
 	case removed.Valid:
 		g.State = "removed"
+	case userDisabled: // for good: who gets the name next is another
+		g.State = "user disabled"
+	case accountRemoved:
+		g.State = "account removed"
+	case targetRemoved:
+		g.State = "target removed"
 	case expires.Valid && !now.Before(g.Expires):
 		g.State = "expired"
 	default:

@@ -204,6 +204,31 @@ func TestOneNameTwice(t *testing.T) {
 	}
 }
 
+// Who comes after a disabled user under the same name does not seem to have
+// that user's grants, nor does a grant to what is gone seem to be good.
+func TestAGrantEndsWithItsUserAccountOrTarget(t *testing.T) {
+	for state, end := range map[string]func(s *writerSite, c cast) events.Record{
+		"user disabled":   func(s *writerSite, c cast) events.Record { return s.ctl(c.bob.UUID, events.UserDisabled{}) },
+		"account removed": func(s *writerSite, c cast) events.Record { return s.ctl(c.root.UUID, events.AccountRemoved{}) },
+		"target removed":  func(s *writerSite, c cast) events.Record { return s.ctl(c.web.UUID, events.TargetRemoved{}) },
+	} {
+		s, source := newSite(t, 1), newSource()
+		c, all := play(s)
+		source.append(append(all, end(s, c), s.ctl(numbered('u', 9), events.UserAdded{Name: "bob", Role: events.Operator}))...)
+		p := openTest(t, source)
+		catchUp(t, p)
+		if g, err := p.Grant(t.Context(), c.grant); err != nil || g.State != state {
+			t.Errorf("Grant = %q, %v, want %q", g.State, err, state)
+		}
+		if live, err := p.Grants(t.Context(), Filter{User: "bob", Live: true}); err != nil || len(live) != 0 {
+			t.Errorf("%s: live grants %+v, %v", state, live, err)
+		}
+		if a, err := p.Account(t.Context(), c.root.String()); err != nil || (a.State == "active") != (state == "user disabled") {
+			t.Errorf("%s: account %q, %v", state, a.State, err)
+		}
+	}
+}
+
 func TestGrantStates(t *testing.T) {
 	s, source := newSite(t, 1), newSource()
 	add := func(n uint64, expires time.Time) {
