@@ -152,6 +152,7 @@ func (s *Server) targetFailure(ctx context.Context, o *opened, err error) *failu
 	f := &failure{reason: events.EndedByTargetLogin, detail: plain(err.Error())}
 	var changed *hostKeyError
 	var auth *sshwire.AuthError
+	var strange *sshwire.NoCommonError
 	var netErr net.Error
 	switch {
 	case errors.As(err, &changed):
@@ -163,6 +164,8 @@ func (s *Server) targetFailure(ctx context.Context, o *opened, err error) *failu
 		f.text = name + " asks for more than the password that this gateway keeps for it; tell the administrator of this gateway"
 	case errors.As(err, &auth), errors.Is(err, errNotAccepted):
 		f.text = name + " did not accept the credential that this gateway keeps for it; tell the administrator of this gateway"
+	case errors.As(err, &strange):
+		f.text = name + " and this gateway have no " + strange.Kind + " in common; its administrator may allow older ones (target allow)"
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &netErr) && netErr.Timeout():
 		f.text = name + " did not answer in time"
 	case errors.As(err, new(*net.OpError)):

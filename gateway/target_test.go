@@ -205,6 +205,20 @@ func TestChangedHostKey(t *testing.T) {
 	}
 }
 
+// Who can't log in since the target is old learns that, and what an administrator can do.
+func TestTargetWithNothingInCommon(t *testing.T) {
+	for option, kind := range map[string]string{
+		"KexAlgorithms diffie-hellman-group14-sha1": "key exchange", "Ciphers aes128-cbc": "cipher",
+	} {
+		s := newSite(t)
+		d := s.sshd(option)
+		s.want(s.refused("ada", d.User+"+web1"), "web1 and this gateway have no "+kind+" in common; its administrator may allow older ones (target allow)")
+		if e := s.ended(1); e.Reason != events.EndedByTargetLogin || !strings.Contains(e.Detail, "no common SSH "+kind) {
+			t.Errorf("%s: ended %+v", option, e)
+		}
+	}
+}
+
 func TestTargetThatDoesNotAnswer(t *testing.T) {
 	s := newSite(t, func(c *Config) { c.Limits.TargetLogin = 200 * time.Millisecond })
 	silent, err := net.Listen("tcp", "127.0.0.1:0")

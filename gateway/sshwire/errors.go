@@ -46,6 +46,17 @@ func (e *ProtocolError) Error() string { return e.Err.Error() }
 // Unwrap gives the cause, such as ErrMalformed or ErrForged.
 func (e *ProtocolError) Unwrap() error { return e.Err }
 
+// A NoCommonError is wrapped when client and server share no algorithm of a kind: "cipher", "MAC", "key exchange",
+// "host key algorithm" or "compression".
+type NoCommonError struct {
+	Kind           string
+	Client, Server []string // what each offered
+}
+
+func (e *NoCommonError) Error() string {
+	return fmt.Sprintf("no common SSH %s: client has %q, server has %q", e.Kind, strings.Join(e.Client, ","), strings.Join(e.Server, ","))
+}
+
 // ErrForged is wrapped when a packet's authentication tag is wrong: damaged or forged on its way.
 var ErrForged = errors.New("SSH packet failed its integrity check")
 

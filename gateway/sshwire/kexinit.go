@@ -104,8 +104,7 @@ func agree(client, server *kexInit) (kex, hostKey string, clientOut, serverOut D
 	pick := func(what string, c, s []string) string {
 		n, ok := first(c, s)
 		if !ok && err == nil {
-			err = violation(ReasonKeyExchangeFailed, "no common SSH %s: client has %q, server has %q",
-				what, strings.Join(c, ","), strings.Join(s, ","))
+			err = &ProtocolError{ReasonKeyExchangeFailed, &NoCommonError{what, c, s}}
 		}
 		return n
 	}
