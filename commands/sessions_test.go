@@ -118,11 +118,11 @@ func TestTooManySessions(t *testing.T) {
 		still attempt
 	}{
 		"user": {limited(events.Terms{}, commands.LimitUser{User: "olaf", MaxSessions: 2}), []attempt{{"olaf", "root"}, {"olaf", "db"}}, attempt{"olaf", "root"},
-			"you may have 2 sessions at once, and have them open; end one", attempt{"aud", "root"}},
+			"you may have 2 sessions at once, all in use; end one", attempt{"aud", "root"}},
 		"grant": {limited(events.Terms{MaxSessions: 1}), []attempt{{"olaf", "root"}}, attempt{"olaf", "root"},
-			"your grant for root+web1 allows 1 session at once, and you have them open; end one", attempt{"olaf", "db"}},
+			"your grant for root+web1 allows 1 session at once, all in use; end one", attempt{"olaf", "db"}},
 		"target": {limited(events.Terms{}, commands.LimitTarget{Target: "web1", MaxSessions: 2}), []attempt{{"olaf", "root"}, {"aud", "db"}}, attempt{"aud", "root"},
-			"web1 takes 2 sessions at once, and they are open; try again later", attempt{}},
+			"web1 takes 2 sessions at once, all in use; try again later", attempt{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w, open := tt.w, []commands.Started{}

@@ -202,13 +202,13 @@ func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
 	switch {
 	case full(p.user.MaxSessions(), func(n *aggregate.Session) bool { return n.User == p.user.ID }):
 		no.detail = fmt.Sprintf("the limit of user %s is %d", p.user.Name, p.user.MaxSessions())
-		no.message = fmt.Sprintf("you may have %s at once, and have them open", sessions(p.user.MaxSessions()))
+		no.message = fmt.Sprintf("you may have %s at once, all in use", sessions(p.user.MaxSessions()))
 	case full(p.grant.Terms.MaxSessions, func(n *aggregate.Session) bool { return n.Grant == p.grant.ID }):
 		no.detail = fmt.Sprintf("the limit of grant %s is %d", p.grant.ID, p.grant.Terms.MaxSessions)
-		no.message = fmt.Sprintf("your grant for %s allows %s at once, and you have them open", name, sessions(p.grant.Terms.MaxSessions))
+		no.message = fmt.Sprintf("your grant for %s allows %s at once, all in use", name, sessions(p.grant.Terms.MaxSessions))
 	case full(p.target.MaxSessions(), func(n *aggregate.Session) bool { return n.Target == p.target.ID }):
 		no.detail = fmt.Sprintf("the limit of target %s is %d", p.target.Name, p.target.MaxSessions())
-		no.message, no.hint = fmt.Sprintf("%s takes %s at once, and they are open", plain(c.Target), sessions(p.target.MaxSessions())), "try again later"
+		no.message, no.hint = fmt.Sprintf("%s takes %s at once, all in use", plain(c.Target), sessions(p.target.MaxSessions())), "try again later"
 		return no
 	default:
 		return nil

@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"site": cmdSite, "stop": cmdStop, "crash": cmdCrash, "target": cmdTarget, "key": cmdKey,
 			"notfound": cmdNotFound, "sh": cmdShell, "bg": cmdBackground,
+			"port": cmdPort, "until": cmdUntil, "serve": cmdServe, "ask": cmdAsk,
 		},
 	})
 }
