@@ -95,6 +95,24 @@ func TestWhoIsNotLetIn(t *testing.T) {
 	}
 }
 
+// Who has more keys in the agent than a login may try is told how to name the right one.
+func TestTooManyKeys(t *testing.T) {
+	s := newSite(t)
+	var args []string
+	for n := range 25 {
+		path := filepath.Join(s.dir, fmt.Sprint("key", n))
+		newKey(t, path)
+		args = append(args, "-i", path)
+	}
+	args = append(append(args, s.options("ada")...), "-p", s.port(), "-l", "console", "127.0.0.1")
+	_, errs, exit := run(t, s.command("ssh", args...))
+	if exit != 255 {
+		t.Errorf("exit %d", exit)
+	}
+	s.want(errs, "too many authentication failures; if your client has many keys, let it offer the right one only: ssh -i KEY -o IdentitiesOnly=yes")
+	s.deniedAs(1, events.UnknownKey, "console")
+}
+
 // A key that two live users hold lets nobody in.
 func TestKeyOfTwoUsers(t *testing.T) {
 	s := newSite(t)

@@ -194,7 +194,11 @@ func (l *serverLogin) answer(r result, method string) error {
 	}
 	if l.failures >= tries {
 		err := fmt.Errorf("gave up after %d failed attempts", l.failures)
-		return &refusal{ReasonNoMoreAuthMethods, "too many authentication failures", err}
+		text := "too many authentication failures"
+		if method == "publickey" || method == methodHostbound {
+			text += "; if your client has many keys, let it offer the right one only: ssh -i KEY -o IdentitiesOnly=yes"
+		}
+		return &refusal{ReasonNoMoreAuthMethods, text, err}
 	}
 	p := appendString([]byte{MsgUserauthFailure}, strings.Join(l.auth.methods(), ","))
 	return l.c.send(appendBool(p, r == partial))
