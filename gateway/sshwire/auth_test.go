@@ -200,6 +200,20 @@ func TestAcceptHasTheLastWord(t *testing.T) {
 	}
 }
 
+// Dropbear's client takes a DISCONNECT for success, so it gets a refusal in words of its own; nobody else does.
+func TestRefusalForDropbear(t *testing.T) {
+	for version, want := range map[string]string{"SSH-2.0-dropbear_2022.83": "no room\r\n|*sshwire.AuthError", "SSH-2.0-OpenSSH_9.2p1": "|*sshwire.DisconnectError"} {
+		client, server := testClient(), testServer()
+		shown := ""
+		client.Version, client.BannerFunc = version, func(text string) { shown += text }
+		server.Auth.Accept = func(context.Context, Meta) error { return errors.New("no room") }
+		_, _, cerr, _ := tryLogin(t, client, server)
+		if got := fmt.Sprintf("%s|%T", shown, cerr); got != want {
+			t.Errorf("%s: %q (%v), want %q", version, got, cerr, want)
+		}
+	}
+}
+
 func TestTooManyFailures(t *testing.T) {
 	server := testServer()
 	server.MaxAuthTries = 3

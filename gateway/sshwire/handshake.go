@@ -125,11 +125,22 @@ func (c *Conn) giveUp(ctx context.Context, err error) {
 	case errors.As(err, &breach):
 		c.sendDisconnect(breach.Reason, breach.Error())
 	case errors.As(err, &refused):
+		c.refuseDropbear(refused.text)
 		_ = c.Disconnect(refused.reason, refused.text)
 	case errors.As(err, &auth):
 		c.sendDisconnect(ReasonNoMoreAuthMethods, "no way to authenticate")
 	}
 	_ = c.Close()
+}
+
+// refuseDropbear adds to a refusal what Dropbear's client understands: it takes a DISCONNECT for success and shows no
+// text of it, but shows a banner, and exits with an error after a failure that leaves no method.
+func (c *Conn) refuseDropbear(text string) {
+	if !strings.HasPrefix(c.clientVersion, "SSH-2.0-dropbear") {
+		return
+	}
+	c.queue(appendString(appendString([]byte{MsgUserauthBanner}, clip(text)+"\r\n"), ""), 0)
+	c.queue(appendBool(appendString([]byte{MsgUserauthFailure}, ""), false), 0)
 }
 
 // useHostKeys puts the algorithms that the keys can serve into the offer.
