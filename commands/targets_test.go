@@ -33,6 +33,15 @@ func TestTargets(t *testing.T) {
 		{name: "name of a removed one", given: removed, by: "ada", when: always(commands.AddTarget{Name: "web1", Addr: "h:22", HostKeys: keys}), then: []string{"target.added"}},
 		{name: "no host key", by: "ada", when: always(commands.AddTarget{Name: "db", Addr: "h:22"}), code: commands.Invalid, says: "scanned"},
 		{name: "no port", by: "ada", when: always(commands.AddTarget{Name: "db", Addr: "h", HostKeys: keys}), code: commands.Invalid, says: "HOST:PORT"},
+		{name: "scan before adding", by: "ada", when: always(commands.ScanTarget{Name: "db", Addr: "h:22"}), then: []string{"target.scan_requested"}},
+		{name: "scan under a name taken", by: "ada", when: always(commands.ScanTarget{Name: "web1", Addr: "h:22"}), code: commands.Conflict, says: "target web1 exists"},
+		{name: "scan what is no address", by: "ada", when: always(commands.ScanTarget{Name: "db", Addr: "h"}), code: commands.Invalid, says: "HOST:PORT"},
+		{name: "scan before pinning", by: "ada", when: always(commands.ScanTarget{Target: "web1"}), then: []string{"target.scan_requested"}},
+		{name: "scan an unknown target", by: "ada", when: always(commands.ScanTarget{Target: "x"}), code: commands.NotFound, says: `no target "x"`},
+		{name: "scan as an operator", by: "olaf", when: always(commands.ScanTarget{Name: "db", Addr: "h:22"}), then: []string{"access.denied"}, code: commands.Denied, why: events.NotAllowedVerb},
+		{name: "add under an id that is taken", by: "ada", when: func(w *world) commands.Command {
+			return commands.AddTarget{ID: w.account("root", "web1").Target, Name: "db", Addr: "h:22", HostKeys: keys}
+		}, code: commands.Conflict, says: "scan again"},
 		{name: "pin another key", by: "ada", when: pin("new"), then: []string{"target.host_key_pinned"}},
 		{name: "pin the same key", by: "ada", when: pin("web1")},
 		{name: "pin on an unknown target", by: "ada", when: always(commands.PinHostKey{Target: "x", HostKeys: keys}), code: commands.NotFound, says: `no target "x"`},

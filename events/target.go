@@ -11,6 +11,17 @@ type TargetAdded struct {
 
 var _ = define[TargetAdded]("target.added", 1)
 
+// TargetScanRequested records that the site is about to ask an address for its
+// host keys, durable before anything is dialled. What came of it is in the
+// target.added or target.host_key_pinned of the same target; where there is
+// none, nothing did. For a new target the name is the one asked for.
+type TargetScanRequested struct {
+	Name string `json:"name"`
+	Addr string `json:"addr"` // host:port
+}
+
+var _ = define[TargetScanRequested]("target.scan_requested", 1)
+
 // TargetHostKeyPinned replaces the host keys of a target.
 type TargetHostKeyPinned struct {
 	HostKeys []string `json:"host_keys"`

@@ -10,7 +10,8 @@
 // address that an argument names; "-" and the flags ending in "-stdin" read
 // the channel's own standard input and are the only way to hand over more than
 // the line holds. The one address that is ever dialled is that of a target, by
-// "target add --scan", for an administrator.
+// "target add --scan" and "target pin --scan", for an administrator, once that is
+// an event.
 //
 // # What comes back
 //

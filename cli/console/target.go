@@ -7,6 +7,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 	"github.com/holdfast-pam/holdfast/projections"
 )
@@ -54,12 +55,12 @@ func (c *call) targetAdd() *cobra.Command {
 		if addr == "" {
 			return &Fault{Exit: Usage, Message: "target add needs --addr HOST:PORT"}
 		}
-		texts, err := keys.read(c, addr)
+		texts, id, err := keys.read(c, commands.ScanTarget{Name: args[0], Addr: addr})
 		if err != nil {
 			return err
 		}
 		return carryOut(c, "target", "target.added",
-			commands.AddTarget{Name: args[0], Addr: addr, HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
+			commands.AddTarget{ID: id, Name: args[0], Addr: addr, HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
 	}))
 	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT")
 	return cmd
@@ -68,20 +69,15 @@ func (c *call) targetAdd() *cobra.Command {
 func (c *call) targetPin() *cobra.Command {
 	var keys hostKeyFlags
 	return keys.flags(c.verb("pin NAME", "Replace the host keys that a target must prove", change, func(args []string) error {
-		p, err := c.views()
+		texts, id, err := keys.read(c, commands.ScanTarget{Target: args[0]})
 		if err != nil {
 			return err
 		}
-		t, err := p.Target(c.ctx, args[0])
-		if err != nil {
-			return err
+		pin := commands.PinHostKey{Target: args[0], HostKeys: texts, Scanned: keys.scan}
+		if keys.scan {
+			pin.Target = id.String() // what was scanned, whoever has the name by now
 		}
-		texts, err := keys.read(c, t.Addr)
-		if err != nil {
-			return err
-		}
-		return carryOut(c, "target", "target.host_key_pinned",
-			commands.PinHostKey{Target: t.ID.String(), HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.host_key_pinned", pin, (*projections.Projections).Target)
 	}))
 }
 
@@ -97,29 +93,48 @@ func (h *hostKeyFlags) flags(cmd *cobra.Command) *cobra.Command {
 	return cmd
 }
 
-// read gives the host keys in authorized_keys form. Standard input may hold
-// several, one a line.
-func (h *hostKeyFlags) read(c *call, addr string) ([]string, error) {
+// read gives the host keys in authorized_keys form, with a scan also the id of
+// what was scanned.
+func (h *hostKeyFlags) read(c *call, scan commands.ScanTarget) (texts []string, id events.TargetID, err error) {
 	switch {
 	case h.scan && len(h.keys) > 0:
-		return nil, usageError("--host-key and --scan are two answers to one question; give one of them")
+		return nil, id, usageError("--host-key and --scan are two answers to one question; give one of them")
 	case h.scan:
-		keys, err := c.cfg.Scan(c.ctx, addr)
-		if err != nil {
-			return nil, &Fault{Exit: Unavailable, Message: err.Error(), cause: err,
-				Hint: "give them with --host-key, from /etc/ssh/ssh_host_*_key.pub on the target"}
-		}
-		var texts []string
-		for _, k := range keys {
-			texts = append(texts, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))))
-			c.note("took host key %s %s", k.Type(), ssh.FingerprintSHA256(k))
-		}
-		return texts, nil
+		return c.scan(scan)
 	case len(h.keys) == 0:
-		return nil, &Fault{Exit: Usage, Message: "a target needs --host-key TEXT or --scan",
+		return nil, id, &Fault{Exit: Usage, Message: "a target needs --host-key TEXT or --scan",
 			Hint: "the key stands in /etc/ssh/ssh_host_*_key.pub on the target; --scan trusts whoever answers now"}
 	}
-	var texts []string
+	texts, err = h.given(c)
+	return texts, id, err
+}
+
+// scan asks a target for its host keys. That it does is an event, durable
+// before anything is dialled.
+func (c *call) scan(scan commands.ScanTarget) (texts []string, id events.TargetID, err error) {
+	records, err := c.do(scan)
+	if err != nil {
+		return nil, id, err
+	}
+	e, err := records[0].Event()
+	if err != nil {
+		return nil, id, err
+	}
+	keys, err := c.cfg.Scan(c.ctx, e.(events.TargetScanRequested).Addr)
+	if err != nil {
+		return nil, id, &Fault{Exit: Unavailable, Message: err.Error(), Event: records[0].Header.ID, cause: err,
+			Hint: "give them with --host-key, from /etc/ssh/ssh_host_*_key.pub on the target"}
+	}
+	for _, k := range keys {
+		texts = append(texts, strings.TrimSpace(string(ssh.MarshalAuthorizedKey(k))))
+		c.note("took host key %s %s", k.Type(), ssh.FingerprintSHA256(k))
+	}
+	return texts, events.TargetID{UUID: records[0].Header.Stream}, nil
+}
+
+// given reads the host keys that flags give. Standard input may hold several,
+// one a line.
+func (h *hostKeyFlags) given(c *call) (texts []string, err error) {
 	for _, k := range h.keys {
 		text, err := c.textInput("host key", k)
 		if err != nil {

@@ -1,7 +1,9 @@
 package console
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -139,6 +141,46 @@ func TestChanges(t *testing.T) {
 	w.must("grant rm " + grants[len(grants)-1].Header.Stream.String())
 	if n := len(w.audited("grant.removed")); n != 2 {
 		t.Errorf("%d grants were removed, want 2", n)
+	}
+}
+
+// What can't be added is not dialled, and what is dialled is on record before,
+// whatever comes of it.
+func TestAScanIsOnRecord(t *testing.T) {
+	w := newWorld(t)
+	w.furnish()
+	w.scanned = nil
+	for line, want := range map[string]Exit{
+		"target add '!!' --addr 10.0.0.7:5432 --scan": Usage, "target add web1 --addr 10.0.0.8:22 --scan": Conflict,
+		"target add web9 --addr 'not an address' --scan": Usage, "target pin nowhere --scan": NotFound,
+	} {
+		if r := w.run(w.admin, line, ""); r.exit != want || len(w.scanned) > 0 {
+			t.Errorf("%s: exit %d, want %d; dialled %q\n%s", line, r.exit, want, w.scanned, r.err)
+		}
+	}
+	if r := w.run(w.operator, "target add web9 --addr 10.0.0.9:22 --scan", ""); r.exit != Denied || len(w.scanned) > 0 {
+		t.Errorf("an operator: exit %d, dialled %q", r.exit, w.scanned)
+	}
+	before := len(w.audited("target.scan_requested"))
+	scan := w.console.cfg.Scan
+	w.console.cfg.Scan = func(ctx context.Context, addr string) ([]ssh.PublicKey, error) {
+		if n := len(w.audited("target.scan_requested")); n != before+1 {
+			t.Errorf("%s is dialled with %d scans on record, want %d", addr, n, before+1)
+		}
+		return nil, errors.New("no route to host")
+	}
+	for _, line := range []string{"target add web9 --addr 10.0.0.9:22 --scan", "target pin web1 --scan"} {
+		r := w.run(w.admin, line, "")
+		all := w.audited("target.scan_requested")
+		if before = len(all); r.exit != Unavailable || !strings.Contains(r.err, "no route to host") {
+			t.Errorf("%s: exit %d\n%s", line, r.exit, r.err)
+		}
+	}
+	w.console.cfg.Scan = scan
+	w.must("target add web9 --addr 10.0.0.9:22 --scan")
+	scans, added := w.audited("target.scan_requested"), w.audited("target.added")
+	if got, want := added[len(added)-1].Header.Stream, scans[len(scans)-1].Header.Stream; got != want {
+		t.Errorf("the target is %s, its scan is about %s", got, want)
 	}
 }
 
