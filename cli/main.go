@@ -54,8 +54,10 @@ func (c *client) dispatch(ctx context.Context, args []string) (int, error) {
 	switch {
 	case isLocal(root, found, words):
 		return 0, c.runHere(ctx, root, args)
-	case asksHelp(rest), len(rest) == 0 && found.HasSubCommands():
+	case asksHelp(rest):
 		return 0, found.Help()
+	case len(rest) == 0 && found.HasSubCommands():
+		return 0, found.RunE(found, nil) // what the site would say
 	}
 	if c.noInput {
 		c.ask = nil

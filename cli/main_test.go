@@ -19,8 +19,9 @@ func TestLocalVerbs(t *testing.T) {
 	p.want(p.run("help"), console.Done, "Verbs:", "")
 	p.want(p.run("help", "session", "play"), console.Done, "Show a session as it went", "")
 	p.want(p.run("session", "play", "--help"), console.Done, "Show a session as it went", "")
-	p.want(p.run("session"), console.Done, "export", "")
-	p.want(p.run("--gateway", "x", "session"), console.Done, "export", "")
+	p.want(p.run("session", "--help"), console.Done, "export", "")
+	p.want(p.run("session"), console.Usage, "", "session needs a verb") // as at the site
+	p.want(p.run("--gateway", "x", "session"), console.Usage, "", "session needs a verb")
 	p.want(p.run("version", "extra"), console.Usage, "", "extra")
 	p.want(p.run("--frobnicate"), console.Usage, "", "--frobnicate")
 	p.want(p.run("completion", "bash"), console.Done, "__start_holdfast", "")

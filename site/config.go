@@ -3,9 +3,11 @@ package site
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -100,6 +102,7 @@ func LoadConfig(file string, environ []string) (Config, error) {
 	if err := k.Load(structs.Provider(Defaults(), "koanf"), nil); err != nil {
 		return Config{}, fmt.Errorf("load defaults: %w", err)
 	}
+	known := k.All()
 	if file != "" {
 		b, err := os.ReadFile(file)
 		if err != nil {
@@ -113,6 +116,9 @@ func LoadConfig(file string, environ []string) (Config, error) {
 	if err := k.Load(overrides, nil); err != nil {
 		return Config{}, fmt.Errorf("read HOLDFAST_ variables: %w", err)
 	}
+	if err := unknownKeys(k.Keys(), known); err != nil {
+		return Config{}, err
+	}
 	var c Config
 	err := k.UnmarshalWithConf("", &c, koanf.UnmarshalConf{DecoderConfig: &mapstructure.DecoderConfig{
 		Result:           &c,
@@ -120,10 +126,48 @@ func LoadConfig(file string, environ []string) (Config, error) {
 		WeaklyTypedInput: true,
 		DecodeHook:       mapstructure.StringToTimeDurationHookFunc(),
 	}})
+	var bad *mapstructure.DecodeError
+	if errors.As(err, &bad) {
+		return Config{}, fmt.Errorf("configuration: %s: %v is not %s", bad.Name(), k.Get(bad.Name()), valueOf(known[bad.Name()]))
+	}
 	if err != nil {
 		return Config{}, fmt.Errorf("configuration: %w", err)
 	}
 	return c, nil
+}
+
+// unknownKeys refuses keys that the configuration does not have.
+func unknownKeys(given []string, known map[string]any) error {
+	var errs []error
+	for _, key := range given {
+		if _, ok := known[key]; !ok {
+			errs = append(errs, fmt.Errorf("configuration: there is no key %s; the keys are %s", key, nearest(key, known)))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// nearest lists the keys of a key's section, or of all where there is no such
+// section.
+func nearest(key string, known map[string]any) string {
+	all := slices.Sorted(maps.Keys(known))
+	section, _, _ := strings.Cut(key, ".")
+	own := slices.DeleteFunc(slices.Clone(all), func(k string) bool { return !strings.HasPrefix(k, section+".") })
+	if len(own) > 0 {
+		all = own
+	}
+	return strings.Join(all, ", ")
+}
+
+// valueOf says what values a key takes, by its default.
+func valueOf(v any) string {
+	switch v.(type) {
+	case time.Duration:
+		return "a length of time such as 30s"
+	case int, int64:
+		return "a whole number"
+	}
+	return "a text"
 }
 
 // envKey turns HOLDFAST_SSH_LOGIN_GRACE into ssh.login_grace. Variables of no

@@ -43,14 +43,16 @@ func TestLoadConfigIsStrict(t *testing.T) {
 		env  []string
 		want string
 	}{
-		"unknown key":            {"ssh:\n  lissten: 127.0.0.1:1\n", nil, "lissten"},
-		"unknown section":        {"sshd:\n  listen: 127.0.0.1:1\n", nil, "sshd"},
-		"unknown variable":       {"", []string{"HOLDFAST_SSH_LISSTEN=x"}, "lissten"},
-		"key given twice":        {"ssh:\n  listen: a\n  listen: b\n", nil, "listen"},
-		"not YAML":               {"ssh: [", nil, "YAML"},
-		"text where a number is": {"log:\n  headroom: plenty\n", nil, "headroom"},
-		"number without a unit":  {"ssh:\n  login_grace: abc\n", nil, "login_grace"},
-		"a list where a text is": {"ssh:\n  listen: [a, b]\n", nil, "listen"},
+		"unknown key":             {"ssh:\n  lissten: 127.0.0.1:1\n", nil, "configuration: there is no key ssh.lissten; the keys are ssh.dial_timeout, ssh.listen, "},
+		"unknown section":         {"sshd:\n  listen: 127.0.0.1:1\n", nil, "there is no key sshd.listen; the keys are keys.site_key, "},
+		"empty unknown section":   {"sshd:\n", nil, "there is no key sshd; "},
+		"unknown variable":        {"", []string{"HOLDFAST_SSH_LISSTEN=x"}, "there is no key ssh.lissten; "},
+		"text where a section is": {"ssh: x\n", nil, "there is no key ssh; the keys are ssh.dial_timeout, "},
+		"key given twice":         {"ssh:\n  listen: a\n  listen: b\n", nil, "listen"},
+		"not YAML":                {"ssh: [", nil, "YAML"},
+		"text where a number is":  {"log:\n  headroom: plenty\n", nil, "configuration: log.headroom: plenty is not a whole number"},
+		"number without a unit":   {"ssh:\n  login_grace: abc\n", nil, "configuration: ssh.login_grace: abc is not a length of time such as 30s"},
+		"a list where a text is":  {"ssh:\n  listen: [a, b]\n", nil, "configuration: ssh.listen: [a b] is not a text"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := LoadConfig(writeConfig(t, tc.text), tc.env)

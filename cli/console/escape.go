@@ -35,7 +35,18 @@ func Printable(s string) string {
 
 // oneLine puts texts that stand on lines of their own, such as joined errors,
 // side by side.
-func oneLine(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "; ") }
+func oneLine(s string) string {
+	if !strings.Contains(s, "\n") {
+		return s
+	}
+	var parts []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			parts = append(parts, line)
+		}
+	}
+	return strings.ReplaceAll(strings.Join(parts, "; "), ":; ", ": ")
+}
 
 func isPrintable(s string) bool {
 	for i, r := range s {

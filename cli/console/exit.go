@@ -64,11 +64,11 @@ func usageError(format string, args ...any) *Fault {
 }
 
 func notFound(err *projections.NotFoundError) *Fault {
-	hint := "see `" + err.Noun + " ls`"
-	if err.Noun == "audit" {
-		hint = "give the id of an event or its position in the log; see `audit tail`"
+	noun, hint := err.Noun, "see `"+err.Noun+" ls`"
+	if noun == "audit" {
+		noun, hint = "event", "give the id of an event or its position in the log; see `audit tail`"
 	}
-	return &Fault{Exit: NotFound, Message: fmt.Sprintf("no %s %q", err.Noun, err.Ref), Hint: hint, cause: err}
+	return &Fault{Exit: NotFound, Message: fmt.Sprintf("no %s %q", noun, err.Ref), Hint: hint, cause: err}
 }
 
 // exitOf gives the exit code of each class of refusal.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -88,6 +89,20 @@ func TestTrimNewline(t *testing.T) {
 	} {
 		if got := string(trimNewline([]byte(in))); got != want {
 			t.Errorf("trimNewline(%q) = %q, want %q", in, got, want)
+		}
+	}
+}
+
+// Joined errors are one message: nothing in it looks like an escape.
+func TestJoinedErrorsStandOnOneLine(t *testing.T) {
+	err := fmt.Errorf("open the site: %w", errors.Join(errors.New("first"), fmt.Errorf("these failed:\n\n  %w\n", errors.New("second"))))
+	for asJSON, want := range map[bool]string{
+		false: "error: open the site: first; these failed: second\n", true: `"message":"open the site: first; these failed: second"`,
+	} {
+		var b strings.Builder
+		WriteFault(&b, AsFault(err), asJSON)
+		if !strings.Contains(b.String(), want) {
+			t.Errorf("got %q, want %q", b.String(), want)
 		}
 	}
 }

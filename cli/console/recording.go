@@ -131,7 +131,8 @@ func (x *export) check(c *call) error {
 		}
 	case "cast", "cast2", "text", "json":
 		if x.direction != "out" {
-			return usageError("--direction is for --format raw")
+			return &Fault{Exit: Usage, Message: "--direction is for --format raw: text, cast and cast2 show what was to be seen, json tells of both directions",
+				Hint: "leave --direction out, or write the bytes themselves with --format raw"}
 		}
 	default:
 		return usageError("there is no format %q: raw, cast, cast2, text or json", x.format)

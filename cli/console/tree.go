@@ -106,6 +106,9 @@ func (c *call) verb(use, short string, needed right, run func(args []string) err
 			if len(args) < least || len(args) > most {
 				f := usageError("%s takes %s, not %d", cmd.CommandPath(), countArgs(least, most), len(args))
 				f.Hint = "usage: " + cmd.UseLine()
+				if len(args) > most {
+					f.Hint += "; over ssh, quote words that belong together twice: ssh GATEWAY 'VERB \"two words\"'"
+				}
 				return f
 			}
 			return nil

@@ -48,7 +48,7 @@ func TestWhatPeopleSee(t *testing.T) {
 		"account add root+web1 --password-stdin", "grant add opal root+web1", "grant add opal root+db1", "grant add opal postgres+db1 --expires yesterday",
 		"grant rm opal", "session show abc", "session show abcdefabcdef", "session kill last", "session export last --format exe",
 		"session export last --format text --direction in", "session export last --channel 5", "session play last --speed 0",
-		"user ls --limit 0", "user ls --nope", "user ls extra", "audit show nope", "'open", "__complete user", "user disable ada"))
+		"user ls --limit 0", "user ls --nope", "user ls extra", "user disable opal two words", "audit show nope", "'open", "__complete user", "user disable ada"))
 }
 
 func TestWhatAGrantAllowsIsShown(t *testing.T) {
