@@ -116,6 +116,11 @@ func (s *session) waitRoom(d relay.Direction) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.lanes[d]
+	if l.inflight >= inflightSoft {
+		s.mu.Unlock()
+		s.rec.hurry()
+		s.mu.Lock()
+	}
 	for l.inflight >= inflightSoft && !s.over && !s.legs[d].rekey.isHeld() {
 		l.room.Wait()
 	}

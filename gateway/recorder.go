@@ -33,6 +33,11 @@ func submitTo(w *store.Writer) submitFunc {
 const (
 	// submitSize bounds one submission, in bytes, unless a single batch is larger.
 	submitSize = 1 << 20
+	// A commit costs about the same whatever it holds. So while bulk flows, a submission gathers gatherSize bytes, or for
+	// gatherTime after the one before, whichever comes first.
+	bulkGroup  = 64 << 10 // a submission of so many bytes is bulk
+	gatherSize = 768 << 10
+	gatherTime = time.Millisecond
 	// fullRetry is how long the recorder waits before it tries a full log again.
 	fullRetry = 200 * time.Millisecond
 )
@@ -47,12 +52,17 @@ type recorder struct {
 
 	mu      sync.Mutex
 	waiting []*batch
+	size    int              // of waiting, in bytes
 	out     []*batch         // submitted
+	outSize int              // of out, in bytes
 	group   []store.Prepared // what was submitted
 	since   time.Time        // when the log was first full; zero while it isn't
 	retry   *time.Timer      // of a full log
 	stopped bool             // a full log is not tried again
 	broken  bool
+	bulk    time.Time     // when the last submission of bulk was durable
+	holding bool          // waiting gathers until the timer fires
+	gather  *time.Timer   // nil until there was bulk
 	idle    chan struct{} // closed when nothing is out or waiting; nil then
 }
 
@@ -65,14 +75,46 @@ func (r *recorder) add(b *batch) []store.Prepared {
 		return nil // the session is ending and its readers are about to hear of it
 	}
 	r.waiting = append(r.waiting, b)
+	r.size += b.size()
 	if r.idle == nil {
 		r.idle = make(chan struct{})
 	}
-	if len(r.out) > 0 {
+	if len(r.out) > 0 || r.hold() {
 		return nil
 	}
 	r.next()
 	return r.group
+}
+
+// hold says that what waits is to gather, and sees to its end; mu is held, and nothing is out.
+func (r *recorder) hold() bool {
+	if r.size >= gatherSize || r.stopped || !r.holding && time.Since(r.bulk) > gatherTime {
+		r.holding = false
+		return false
+	}
+	if !r.holding {
+		r.holding = true
+		if r.gather == nil {
+			r.gather = time.AfterFunc(gatherTime, r.hurry)
+		} else {
+			r.gather.Reset(gatherTime)
+		}
+	}
+	return true
+}
+
+// hurry submits what gathers. It is called without locks.
+func (r *recorder) hurry() {
+	r.mu.Lock()
+	if !r.holding {
+		r.mu.Unlock()
+		return
+	}
+	r.holding = false
+	r.next()
+	group := r.group
+	r.mu.Unlock()
+	r.submit(group, false, r.done)
 }
 
 // next moves waiting batches into the submission; mu is held.
@@ -81,12 +123,15 @@ func (r *recorder) next() {
 	n, size := 0, 0
 	for n < len(r.waiting) {
 		b := r.waiting[n]
-		if size += b.size(); n > 0 && size > submitSize {
+		if n > 0 && size+b.size() > submitSize {
 			break
 		}
+		size += b.size()
 		r.group = append(r.group, b.prepared...)
 		n++
 	}
+	r.size -= size
+	r.outSize = size
 	r.out = append(r.out[:0], r.waiting[:n]...)
 	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
 }
@@ -101,19 +146,22 @@ func (r *recorder) done(err error) {
 	r.mu.Lock()
 	out := r.out
 	r.out, r.since = nil, time.Time{}
-	more := len(r.waiting) > 0
+	if r.outSize >= bulkGroup {
+		r.bulk = time.Now()
+	}
+	clear(r.group) // an idle session keeps no payloads
 	var group []store.Prepared
-	if more {
-		r.next()
-		group = r.group
-	} else {
-		clear(r.group) // an idle session keeps no payloads
+	switch {
+	case len(r.waiting) == 0:
 		close(r.idle)
 		r.idle = nil
+	case !r.hold():
+		r.next()
+		group = r.group
 	}
 	r.mu.Unlock()
 	r.wrote(out)
-	if more {
+	if group != nil {
 		go r.submit(group, false, r.done)
 	}
 }
@@ -157,6 +205,7 @@ func (r *recorder) stop() {
 	}
 	idle := r.idle
 	r.mu.Unlock()
+	r.hurry()
 	if idle != nil {
 		<-idle
 	}

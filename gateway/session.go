@@ -16,7 +16,7 @@ import (
 
 const (
 	// inflightSoft is how many bytes of one direction may be received and not delivered; then its reader waits.
-	inflightSoft = 1 << 20
+	inflightSoft = 2 << 20
 	// inflightHard ends the session: a side that sends on during a key exchange that doesn't come to an end.
 	inflightHard = 64 << 20
 	// drainTime is how long what is left of one direction may take to be delivered after its sender has gone.

@@ -1,0 +1,134 @@
+package gateway
+
+import (
+	"slices"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
+)
+
+// slowLog takes submissions and answers them when it is told to.
+type slowLog struct {
+	t    testing.TB
+	took []int // how many records each submission had
+	done []func(error)
+}
+
+func (l *slowLog) submit(prepared []store.Prepared, _ bool, done func(error)) {
+	l.took = append(l.took, len(prepared))
+	l.done = append(l.done, done)
+}
+
+func (l *slowLog) commit() {
+	l.t.Helper()
+	if len(l.done) == 0 {
+		l.t.Fatal("nothing was submitted")
+	}
+	done := l.done[0]
+	l.done = l.done[1:]
+	done(nil)
+	synctest.Wait()
+}
+
+func (l *slowLog) want(took ...int) {
+	l.t.Helper()
+	synctest.Wait()
+	if diff := cmp.Diff(took, l.took); diff != "" {
+		l.t.Errorf("records of each submission (-want +got):\n%s", diff)
+	}
+}
+
+// batchOf is a batch with one record of a size.
+func batchOf(t testing.TB, size int) *batch {
+	d, err := (&scribe{}).draft(events.SessionPackets{})
+	must(t, err)
+	p, err := store.PrepareEncoded(d, make([]byte, size))
+	must(t, err)
+	return &batch{prepared: []store.Prepared{p}}
+}
+
+func TestGathering(t *testing.T) {
+	const key, bulk = 100, 200 << 10
+	// run gives a recorder whose last submission, of bulk, has just become durable while nothing waited.
+	run := func(name string, f func(t *testing.T, log *slowLog, r *recorder, add func(size int))) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &slowLog{t: t}
+				written := 0
+				r := &recorder{submit: log.submit, wrote: func(out []*batch) { written += len(out) }, failed: func(err error) { t.Error(err) }}
+				added := 0
+				add := func(size int) {
+					added++
+					if group := r.add(batchOf(t, size)); group != nil {
+						r.submit(slices.Clone(group), false, r.done)
+					}
+				}
+				add(bulk)
+				log.want(1)
+				log.commit()
+				f(t, log, r, add)
+				r.stopping(t, log)
+				if written != added {
+					t.Errorf("%d of %d batches are durable in the end", written, added)
+				}
+			})
+		})
+	}
+	run("bulk waits for more, but not for long", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		add(bulk)
+		add(bulk)
+		log.want(1)
+		time.Sleep(gatherTime)
+		log.want(1, 2)
+	})
+	run("enough is not kept waiting", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		for range gatherSize/bulk + 1 {
+			add(bulk)
+		}
+		log.want(1, gatherSize/bulk+1)
+	})
+	run("what came during a commit gathers as well", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		add(bulk)
+		time.Sleep(gatherTime)
+		add(key)
+		log.commit()
+		log.want(1, 1)
+		time.Sleep(gatherTime)
+		log.want(1, 1, 1)
+	})
+	run("a key after bulk has stopped goes at once", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		time.Sleep(2 * gatherTime)
+		add(key)
+		log.want(1, 1)
+		log.commit()
+		add(key)
+		log.want(1, 1, 1)
+	})
+	run("a reader that has no room hurries", func(t *testing.T, log *slowLog, r *recorder, add func(int)) {
+		add(bulk)
+		r.hurry()
+		r.hurry()
+		log.want(1, 1)
+		time.Sleep(2 * gatherTime) // the timer finds nothing to do
+		log.want(1, 1)
+	})
+	run("the end doesn't wait", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		add(bulk)
+		log.want(1)
+	})
+}
+
+// stopping stops the recorder while its log goes on.
+func (r *recorder) stopping(t testing.TB, log *slowLog) {
+	stopped := make(chan struct{})
+	go func() { r.stop(); close(stopped) }()
+	synctest.Wait()
+	for len(log.done) > 0 {
+		log.commit()
+	}
+	<-stopped
+}
