@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -58,6 +59,7 @@ func TestScripts(t *testing.T) {
 			"site": cmdSite, "stop": cmdStop, "crash": cmdCrash, "target": cmdTarget, "key": cmdKey,
 			"notfound": cmdNotFound, "sh": cmdShell, "bg": cmdBackground,
 			"port": cmdPort, "until": cmdUntil, "serve": cmdServe, "ask": cmdAsk,
+			"within": cmdWithin,
 		},
 	})
 }
@@ -156,6 +158,23 @@ func cmdShell(ts *testscript.TestScript, neg bool, args []string) {
 	err := ts.Exec("sh", "-c", strings.Join(args, " "))
 	if (err != nil) != neg {
 		ts.Fatalf("sh -c %q: %v", strings.Join(args, " "), err)
+	}
+}
+
+// within TIME CAUSE EFFECT wants the newest event of type EFFECT to have come at most TIME after the newest CAUSE, by the
+// site's own clock: how long a busy machine takes to start a client is not measured.
+func cmdWithin(ts *testscript.TestScript, neg bool, args []string) {
+	most, err := time.ParseDuration(args[0])
+	ts.Check(err)
+	at := func(kind string) time.Time {
+		ts.Check(ts.Exec("ssh", "-F", ts.Getenv("CFG"), "gw", "audit tail -n 1 --json --type "+kind))
+		var event struct{ Item struct{ Time time.Time } }
+		ts.Check(json.Unmarshal([]byte(ts.ReadFile("stdout")), &event))
+		return event.Item.Time
+	}
+	cause, effect := at(args[1]), at(args[2])
+	if took := effect.Sub(cause); took < 0 || took > most {
+		ts.Fatalf("%s came %s after %s", args[2], took, args[1])
 	}
 }
 
