@@ -12,7 +12,7 @@ import (
 const (
 	minPadding  = 4
 	minPacket   = 16
-	smallBuffer = 16 << 10
+	smallBuffer = 4 << 10
 	largeBuffer = 256 << 10
 	secretBlock = 128 // packets that carry a secret are padded to a multiple of it, to hide its length
 )
