@@ -19,8 +19,9 @@ import (
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 )
 
-// stuckHeap is how much memory a session may take when one side sends as fast as it can and the other takes nothing.
-const stuckHeap = 6 << 20
+// stuckHeap is how much memory a session may take when one side sends as fast as it can and the other takes nothing: a few
+// times what may be under way, with the buffers of both connections and of the test's own client.
+const stuckHeap = 12 << 20
 
 // heap is what is in use after a collection, in bytes.
 func heap() int64 {
