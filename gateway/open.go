@@ -223,7 +223,7 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 		started: o.began,
 	}
 	run.allowance.most, run.allowance.idle = allowanceOf(o.started.Terms)
-	run.init(submitTo(s.cfg.Rec), s.cfg.Limits.StoragePause)
+	run.init(submitTo(s.cfg.Rec), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
 	o.live.run(run)
 	ended := run.run(ctx)
 	if left := run.leftOpen(); len(left) > 0 {

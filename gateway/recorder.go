@@ -38,6 +38,8 @@ const (
 	bulkGroup  = 64 << 10 // a submission of so many bytes is bulk
 	gatherSize = 768 << 10
 	gatherTime = time.Millisecond
+	// crowdedSize takes the place of both sizes while somebody else's keystrokes would wait for the commit.
+	crowdedSize = 128 << 10
 	// fullRetry is how long the recorder waits before it tries a full log again.
 	fullRetry = 200 * time.Millisecond
 )
@@ -45,10 +47,11 @@ const (
 // recorder writes the batches of one session to the log, in the order of the relay's steps. One submission is out at
 // a time, so that at any moment, and after any crash, the log holds a prefix of the session.
 type recorder struct {
-	submit submitFunc
-	pause  time.Duration      // how long a full log is retried
-	wrote  func(out []*batch) // called when the batches are durable
-	failed func(error)        // called once when they can't be
+	submit  submitFunc
+	crowded func() bool        // others' small records are on their way to the log
+	pause   time.Duration      // how long a full log is retried
+	wrote   func(out []*batch) // called when the batches are durable
+	failed  func(error)        // called once when they can't be
 
 	mu      sync.Mutex
 	waiting []*batch
@@ -88,7 +91,7 @@ func (r *recorder) add(b *batch) []store.Prepared {
 
 // hold says that what waits is to gather, and sees to its end; mu is held, and nothing is out.
 func (r *recorder) hold() bool {
-	if r.size >= gatherSize || r.stopped || !r.holding && time.Since(r.bulk) > gatherTime {
+	if r.size >= gatherSize || r.size >= crowdedSize && r.crowded() || r.stopped || !r.holding && time.Since(r.bulk) > gatherTime {
 		r.holding = false
 		return false
 	}
@@ -120,10 +123,13 @@ func (r *recorder) hurry() {
 // next moves waiting batches into the submission; mu is held.
 func (r *recorder) next() {
 	r.group = r.group[:0]
-	n, size := 0, 0
+	n, size, most := 0, 0, submitSize
+	if r.size > crowdedSize && r.crowded() {
+		most = crowdedSize
+	}
 	for n < len(r.waiting) {
 		b := r.waiting[n]
-		if n > 0 && size+b.size() > submitSize {
+		if n > 0 && size+b.size() > most {
 			break
 		}
 		size += b.size()

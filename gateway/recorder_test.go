@@ -16,6 +16,8 @@ type slowLog struct {
 	t    testing.TB
 	took []int // how many records each submission had
 	done []func(error)
+
+	crowded bool
 }
 
 func (l *slowLog) submit(prepared []store.Prepared, _ bool, done func(error)) {
@@ -42,6 +44,12 @@ func (l *slowLog) want(took ...int) {
 	}
 }
 
+// pass lets time pass and what is due happen.
+func pass(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
 // batchOf is a batch with one record of a size.
 func batchOf(t testing.TB, size int) *batch {
 	d, err := (&scribe{}).draft(events.SessionPackets{})
@@ -59,7 +67,7 @@ func TestGathering(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				log := &slowLog{t: t}
 				written := 0
-				r := &recorder{submit: log.submit, wrote: func(out []*batch) { written += len(out) }, failed: func(err error) { t.Error(err) }}
+				r := &recorder{submit: log.submit, crowded: func() bool { return log.crowded }, wrote: func(out []*batch) { written += len(out) }, failed: func(err error) { t.Error(err) }}
 				added := 0
 				add := func(size int) {
 					added++
@@ -82,7 +90,7 @@ func TestGathering(t *testing.T) {
 		add(bulk)
 		add(bulk)
 		log.want(1)
-		time.Sleep(gatherTime)
+		pass(gatherTime)
 		log.want(1, 2)
 	})
 	run("enough is not kept waiting", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
@@ -93,15 +101,15 @@ func TestGathering(t *testing.T) {
 	})
 	run("what came during a commit gathers as well", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
 		add(bulk)
-		time.Sleep(gatherTime)
+		pass(gatherTime)
 		add(key)
 		log.commit()
 		log.want(1, 1)
-		time.Sleep(gatherTime)
+		pass(gatherTime)
 		log.want(1, 1, 1)
 	})
 	run("a key after bulk has stopped goes at once", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
-		time.Sleep(2 * gatherTime)
+		pass(2 * gatherTime)
 		add(key)
 		log.want(1, 1)
 		log.commit()
@@ -113,8 +121,22 @@ func TestGathering(t *testing.T) {
 		r.hurry()
 		r.hurry()
 		log.want(1, 1)
-		time.Sleep(2 * gatherTime) // the timer finds nothing to do
+		pass(2 * gatherTime) // the timer finds nothing to do
 		log.want(1, 1)
+	})
+	run("others' keystrokes make it submit less at a time", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
+		log.crowded = true
+		add(bulk)
+		log.want(1, 1)
+		add(bulk)
+		add(bulk)
+		log.commit()
+		log.want(1, 1, 1)
+		log.crowded = false
+		log.commit()
+		add(bulk)
+		pass(gatherTime)
+		log.want(1, 1, 1, 2)
 	})
 	run("the end doesn't wait", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
 		add(bulk)

@@ -206,7 +206,7 @@ func newRig(t testing.TB, limit int, change ...func(*session)) *rig {
 	for _, f := range change {
 		f(r.session)
 	}
-	r.session.init(r.log.submit, 300*time.Millisecond)
+	r.session.init(r.log.submit, r.log.writer.Crowded, 300*time.Millisecond)
 	go func() { r.ended <- r.session.run(context.Background()) }()
 	t.Cleanup(func() { client.Close(); target.Close() })
 	return r

@@ -103,8 +103,8 @@ type ending struct {
 	code   uint32           // reason of the DISCONNECT
 }
 
-func (s *session) init(submit submitFunc, pause time.Duration) {
-	s.rec = recorder{submit: submit, pause: pause, wrote: s.wrote, failed: s.storageFailed}
+func (s *session) init(submit submitFunc, crowded func() bool, pause time.Duration) {
+	s.rec = recorder{submit: submit, crowded: crowded, pause: pause, wrote: s.wrote, failed: s.storageFailed}
 	s.ended, s.cut = make(chan struct{}), make(chan struct{})
 	for d := range s.lanes {
 		l := &s.lanes[d]

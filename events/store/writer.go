@@ -147,6 +147,15 @@ func (w *Writer) SubmitHere(ctx context.Context, prepared []Prepared, done func(
 	return err
 }
 
+// Crowded reports whether small drafts came a moment ago. Whoever submits bulk
+// then does well to submit less at a time: a group is never divided, and they
+// wait for it.
+func (w *Writer) Crowded() bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.cfg.Now().Sub(w.queue.lastSmall) < smallMemory
+}
+
 // enqueue waits for room and queues g. It reports whether the caller has
 // become the one who must see to the commit.
 func (w *Writer) enqueue(ctx context.Context, g *group) (lead bool, err error) {
