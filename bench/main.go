@@ -40,8 +40,8 @@ type bench struct {
 }
 
 type sizes struct {
-	rounds, keys, setups int
-	bulk                 int64 // bytes
+	rounds, keys, setups, idle int
+	bulk                       int64 // bytes
 }
 
 func main() {
@@ -49,10 +49,11 @@ func main() {
 	keys := flag.Int("keys", 400, "keystrokes a round")
 	setups := flag.Int("setups", 10, "connections a round")
 	bulk := flag.Int64("mib", 256, "size of a bulk transfer in MiB")
+	idle := flag.Int("idle", 100, "idle sessions")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if err := run(ctx, sizes{*rounds, *keys, *setups, *bulk << 20}); err != nil {
+	if err := run(ctx, sizes{*rounds, *keys, *setups, *idle, *bulk << 20}); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

@@ -22,6 +22,10 @@ func (b *bench) measureAll() error {
 	if err := writeRandom(file, b.sizes.bulk); err != nil {
 		return err
 	}
+	idle, err := b.idle() // first: what bulk leaves behind is given back later, and would hide it
+	if err != nil {
+		return fmt.Errorf("idle sessions: %w", err)
+	}
 	results := map[string][]sample{}
 	for round := range b.sizes.rounds {
 		for i := range paths {
@@ -32,15 +36,18 @@ func (b *bench) measureAll() error {
 			}
 			results[p.name] = append(results[p.name], s)
 		}
+		if err := b.flush(results); err != nil {
+			return err
+		}
 		fmt.Fprintf(os.Stderr, "bench: round %d of %d done\n", round+1, b.sizes.rounds)
 	}
-	report(os.Stdout, b.sizes, results)
+	report(os.Stdout, b.sizes, results, idle)
 	return nil
 }
 
 func (b *bench) measure(p path, file string) (sample, error) {
 	s := sample{}
-	steps := []func(path, string, sample) error{b.setup, b.echo, b.bulk, b.scp}
+	steps := []func(path, string, sample) error{b.setup, b.echo, b.bulk, b.scp, b.beside}
 	for _, step := range steps {
 		if err := step(p, file, s); err != nil {
 			return nil, err
@@ -65,17 +72,27 @@ func (b *bench) setup(p path, _ string, s sample) error {
 
 // echo times keystrokes through a pty in raw mode, one after the other.
 func (b *bench) echo(p path, _ string, s sample) error {
+	times, err := b.keystrokes(p, b.sizes.keys, time.Millisecond)
+	if err != nil {
+		return fmt.Errorf("echo: %w", err)
+	}
+	s["echo p50 us"], s["echo p99 us"] = times[len(times)/2], times[len(times)*99/100]
+	return nil
+}
+
+// keystrokes gives the times of n keystrokes there and back, in microseconds, sorted.
+func (b *bench) keystrokes(p path, n int, pause time.Duration) ([]float64, error) {
 	c := b.ssh(p, "-tt", "stty raw -echo; echo go; exec cat")
 	stdin, err := c.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	stdout, err := c.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if err := c.Start(); err != nil {
-		return err
+		return nil, err
 	}
 	defer func() {
 		stdin.Close()
@@ -85,22 +102,22 @@ func (b *bench) echo(p path, _ string, s sample) error {
 	for got := []byte(nil); !bytes.Contains(got, []byte("go")); {
 		one := make([]byte, 1)
 		if _, err := io.ReadFull(stdout, one); err != nil {
-			return fmt.Errorf("echo: %w", err)
+			return nil, err
 		}
 		got = append(got, one...)
 	}
 	time.Sleep(100 * time.Millisecond) // let the line end pass
 	var times []float64
 	key, back := []byte{'k'}, make([]byte, 1)
-	for i := range b.sizes.keys + 20 {
-		time.Sleep(time.Millisecond)
+	for i := range n + 20 {
+		time.Sleep(pause)
 		start := time.Now()
 		if _, err := stdin.Write(key); err != nil {
-			return fmt.Errorf("echo: %w", err)
+			return nil, err
 		}
 		for back[0] = 0; back[0] != 'k'; {
 			if _, err := io.ReadFull(stdout, back); err != nil {
-				return fmt.Errorf("echo: %w", err)
+				return nil, err
 			}
 		}
 		if i >= 20 { // the first ones warm the path up
@@ -108,8 +125,7 @@ func (b *bench) echo(p path, _ string, s sample) error {
 		}
 	}
 	slices.Sort(times)
-	s["echo p50 us"], s["echo p99 us"] = times[len(times)/2], times[len(times)*99/100]
-	return nil
+	return times, nil
 }
 
 // bulk times one stream of random bytes each way, and what it costs the
