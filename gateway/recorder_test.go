@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"slices"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,25 +14,32 @@ import (
 
 // slowLog takes submissions and answers them when it is told to.
 type slowLog struct {
-	t    testing.TB
-	took []int // how many records each submission had
+	t testing.TB
+
+	mu   sync.Mutex // guards took and done: submissions also come from timers
+	took []int      // how many records each submission had
 	done []func(error)
 
 	crowded bool
 }
 
 func (l *slowLog) submit(prepared []store.Prepared, _ bool, done func(error)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	l.took = append(l.took, len(prepared))
 	l.done = append(l.done, done)
 }
 
 func (l *slowLog) commit() {
 	l.t.Helper()
+	l.mu.Lock()
 	if len(l.done) == 0 {
+		l.mu.Unlock()
 		l.t.Fatal("nothing was submitted")
 	}
 	done := l.done[0]
 	l.done = l.done[1:]
+	l.mu.Unlock()
 	done(nil)
 	synctest.Wait()
 }
@@ -39,6 +47,8 @@ func (l *slowLog) commit() {
 func (l *slowLog) want(took ...int) {
 	l.t.Helper()
 	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if diff := cmp.Diff(took, l.took); diff != "" {
 		l.t.Errorf("records of each submission (-want +got):\n%s", diff)
 	}
