@@ -50,12 +50,15 @@ func (s *session) readAll(ctx context.Context, d relay.Direction) error {
 // handle steps the relay through a batch and passes on what comes of it. The error says that the sender broke the
 // protocol, or that the session can't go on.
 func (s *session) handle(ctx context.Context, b *batch) error {
-	d, here := b.d, b.isSmall() && !s.legs[b.d].ReadReady()
-	group, err := s.relayed(ctx, b, here)
-	if group != nil {
-		s.rec.submit(group, here, s.rec.done)
+	d, alone := b.d, b.isSmall() && !s.legs[b.d].ReadReady()
+	group, m, err := s.relayed(ctx, b, alone)
+	if alone && m == plainly {
+		m = here
 	}
-	if here {
+	if group != nil {
+		s.rec.submit(group, m, s.rec.done)
+	}
+	if alone {
 		s.deliverHere(d)
 	}
 	return err
@@ -63,13 +66,13 @@ func (s *session) handle(ctx context.Context, b *batch) error {
 
 // relayed steps the relay through a batch and queues what comes of it for the log, and behind that for the legs. The
 // event of a refusal or of a forwarding is durable before any effect of it. It returns what is to be submitted now.
-func (s *session) relayed(ctx context.Context, b *batch, here bool) ([]store.Prepared, error) {
+func (s *session) relayed(ctx context.Context, b *batch, alone bool) ([]store.Prepared, manner, error) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	broken, err := s.step(s.relay, b)
 	if err != nil {
 		s.storageFailed(err)
-		return nil, err
+		return nil, plainly, err
 	}
 	if b.d == relay.In {
 		s.allowance.hear(b.bytes, b.at)
@@ -80,17 +83,18 @@ func (s *session) relayed(ctx context.Context, b *batch, here bool) ([]store.Pre
 		}
 		if err := s.refuse(ctx, r); err != nil {
 			s.storageFailed(err)
-			return nil, err
+			return nil, plainly, err
 		}
 	}
 	if changes := s.forwardings(b); len(changes) > 0 {
 		if err := s.note(ctx, changes); err != nil {
 			s.storageFailed(err)
-			return nil, err
+			return nil, plainly, err
 		}
 	}
-	s.enqueue(b, here)
-	return s.rec.add(b), broken
+	s.enqueue(b, alone)
+	group, m := s.rec.add(b)
+	return group, m, broken
 }
 
 // enqueue gives the batch to the deliverers, who wait for its commit. With attended its own reader is going to look

@@ -11,17 +11,28 @@ import (
 	"github.com/holdfast-pam/holdfast/events/store"
 )
 
-// submitFunc hands records to the rec log as one contiguous group and calls done once: with nil when they are durable.
-// With here it makes the commit in the caller's goroutine if nobody else is making one; done was called then. It is called
-// with no lock held that done takes.
-type submitFunc func(prepared []store.Prepared, here bool, done func(error))
+// submitFunc hands records to the rec log as one contiguous group and calls done once: with nil when they are durable. It
+// is called with no lock held that done takes.
+type submitFunc func(prepared []store.Prepared, m manner, done func(error))
+
+// manner is how a submission is to be treated.
+type manner int
+
+const (
+	plainly manner = iota
+	here           // committed by the calling goroutine, if nobody else is committing; done was called then
+	asBulk         // part of a bulk stream: others' small records go first
+)
 
 // submitTo is the submitFunc for a log's writer.
 func submitTo(w *store.Writer) submitFunc {
-	return func(prepared []store.Prepared, here bool, done func(error)) {
+	return func(prepared []store.Prepared, m manner, done func(error)) {
 		submit := w.Submit
-		if here {
+		switch m {
+		case here:
 			submit = w.SubmitHere
+		case asBulk:
+			submit = w.SubmitBulk
 		}
 		err := submit(context.Background(), prepared, func(_ []events.Record, err error) { done(err) })
 		if err != nil {
@@ -35,11 +46,12 @@ const (
 	submitSize = 1 << 20
 	// A commit costs about the same whatever it holds. So while bulk flows, a submission gathers gatherSize bytes, or for
 	// gatherTime after the one before, whichever comes first.
-	bulkGroup  = 64 << 10 // a submission of so many bytes is bulk
+	bulkGroup  = 64 << 10              // a submission of so many bytes is bulk
+	bulkMemory = 50 * time.Millisecond // what follows so soon belongs to it: window adjustments above all
 	gatherSize = 768 << 10
 	gatherTime = time.Millisecond
 	// crowdedSize takes the place of both sizes while somebody else's keystrokes would wait for the commit.
-	crowdedSize = 128 << 10
+	crowdedSize = 256 << 10
 	// fullRetry is how long the recorder waits before it tries a full log again.
 	fullRetry = 200 * time.Millisecond
 )
@@ -59,6 +71,7 @@ type recorder struct {
 	out     []*batch         // submitted
 	outSize int              // of out, in bytes
 	group   []store.Prepared // what was submitted
+	manner  manner           // in which it was
 	since   time.Time        // when the log was first full; zero while it isn't
 	retry   *time.Timer      // of a full log
 	stopped bool             // a full log is not tried again
@@ -69,13 +82,13 @@ type recorder struct {
 	idle    chan struct{} // closed when nothing is out or waiting; nil then
 }
 
-// add takes a batch. Batches come in the order of the relay's steps. It returns what the caller has to submit now, nil
-// while a submission is out.
-func (r *recorder) add(b *batch) []store.Prepared {
+// add takes a batch. Batches come in the order of the relay's steps. It returns what the caller has to submit now, and in
+// which manner; nil while a submission is out.
+func (r *recorder) add(b *batch) ([]store.Prepared, manner) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.broken {
-		return nil // the session is ending and its readers are about to hear of it
+		return nil, plainly // the session is ending and its readers are about to hear of it
 	}
 	r.waiting = append(r.waiting, b)
 	r.size += b.size()
@@ -83,10 +96,10 @@ func (r *recorder) add(b *batch) []store.Prepared {
 		r.idle = make(chan struct{})
 	}
 	if len(r.out) > 0 || r.hold() {
-		return nil
+		return nil, plainly
 	}
 	r.next()
-	return r.group
+	return r.group, r.manner
 }
 
 // hold says that what waits is to gather, and sees to its end; mu is held, and nothing is out.
@@ -115,9 +128,9 @@ func (r *recorder) hurry() {
 	}
 	r.holding = false
 	r.next()
-	group := r.group
+	group, m := r.group, r.manner
 	r.mu.Unlock()
-	r.submit(group, false, r.done)
+	r.submit(group, m, r.done)
 }
 
 // next moves waiting batches into the submission; mu is held.
@@ -137,7 +150,10 @@ func (r *recorder) next() {
 		n++
 	}
 	r.size -= size
-	r.outSize = size
+	r.manner = plainly
+	if r.outSize = size; size >= bulkGroup || time.Since(r.bulk) < bulkMemory {
+		r.manner = asBulk
+	}
 	r.out = append(r.out[:0], r.waiting[:n]...)
 	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
 }
@@ -157,18 +173,19 @@ func (r *recorder) done(err error) {
 	}
 	clear(r.group) // an idle session keeps no payloads
 	var group []store.Prepared
+	var m manner
 	switch {
 	case len(r.waiting) == 0:
 		close(r.idle)
 		r.idle = nil
 	case !r.hold():
 		r.next()
-		group = r.group
+		group, m = r.group, r.manner
 	}
 	r.mu.Unlock()
 	r.wrote(out)
 	if group != nil {
-		go r.submit(group, false, r.done)
+		go r.submit(group, m, r.done)
 	}
 }
 
@@ -196,9 +213,9 @@ func (r *recorder) refused(err error) {
 
 func (r *recorder) resubmit() {
 	r.mu.Lock()
-	group := r.group
+	group, m := r.group, r.manner
 	r.mu.Unlock()
-	r.submit(group, false, r.done)
+	r.submit(group, m, r.done)
 }
 
 // stop waits until everything added is durable or can't be. A log that is full is given up.

@@ -16,17 +16,19 @@ import (
 type slowLog struct {
 	t testing.TB
 
-	mu   sync.Mutex // guards took and done: submissions also come from timers
-	took []int      // how many records each submission had
+	mu   sync.Mutex
+	took []int // how many records each submission had
 	done []func(error)
 
+	manner  manner // of the last one
 	crowded bool
 }
 
-func (l *slowLog) submit(prepared []store.Prepared, _ bool, done func(error)) {
+func (l *slowLog) submit(prepared []store.Prepared, m manner, done func(error)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.took = append(l.took, len(prepared))
+	l.manner = m
 	l.done = append(l.done, done)
 }
 
@@ -34,7 +36,6 @@ func (l *slowLog) commit() {
 	l.t.Helper()
 	l.mu.Lock()
 	if len(l.done) == 0 {
-		l.mu.Unlock()
 		l.t.Fatal("nothing was submitted")
 	}
 	done := l.done[0]
@@ -81,8 +82,8 @@ func TestGathering(t *testing.T) {
 				added := 0
 				add := func(size int) {
 					added++
-					if group := r.add(batchOf(t, size)); group != nil {
-						r.submit(slices.Clone(group), false, r.done)
+					if group, m := r.add(batchOf(t, size)); group != nil {
+						r.submit(slices.Clone(group), m, r.done)
 					}
 				}
 				add(bulk)
@@ -122,9 +123,19 @@ func TestGathering(t *testing.T) {
 		pass(2 * gatherTime)
 		add(key)
 		log.want(1, 1)
+		if log.manner != asBulk {
+			t.Error("it may be a window adjustment, and passes others")
+		}
 		log.commit()
+		pass(bulkMemory)
 		add(key)
 		log.want(1, 1, 1)
+		if log.manner != plainly {
+			t.Error("it is somebody's typing, and goes as bulk")
+		}
+		log.commit()
+		add(key)
+		log.want(1, 1, 1, 1)
 	})
 	run("a reader that has no room hurries", func(t *testing.T, log *slowLog, r *recorder, add func(int)) {
 		add(bulk)
@@ -137,14 +148,15 @@ func TestGathering(t *testing.T) {
 	run("others' keystrokes make it submit less at a time", func(t *testing.T, log *slowLog, _ *recorder, add func(int)) {
 		log.crowded = true
 		add(bulk)
+		log.want(1)
+		add(bulk) // over crowdedSize together, so it goes at once, and alone
 		log.want(1, 1)
-		add(bulk)
 		add(bulk)
 		log.commit()
 		log.want(1, 1, 1)
 		log.crowded = false
-		log.commit()
 		add(bulk)
+		log.commit()
 		pass(gatherTime)
 		log.want(1, 1, 1, 2)
 	})
@@ -159,7 +171,13 @@ func (r *recorder) stopping(t testing.TB, log *slowLog) {
 	stopped := make(chan struct{})
 	go func() { r.stop(); close(stopped) }()
 	synctest.Wait()
-	for len(log.done) > 0 {
+	for {
+		log.mu.Lock()
+		left := len(log.done)
+		log.mu.Unlock()
+		if left == 0 {
+			break
+		}
 		log.commit()
 	}
 	<-stopped

@@ -69,12 +69,12 @@ func newFakeLog(t testing.TB) *fakeLog {
 	return l
 }
 
-func (l *fakeLog) submit(prepared []store.Prepared, here bool, done func(error)) {
+func (l *fakeLog) submit(prepared []store.Prepared, m manner, done func(error)) {
 	l.mu.Lock()
 	plain := !l.held && l.err == nil
 	l.mu.Unlock()
-	if here && plain {
-		submitTo(l.writer)(prepared, true, done)
+	if m == here && plain {
+		submitTo(l.writer)(prepared, here, done)
 		return
 	}
 	go func() {
@@ -88,7 +88,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, here bool, done func(error))
 			done(err)
 			return
 		}
-		submitTo(l.writer)(prepared, false, done)
+		submitTo(l.writer)(prepared, m, done)
 	}()
 }
 

@@ -11,7 +11,8 @@ import (
 )
 
 // How commits are cut: a keystroke must not wait behind a bulk transfer, so a
-// commit is short while there are small groups or were a moment ago.
+// commit is short while there are small groups, or were a moment ago. Groups of
+// SubmitBulk never count as small.
 const (
 	smallGroup   = 4 << 10
 	shortCommit  = 128 << 10
@@ -25,6 +26,7 @@ type group struct {
 	prepared []Prepared
 	size     int
 	headroom bool
+	mayPass  bool // before bulk, if it is small
 	seq      uint64
 	done     func([]events.Record, error)
 
@@ -34,8 +36,8 @@ type group struct {
 	err      error
 }
 
-func newGroup(ctx context.Context, prepared []Prepared) *group {
-	g := &group{prepared: prepared, headroom: MayUseHeadroom(ctx)}
+func newGroup(ctx context.Context, prepared []Prepared, mayPass bool) *group {
+	g := &group{prepared: prepared, headroom: MayUseHeadroom(ctx), mayPass: mayPass}
 	for i := range prepared {
 		g.size += prepared[i].Size()
 	}
@@ -62,7 +64,7 @@ func (q *queue) push(g *group, now time.Time) {
 	q.seq++
 	g.seq = q.seq
 	q.bytes += g.size
-	small := g.size <= smallGroup+headerGuess
+	small := g.mayPass && g.size <= smallGroup+headerGuess
 	if small {
 		q.lastSmall = now
 	}

@@ -95,7 +95,7 @@ func (w *Writer) Append(ctx context.Context, drafts ...events.Draft) ([]events.R
 	if err != nil {
 		return nil, err
 	}
-	g := newGroup(ctx, prepared)
+	g := newGroup(ctx, prepared, true)
 	g.answered = make(chan struct{})
 	g.done = func(records []events.Record, err error) {
 		g.records, g.err = records, err
@@ -125,7 +125,16 @@ func (w *Writer) Append(ctx context.Context, drafts ...events.Draft) ([]events.R
 // take a lock that is held around Submit. When Submit returns an error, done is
 // not called.
 func (w *Writer) Submit(ctx context.Context, prepared []Prepared, done func([]events.Record, error)) error {
-	g := newGroup(ctx, prepared)
+	return w.submit(ctx, newGroup(ctx, prepared, true), done)
+}
+
+// SubmitBulk is Submit for what belongs to a bulk stream: however small it is,
+// it doesn't go before others and keeps nobody's commits short.
+func (w *Writer) SubmitBulk(ctx context.Context, prepared []Prepared, done func([]events.Record, error)) error {
+	return w.submit(ctx, newGroup(ctx, prepared, false), done)
+}
+
+func (w *Writer) submit(ctx context.Context, g *group, done func([]events.Record, error)) error {
 	g.done = done
 	lead, err := w.enqueue(ctx, g)
 	if lead {
@@ -138,7 +147,7 @@ func (w *Writer) Submit(ctx context.Context, prepared []Prepared, done func([]ev
 // nobody else is making one; done was called then when it returns. A lone
 // submission so costs no change of goroutine.
 func (w *Writer) SubmitHere(ctx context.Context, prepared []Prepared, done func([]events.Record, error)) error {
-	g := newGroup(ctx, prepared)
+	g := newGroup(ctx, prepared, true)
 	g.done = done
 	lead, err := w.enqueue(ctx, g)
 	if lead {
@@ -147,8 +156,8 @@ func (w *Writer) SubmitHere(ctx context.Context, prepared []Prepared, done func(
 	return err
 }
 
-// Crowded reports whether small drafts came a moment ago. Whoever submits bulk
-// then does well to submit less at a time: a group is never divided, and they
+// Crowded reports whether small drafts that are no part of bulk came a moment
+// ago. Whoever submits bulk then does well to submit less at a time: a group is never divided, and they
 // wait for it.
 func (w *Writer) Crowded() bool {
 	w.mu.Lock()
