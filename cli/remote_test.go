@@ -71,9 +71,9 @@ func write(t *testing.T, name, content string) {
 	}
 }
 
-// gatewayStub is a loopback SSH server that stands where a site's gateway
+// loopbackGateway is a loopback SSH server that stands where a site's gateway
 // does. What it does with a line is told by the line itself.
-type gatewayStub struct {
+type loopbackGateway struct {
 	addr  string
 	host  pair
 	known pair // the key that it lets in
@@ -83,9 +83,9 @@ type gatewayStub struct {
 	ptys  []string
 }
 
-func startGateway(t *testing.T) *gatewayStub {
+func startGateway(t *testing.T) *loopbackGateway {
 	t.Helper()
-	g := &gatewayStub{host: newPair(t), known: newPair(t)}
+	g := &loopbackGateway{host: newPair(t), known: newPair(t)}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -118,7 +118,7 @@ func startGateway(t *testing.T) *gatewayStub {
 	return g
 }
 
-func (g *gatewayStub) serve(conn net.Conn, cfg *ssh.ServerConfig) {
+func (g *loopbackGateway) serve(conn net.Conn, cfg *ssh.ServerConfig) {
 	defer conn.Close()
 	sc, channels, requests, err := ssh.NewServerConn(conn, cfg)
 	if err != nil {
@@ -157,7 +157,7 @@ func (g *gatewayStub) serve(conn net.Conn, cfg *ssh.ServerConfig) {
 
 // note keeps a payload that begins with a string: a line as it is, a terminal
 // as its kind and size.
-func (g *gatewayStub) note(list *[]string, payload []byte) {
+func (g *loopbackGateway) note(list *[]string, payload []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var m struct {
@@ -173,7 +173,7 @@ func (g *gatewayStub) note(list *[]string, payload []byte) {
 	*list = append(*list, fmt.Sprintf("%s %dx%d", m.Text, m.Cols, m.Rows))
 }
 
-func (g *gatewayStub) noted(list *[]string) []string {
+func (g *loopbackGateway) noted(list *[]string) []string {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return append([]string{}, *list...)
@@ -219,8 +219,8 @@ func (p *person) home(names ...string) string {
 	return filepath.Join(append([]string{p.env["HOME"]}, names...)...)
 }
 
-// trust puts the stub's host key where the binary looks for it.
-func (p *person) trust(g *gatewayStub) {
+// trust puts the server's host key where the binary looks for it.
+func (p *person) trust(g *loopbackGateway) {
 	p.Helper()
 	write(p.T, p.home(".ssh", "known_hosts"), knownhosts.Line([]string{g.addr}, g.host.signer.PublicKey())+"\n")
 }

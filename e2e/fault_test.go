@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -208,4 +209,60 @@ func TestDamagedLogIsRefused(t *testing.T) {
 	}
 	in.restart()
 	in.console("", "log verify")
+}
+
+// A damaged recording does not keep a site from starting again after a crash
+// in the middle of it: the session ends as not complete, and verification
+// names the place.
+func TestDamagedRecordingOfALostSession(t *testing.T) {
+	t.Setenv("HOLDFAST_LOG_SEGMENT_SIZE", "8388608")
+	t.Setenv("HOLDFAST_LOG_HEADROOM", "1048576")
+	in := install(t)
+	const size = 12 << 20 // more than a segment
+	out := &counted{}
+	cmd := in.ssh("target", "head -c 12582912 /dev/urandom; sleep 100")
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 30*time.Second, "all output came", func() bool { return out.n.Load() == size })
+	if err := in.site.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = cmd.Wait() // the gateway is gone
+	file := filepath.Join(in.data, "log/rec/1/00000000000000000001.seg")
+	content, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content[len(content)/2] ^= 1
+	if err := os.WriteFile(file, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	in.restart()
+	if shown := in.console("", "session show last --json"); !strings.Contains(shown, `"reason":"site lost"`) || !strings.Contains(shown, `"complete":false`) {
+		t.Errorf("the session ended as %s", shown)
+	}
+	if out, err := in.tryConsole("", "log verify"); exitCode(err) != 7 || !strings.Contains(out, "damaged at position") {
+		t.Errorf("log verify: %v, %s", err, out)
+	}
+}
+
+// counted counts what is written to it.
+type counted struct{ n atomic.Int64 }
+
+func (c *counted) Write(p []byte) (int, error) {
+	c.n.Add(int64(len(p)))
+	return len(p), nil
+}
+
+// Once the administrator exists, the options that made them do nothing: the
+// key file may be gone.
+func TestAdminOptionsDoNothingLater(t *testing.T) {
+	in := install(t)
+	if err := errors.Join(in.site.Stop(), os.Remove(in.admin.File+".pub")); err != nil {
+		t.Fatal(err)
+	}
+	in.restart()
+	in.console("", "whoami")
 }

@@ -41,7 +41,12 @@ func (f *failure) Error() string { return f.text }
 // open takes a proven identity to a target: authorise, reserve, connect, log in. The session's start is durable before
 // anything goes out to the target, and its end is recorded whatever becomes of it.
 func (s *Server) open(ctx context.Context, l *login, m sshwire.Meta, to route) (*opened, error) {
-	if s.cfg.RecLog.Space().Full {
+	space := s.cfg.RecLog.Space()
+	if space.Err != nil {
+		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.NoSpace, Detail: plain(space.Err.Error())})
+		return nil, text("this gateway can't record sessions now; tell its administrator")
+	}
+	if space.Full {
 		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.NoSpace, Detail: "the rec log is full"})
 		return nil, text("this gateway has no space left to record sessions; tell its administrator")
 	}

@@ -3,6 +3,7 @@ package site
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -31,7 +32,7 @@ func (s *Site) endLostSessions(ctx context.Context) error {
 		if err = errors.Join(behind, err); err != nil {
 			// a damaged recording must not keep the site down: the damage is told, and verified on request
 			s.log.Error("the recording of a session that was open when the site was lost can't be read", "session", id.String(), "error", err)
-			end.Complete, end.Detail = false, "the recording can't be read: "+err.Error()
+			end.Complete, end.Detail = false, "the recording can't be read: "+strings.ReplaceAll(err.Error(), "\n", "; ")
 		}
 		if _, err := s.commands.Do(ctx, s.actor(), end); err != nil {
 			return err

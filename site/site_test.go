@@ -1,19 +1,24 @@
 package site
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/gateway"
 )
 
 func testConfig(t *testing.T) Config {
@@ -147,5 +152,86 @@ func TestDisabledAdminStaysOut(t *testing.T) {
 	}
 	if !s.KnowsUser("eve") {
 		t.Error("a disabled administrator is forgotten, so the next start would make them anew")
+	}
+}
+
+type noConsole struct{}
+
+func (noConsole) Run(context.Context, *gateway.ConsoleRequest) int { return 0 }
+
+// A failed write closes the rec log for good. The site goes on, so that
+// administrators reach it, tells, and lets no session begin.
+func TestClosedRecLogIsTold(t *testing.T) {
+	c := testConfig(t)
+	c.SSH.Listen = "127.0.0.1:0"
+	s := open(t, c)
+	if err := s.Listen(t.Context(), noConsole{}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx) }()
+	failWrites(t, s.data.log(events.Rec))
+	d, err := events.NewDraft(s.who.ID.UUID, s.actor(), "", events.SessionPackets{Direction: events.In, Count: 1, Sealed: []byte{1}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.rec.Writer().Append(t.Context(), d); err == nil {
+		t.Fatal("the write did not fail")
+	}
+	if space := s.rec.Log().Space(); !space.Full || space.Err == nil {
+		t.Errorf("the closed log says of itself: %+v", space)
+	}
+	told := func() (full bool) {
+		s.commands.View(func(state *aggregate.State) {
+			site, _ := state.Site(s.who.ID)
+			full = site.Full(events.Rec)
+		})
+		return full
+	}
+	for end := time.Now().Add(10 * time.Second); !told() && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	}
+	if !told() {
+		t.Error("10 s later nothing has been recorded about it")
+	}
+	select {
+	case err := <-served:
+		t.Errorf("the site ended: %v", err)
+	default:
+	}
+	stop()
+	<-served
+	_ = s.Close() // it tells of the closed log again
+}
+
+// failWrites puts a read-only descriptor in the place of each open segment
+// below dir, so that the next write fails.
+func failWrites(t *testing.T, dir string) {
+	t.Helper()
+	fds, err := os.ReadDir("/proc/self/fd")
+	if err != nil {
+		t.Fatal(err)
+	}
+	broke := 0
+	for _, e := range fds {
+		file, err := os.Readlink("/proc/self/fd/" + e.Name())
+		if err != nil || !strings.HasPrefix(file, dir) || !strings.HasSuffix(file, ".seg") {
+			continue
+		}
+		readOnly, err := os.Open(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fd, err := strconv.Atoi(e.Name())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(unix.Dup3(int(readOnly.Fd()), fd, unix.O_CLOEXEC), readOnly.Close()); err != nil {
+			t.Fatal(err)
+		}
+		broke++
+	}
+	if broke == 0 {
+		t.Fatalf("no segment is open below %s", dir)
 	}
 }
