@@ -14,6 +14,7 @@ const (
 	serviceConnection = "ssh-connection"
 	methodHostbound   = "publickey-hostbound-v00@openssh.com" // OpenSSH PROTOCOL section 1.13
 	maxPrompts        = 32
+	maxAsked          = 8192 // INFO_REQUESTs in one login: hours, for a person who waits and is told every few seconds
 )
 
 func (a ServerAuth) methods() []string {
@@ -38,6 +39,7 @@ type serverLogin struct {
 	user     string
 	requests int
 	failures int
+	asked    int
 	queued   []byte // a request that came instead of an answer to a prompt
 	fatal    error  // what ended an exchange within a callback
 }
@@ -304,6 +306,10 @@ func (l *serverLogin) ask(name, instruction string, prompts []Prompt) ([]string,
 	if len(prompts) > maxPrompts {
 		return nil, fmt.Errorf("%d prompts at once; at most %d", len(prompts), maxPrompts)
 	}
+	if l.asked++; l.asked > maxAsked {
+		l.fatal = &refusal{ReasonByApplication, "this login took too long", fmt.Errorf("asked %d times within one login", maxAsked)}
+		return nil, l.fatal
+	}
 	p := appendString(appendString([]byte{MsgUserauthInfoRequest}, clip(name)), clip(instruction))
 	p = appendUint32(appendString(p, ""), uint32(len(prompts)))
 	for _, q := range prompts {
@@ -322,6 +328,7 @@ func (l *serverLogin) ask(name, instruction string, prompts []Prompt) ([]string,
 	if err == nil {
 		answers, err = infoResponse(reply, len(prompts))
 	}
+	clear(reply) // what was typed may be a secret
 	l.fatal = err
 	return answers, err
 }

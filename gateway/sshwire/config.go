@@ -101,7 +101,10 @@ type ServerAuth struct {
 	// PublicKey is asked whether key may log in: with proven false for a probe, with proven true after the
 	// signature was verified. Certificates arrive as *ssh.Certificate, unchecked but for their holder's signature.
 	PublicKey func(m Meta, key ssh.PublicKey, proven bool) error
-	// KeyboardInteractive asks as often as it needs (RFC 4256). An error from ask must be returned as it is.
+	// KeyboardInteractive asks as often as it needs (RFC 4256), at most 32 prompts at once. With none at all it tells
+	// something, or only learns whether the client is still there; clients answer that by themselves, as soon as they
+	// have shown it. Answers are as sent: of any length that a packet holds, of any bytes. An error from ask must be
+	// returned as it is.
 	KeyboardInteractive func(m Meta, ask func(name, instruction string, prompts []Prompt) ([]string, error)) error
 	// Password is called with bytes that are wiped when it returns.
 	Password func(m Meta, password []byte) error
