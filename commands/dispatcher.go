@@ -27,6 +27,10 @@ type DispatcherConfig struct {
 	Now    func() time.Time // nil for time.Now
 	NewID  func() (uuid.UUID, error)
 	After  func([]events.Record) // told of each commit after it took effect, not in order; nil for nobody
+	// Order makes durable that another site's log was applied up to a position,
+	// after everything before it, and has the writer count that log as known
+	// from then on. It is called in turn. nil for a site that hears no other.
+	Order func(log events.Origin, to uint64) error
 }
 
 // Dispatcher carries out commands one after another: decide on the state, make
@@ -37,7 +41,8 @@ type Dispatcher struct {
 	turn   chan struct{} // holds one token: whose command is being decided
 	broken error         // guarded by turn: the state no longer follows the log
 
-	mu sync.RWMutex // guards State; written only while applying, in turn
+	mu    sync.RWMutex  // guards State and moved; written only while applying, in turn
+	moved chan struct{} // closed and renewed when something was applied
 }
 
 // NewDispatcher returns a dispatcher.
@@ -48,7 +53,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.NewID == nil {
 		cfg.NewID = events.NewID
 	}
-	return &Dispatcher{cfg: cfg, turn: make(chan struct{}, 1)}
+	return &Dispatcher{cfg: cfg, turn: make(chan struct{}, 1), moved: make(chan struct{})}
 }
 
 type clientKey struct{}
@@ -152,7 +157,78 @@ func (d *Dispatcher) commit(ctx context.Context, drafts []events.Draft) ([]event
 			return nil, unavailable(d.broken)
 		}
 	}
+	d.wake()
 	return records, nil
+}
+
+func (d *Dispatcher) wake() {
+	close(d.moved)
+	d.moved = make(chan struct{})
+}
+
+// Applied is up to where the state has applied a log, and a channel that is
+// closed once it has applied more of any log.
+func (d *Dispatcher) Applied(log events.Origin) (uint64, <-chan struct{}) {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	return d.cfg.State.At(log), d.moved
+}
+
+// WaitApplied returns once the state has applied a log up to a position. A
+// record is durable, and seen by who reads the log, a moment before that.
+func (d *Dispatcher) WaitApplied(ctx context.Context, log events.Origin, position uint64) error {
+	for {
+		at, moved := d.Applied(log)
+		if at >= position {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Deliver applies what another site decided: records of its ctl log that follow
+// each other, from the first one that the state lacks on. It takes as many as
+// have all their causes applied, and returns their number; an error wraps
+// [aggregate.ErrEarly] when one has to wait for another log. That they were
+// applied is durable before anybody sees it.
+func (d *Dispatcher) Deliver(ctx context.Context, records []events.Record) (int, error) {
+	if err := d.take(ctx); err != nil {
+		return 0, err
+	}
+	n, err := d.deliver(records)
+	d.give()
+	d.tell(records[:n])
+	return n, err
+}
+
+func (d *Dispatcher) deliver(records []events.Record) (n int, err error) {
+	if d.broken != nil {
+		return 0, unavailable(d.broken)
+	}
+	if d.cfg.Order == nil {
+		return 0, errors.New("deliver: this site keeps no order of logs")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for n < len(records) && err == nil {
+		if err = d.cfg.State.Apply(records[n]); err == nil {
+			n++
+		}
+	}
+	if n == 0 {
+		return 0, err
+	}
+	last := &records[n-1].Header
+	if lost := d.cfg.Order(last.Origin(), last.Position); lost != nil {
+		d.broken = fmt.Errorf("what %s decided was applied, and that could not be recorded: %w", last.Origin(), lost)
+		return 0, unavailable(d.broken)
+	}
+	d.wake()
+	return n, err
 }
 
 // unavailable is the refusal for events that could not be made durable.

@@ -28,41 +28,8 @@ type Source interface {
 	Watch(kind events.Kind, from events.Clock) <-chan struct{}
 }
 
-// Epochs is the [Source] over one site's logs: for each kind all epochs in
-// ascending order, of which only the last one grows.
-type Epochs struct {
-	Ctl, Rec []store.Log
-}
-
-func (e *Epochs) logs(kind events.Kind) []store.Log {
-	if kind == events.Rec {
-		return e.Rec
-	}
-	return e.Ctl
-}
-
-// Records implements [Source].
-func (e *Epochs) Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error] {
-	return func(yield func(events.Record, error) bool) {
-		for _, log := range e.logs(kind) {
-			at := from.At(log.Origin())
-			size, _ := log.Size()
-			if at > size {
-				yield(events.Record{}, fmt.Errorf("read log %s after position %d: it has %d records; this checkpoint is of another copy of the log", log.Origin(), at, size))
-				return
-			}
-			if at == size {
-				continue
-			}
-			for r, err := range readLog(ctx, log, at+1) {
-				if !yield(r, err) || err != nil {
-					return
-				}
-			}
-		}
-	}
-}
-
+// readLog yields the records of a log from a position on, payloads of rec
+// records left out.
 func readLog(ctx context.Context, log store.Log, from uint64) iter.Seq2[events.Record, error] {
 	read := log.Read
 	if log.Origin().Kind == events.Rec {
@@ -85,31 +52,4 @@ func readLog(ctx context.Context, log store.Log, from uint64) iter.Seq2[events.R
 			next++
 		}
 	}
-}
-
-// Held implements [Source].
-func (e *Epochs) Held(kind events.Kind) events.Clock {
-	var held events.Clock
-	for _, log := range e.logs(kind) {
-		size, _ := log.Size()
-		held = held.With(log.Origin(), size)
-	}
-	return held
-}
-
-// Watch implements [Source].
-func (e *Epochs) Watch(kind events.Kind, from events.Clock) <-chan struct{} {
-	logs := e.logs(kind)
-	if len(logs) == 0 {
-		return nil
-	}
-	ready := make(chan struct{})
-	close(ready)
-	for _, log := range logs {
-		if size, _ := log.Size(); size > from.At(log.Origin()) {
-			return ready
-		}
-	}
-	last := logs[len(logs)-1]
-	return last.Watch(from.At(last.Origin()))
 }

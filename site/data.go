@@ -30,6 +30,7 @@ func (d data) caKey() string            { return filepath.Join(d.keys(), "ca.key
 func (d data) table() string            { return filepath.Join(d.keys(), "table") }
 func (d data) views() string            { return filepath.Join(d.dir, "views") }
 func (d data) order() string            { return filepath.Join(d.dir, "log", "order") }
+func (d data) others() string           { return filepath.Join(d.dir, "log", "others") }
 func (d data) runFile() string          { return filepath.Join(d.dir, "run", "site.json") }
 func (d data) log(k events.Kind) string { return filepath.Join(d.dir, "log", string(k)) }
 

@@ -114,6 +114,11 @@ func (s *Site) Serve(ctx context.Context) error {
 	})
 	s.background.Go(func() { s.watchSpace(running) })
 	s.background.Go(func() {
+		if err := s.deliverOthers(running); err != nil {
+			s.fail(fmt.Errorf("apply what other sites decided: %w", err))
+		}
+	})
+	s.background.Go(func() {
 		if err := s.gateway.Serve(s.listener); err != nil {
 			s.fail(fmt.Errorf("gateway: %w", err))
 		}
@@ -156,6 +161,9 @@ func (s *Site) processManagers(ctx context.Context) (*message.Router, error) {
 	router.AddConsumerHandler(name, string(events.Ctl), sub, func(m *message.Message) error {
 		r, err := bus.RecordOf(m)
 		if err != nil {
+			return err
+		}
+		if err := s.commands.WaitApplied(m.Context(), r.Header.Origin(), r.Header.Position); err != nil {
 			return err
 		}
 		s.gateway.OnEvent(r)

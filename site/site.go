@@ -41,7 +41,8 @@ type Site struct {
 	ctl, rec *store.History
 	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
 	order    *applylog.Log
-	source   *projections.Epochs
+	source   *projections.Woven
+	others   *others
 	views    *projections.Projections
 	commands *commands.Dispatcher
 
@@ -59,7 +60,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, failed: make(chan error, 1)}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), failed: make(chan error, 1)}
 	if s.cfg.Keys.SiteKey == "" {
 		s.cfg.Keys.SiteKey = s.data.siteKey()
 	}
@@ -136,34 +137,50 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 	if err := s.data.saveEpochs(&s.who, epochs); err != nil {
 		return err
 	}
-	s.source = &projections.Epochs{Ctl: s.ctl.Logs(), Rec: s.rec.Logs()}
-	return nil
+	if err := s.keepOrder(); err != nil {
+		return err
+	}
+	s.source = projections.NewWoven(s.order, s.ctl.Logs(), s.rec.Logs())
+	return s.openOthers()
 }
 
-// openState folds the decisions of all epochs, and from then on counts the
-// sealed epochs as applied.
+// openState folds the decisions of all logs in the order in which they were
+// applied, and from then on counts the logs other than its newest as known.
 func (s *Site) openState(ctx context.Context) error {
 	state := aggregate.New()
 	if _, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil); err != nil {
 		return err
 	}
-	var applied events.Clock
-	for _, log := range s.ctl.Logs() {
-		if size, _ := log.Size(); log != s.ctl.Log() {
-			applied = applied.With(log.Origin(), size)
-		}
-	}
-	s.applied.Store(&applied)
-	if err := s.keepOrder(); err != nil {
-		return err
-	}
-	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state})
+	s.knowOthers()
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state, Order: s.orderOther})
 	return nil
 }
 
-// keepOrder brings the apply log up to the ctl logs. While one site writes one
-// log, the order within it is the order of application; a cell is needed only
-// where an epoch began, and at each start and stop.
+// knowOthers has the writer of decisions count as known what was applied of all
+// logs but the one that it writes.
+func (s *Site) knowOthers() {
+	applied := s.order.Clock().With(s.ctl.Log().Origin(), 0)
+	s.applied.Store(&applied)
+}
+
+// orderOther records that another site's log was applied up to a position,
+// after all that this site has written. The dispatcher calls it in turn.
+func (s *Site) orderOther(log events.Origin, to uint64) error {
+	if err := s.keepOrder(); err != nil {
+		return err
+	}
+	if err := s.order.Append(log, to); err != nil {
+		return err
+	}
+	s.knowOthers()
+	s.source.Grew(events.Ctl)
+	return nil
+}
+
+// keepOrder brings the apply log up to this site's own ctl logs. The order
+// within the log that it writes is the order of application; a cell is needed
+// only where an epoch began, where another site's log was applied in between,
+// and at each start and stop.
 func (s *Site) keepOrder() (err error) {
 	if s.order == nil {
 		if s.order, err = applylog.Open(s.data.order()); err != nil {
@@ -308,14 +325,21 @@ func (s *Site) Close() error {
 	if s.views != nil {
 		errs = append(errs, s.views.Close())
 	}
+	if s.source != nil {
+		s.source.Close()
+	}
 	if s.order != nil {
-		errs = append(errs, s.keepOrder(), s.order.Close())
+		if s.ctl != nil {
+			errs = append(errs, s.keepOrder())
+		}
+		errs = append(errs, s.order.Close())
 	}
 	for _, h := range []*store.History{s.ctl, s.rec} {
 		if h != nil {
 			errs = append(errs, h.Close())
 		}
 	}
+	errs = append(errs, s.others.close())
 	if s.sealer != nil {
 		errs = append(errs, s.sealer.Seal())
 	}

@@ -211,6 +211,14 @@ func (s *State) count(err error) {
 	}
 }
 
+// At is up to where one log has been applied.
+func (s *State) At(o events.Origin) uint64 {
+	if l := s.logs[o]; l != nil {
+		return l.position
+	}
+	return 0
+}
+
 // Clock is what has been applied of each log.
 func (s *State) Clock() events.Clock {
 	entries := make([]events.ClockEntry, 0, len(s.logs))

@@ -34,6 +34,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"sync"
 
 	"github.com/google/uuid"
@@ -254,6 +255,32 @@ func (l *Log) Runs() []Run {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return append([]Run(nil), l.runs...)
+}
+
+// After are the runs that a site which had applied c went on with, when c is a
+// state that this log went through; all runs otherwise. It costs the runs that
+// it returns.
+func (l *Log) After(c events.Clock) []Run {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	back, ahead := len(l.runs), 0 // ahead counts the origins of which the runs before back hold more than c
+	at := map[events.Origin]uint64{}
+	for _, e := range l.at.Entries() {
+		at[e.Origin] = e.Position
+		if e.Position > c.At(e.Origin) {
+			ahead++
+		}
+	}
+	for back > 0 && ahead > 0 {
+		back--
+		r := l.runs[back]
+		was := at[r.Origin] > c.At(r.Origin)
+		at[r.Origin] = r.From - 1
+		if was && at[r.Origin] <= c.At(r.Origin) {
+			ahead--
+		}
+	}
+	return slices.Clone(l.runs[back:])
 }
 
 // ClockAt is the state that the site held when it had applied n events. A site

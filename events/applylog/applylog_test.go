@@ -232,6 +232,20 @@ func TestRunsAreWhatWasApplied(t *testing.T) {
 			if got := l.ClockAt(uint64(i + 1)); got.Compare(want) != events.Equal {
 				rt.Errorf("after %d events: %s, want %s", i+1, got, want)
 			}
+			// what goes on from there is all that is left, and no run more
+			left := uint64(len(order) - i - 1)
+			for _, r := range l.After(want) {
+				if r.Last() <= uint64(i+1) {
+					rt.Errorf("after %s comes %+v, which it covers", want, r)
+				}
+				left -= r.Last() - max(r.Seq, uint64(i+2)) + 1
+			}
+			if left != 0 {
+				rt.Errorf("after %s %d events are missing", want, left)
+			}
+		}
+		if got := l.After(events.Clock{}.With(origin(1), 1000).With(origin(9), 1)); len(order) > 0 && at.At(origin(1)) < uint64(len(order)) && len(got) == 0 {
+			rt.Error("nothing comes after a clock that this log never went through")
 		}
 		_ = l.Close()
 	})

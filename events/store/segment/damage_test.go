@@ -231,6 +231,33 @@ func TestTornAtEveryByte(t *testing.T) {
 	}
 }
 
+// A copy of a log that is torn is cut to what is whole, and takes the rest
+// again, where the log itself would be sealed.
+func TestTornReplicaGoesOn(t *testing.T) {
+	fs, size, last, commit, end := filledLog(t, false)
+	options := small
+	options.Replica = true
+	for at := commit + 1; at < end; at += int64(stride(7)) {
+		torn := fs.kill()
+		clear(torn.names[last].cache[at:])
+		l, tail, err := Open(torn, storetest.Origin, 0, options)
+		if err != nil || tail != nil {
+			t.Fatalf("torn at %d: tail %v, %v", at, tail, err)
+		}
+		got, _ := l.Size()
+		if got >= size {
+			t.Fatalf("torn at %d: %d records", at, got)
+		}
+		if err := l.Append(t.Context(), got, storetest.Entries(got, int(size-got), 10)); err != nil {
+			t.Fatal(err)
+		}
+		holds(t, l, size)
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // checkTorn opens a log whose last commit is torn, gone or whole.
 func checkTorn(t *testing.T, fs *memFS, size uint64, commit int64, gone, whole bool) {
 	t.Helper()

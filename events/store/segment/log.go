@@ -21,6 +21,10 @@ type Options struct {
 	// Reserve is the head-room in bytes, 16 MiB unless set: storage that is
 	// held back for appends under [store.WithHeadroom] when the disk is full.
 	Reserve int64
+	// Replica marks a copy of a log that is written elsewhere: a tail that can't
+	// have been acknowledged is cut off and comes again from another copy, where
+	// the log's own writer would have to seal the log.
+	Replica bool
 }
 
 func (o Options) withDefaults() Options {

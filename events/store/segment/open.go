@@ -179,6 +179,9 @@ func (l *Log) loadLast(name string, known uint64) (*store.TailDropped, error) {
 	if t.tree.Size() < known {
 		return nil, l.short(t.tree.Size(), known, name)
 	}
+	if l.opts.Replica {
+		t.drop = nil
+	}
 	return t.drop, l.adopt(s, t)
 }
 

@@ -1,0 +1,238 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
+	"github.com/holdfast-pam/holdfast/events/store/segment"
+)
+
+// others are the logs of other sites that are held here, in directories named
+// by site, kind and epoch.
+type others struct {
+	mu    sync.Mutex // guards what follows
+	logs  map[events.Origin]store.Log
+	held  map[events.Origin]error // logs whose next record can't be used, and why
+	moved chan struct{}           // closed and renewed when one was added or has grown
+}
+
+func newOthers() *others {
+	return &others{logs: map[events.Origin]store.Log{}, held: map[events.Origin]error{}, moved: make(chan struct{})}
+}
+
+// otherEngine keeps copies of logs that are written elsewhere.
+var otherEngine = segment.Engine{Options: segment.Options{SegmentSize: 8 << 20, Reserve: 64 << 10, Replica: true}}
+
+// openOthers opens the logs of other sites that earlier runs held.
+func (s *Site) openOthers() error {
+	sites, err := os.ReadDir(s.data.others())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("list the logs of other sites: %w", err)
+	}
+	for _, site := range sites {
+		id, err := uuid.Parse(site.Name())
+		if err != nil {
+			return fmt.Errorf("%s is not named after a site; move it away", filepath.Join(s.data.others(), site.Name()))
+		}
+		for _, kind := range []events.Kind{events.Ctl, events.Rec} {
+			epochs, err := os.ReadDir(filepath.Join(s.data.others(), site.Name(), string(kind)))
+			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+				return fmt.Errorf("list the logs of site %s: %w", id, err)
+			}
+			for _, epoch := range epochs {
+				n, err := strconv.ParseUint(epoch.Name(), 10, 32)
+				if err != nil || n == 0 {
+					return fmt.Errorf("%q in the %s logs of site %s is not named after an epoch; move it away", epoch.Name(), kind, id)
+				}
+				if _, err := s.Other(events.Origin{Site: events.SiteID{UUID: id}, Epoch: uint32(n), Kind: kind}); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	return nil
+}
+
+// Other is the log of another site as it is held here; it is made when there is
+// none. The caller appends to it exactly what that site wrote, verified, and
+// then calls [Site.Grew].
+func (s *Site) Other(o events.Origin) (store.Log, error) {
+	if o.Site == s.who.ID {
+		return nil, fmt.Errorf("log %s is this site's own", o)
+	}
+	s.others.mu.Lock()
+	defer s.others.mu.Unlock()
+	if log := s.others.logs[o]; log != nil {
+		return log, nil
+	}
+	dir := filepath.Join(s.data.others(), o.Site.String(), string(o.Kind), strconv.FormatUint(uint64(o.Epoch), 10))
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("make the directory of log %s: %w", o, err)
+	}
+	opened, err := otherEngine.Open(dir, o, 0)
+	if err != nil {
+		return nil, err
+	}
+	s.others.logs[o] = opened.Log
+	s.source.Add(opened.Log)
+	return opened.Log, nil
+}
+
+// Grew says that another site's log holds more. Its decisions take effect here
+// once everything that they knew of has.
+func (s *Site) Grew(o events.Origin) {
+	if o.Kind == events.Rec {
+		s.source.Grew(o.Kind)
+		return
+	}
+	s.others.mu.Lock()
+	defer s.others.mu.Unlock()
+	close(s.others.moved)
+	s.others.moved = make(chan struct{})
+}
+
+// OtherLogs are the logs of other sites that are held here, in the order of
+// their origins.
+func (s *Site) OtherLogs() []store.Log { logs, _ := s.others.list(); return logs }
+
+// Held are logs of other sites that nothing more is taken from, and why: what
+// comes next in them is damaged or breaks the rules of a log.
+func (s *Site) Held() map[events.Origin]error {
+	s.others.mu.Lock()
+	defer s.others.mu.Unlock()
+	held := map[events.Origin]error{}
+	for o, why := range s.others.held {
+		held[o] = why
+	}
+	return held
+}
+
+// list gives the logs in the order of their origins, with a channel that is
+// closed once there is more.
+func (o *others) list() ([]store.Log, <-chan struct{}) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	var logs []store.Log
+	for _, log := range o.logs {
+		logs = append(logs, log)
+	}
+	slices.SortFunc(logs, func(a, b store.Log) int { return a.Origin().Compare(b.Origin()) })
+	return logs, o.moved
+}
+
+func (o *others) close() error {
+	logs, _ := o.list()
+	var errs []error
+	for _, log := range logs {
+		errs = append(errs, log.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// deliverOthers applies what other sites decided as it comes in, until ctx
+// ends.
+func (s *Site) deliverOthers(ctx context.Context) error {
+	for ctx.Err() == nil {
+		logs, moved := s.others.list()
+		progress := false
+		for _, log := range logs {
+			if log.Origin().Kind != events.Ctl {
+				continue
+			}
+			n, err := s.deliver(ctx, log)
+			if err != nil {
+				return err
+			}
+			progress = progress || n > 0
+		}
+		if progress {
+			continue
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		}
+	}
+	return nil
+}
+
+// deliverBatch bounds the records that take effect at once.
+const deliverBatch = 1000
+
+// deliver applies the next records of one log, as far as all that they knew of
+// was applied, and returns their number. A record that can't be used holds its
+// log and no other; an error means that this site can decide nothing more.
+func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
+	at, _ := s.commands.Applied(log.Origin())
+	size, _ := log.Size()
+	if at >= size {
+		return 0, nil
+	}
+	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
+	n, err := s.commands.Deliver(ctx, batch)
+	if s.gateway != nil {
+		for _, r := range batch[:n] {
+			s.gateway.OnEvent(r)
+		}
+	}
+	switch {
+	case ctx.Err() != nil:
+		return n, nil
+	case err == nil:
+		s.hold(log.Origin(), bad)
+	case errors.Is(err, aggregate.ErrEarly):
+		s.hold(log.Origin(), nil)
+	case errors.As(err, new(*commands.Refusal)):
+		return n, err
+	default:
+		s.hold(log.Origin(), err)
+	}
+	return n, nil
+}
+
+func readBatch(ctx context.Context, log store.Log, from, most uint64) ([]events.Record, error) {
+	var batch []events.Record
+	for entry, err := range log.Read(ctx, from) {
+		var r events.Record
+		if err == nil {
+			r, err = events.DecodeEntry(entry)
+		}
+		if err != nil {
+			return batch, err
+		}
+		if batch = append(batch, r); uint64(len(batch)) == most {
+			break
+		}
+	}
+	return batch, nil
+}
+
+// hold notes why nothing more is taken from a log; nil for nothing.
+func (s *Site) hold(o events.Origin, why error) {
+	s.others.mu.Lock()
+	defer s.others.mu.Unlock()
+	if why == nil {
+		delete(s.others.held, o)
+		return
+	}
+	if s.others.held[o] == nil {
+		s.log.Error("a log of another site is held: nothing more is taken from it", "log", o.String(), "error", why)
+	}
+	s.others.held[o] = why
+}
