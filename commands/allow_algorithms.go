@@ -24,6 +24,9 @@ func (c AllowAlgorithms) Decide(s *aggregate.State, by events.Actor, env Env) ([
 	if err != nil {
 		return nil, err
 	}
+	if t.Kind != events.SSH {
+		return nil, invalid("", "%s is a target of kind %s; only ssh targets have SSH algorithms", t.Name, t.Kind)
+	}
 	for _, name := range c.Algorithms {
 		if !slices.Contains(c.Supported, name) {
 			return nil, invalid("use some of: "+strings.Join(c.Supported, " "), "%s is not a legacy algorithm of this gateway", quoted(name))

@@ -23,6 +23,9 @@ func (c PinHostKey) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	if err != nil {
 		return nil, err
 	}
+	if t.Kind != events.SSH {
+		return nil, noHostKeys(t.Name, t.Kind)
+	}
 	keys, err := parseHostKeys(c.HostKeys)
 	if err != nil {
 		return nil, err

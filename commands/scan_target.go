@@ -26,6 +26,9 @@ func (c ScanTarget) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 		if err != nil {
 			return nil, err
 		}
+		if t.Kind != events.SSH {
+			return nil, noHostKeys(t.Name, t.Kind)
+		}
 		d.add(t.ID.UUID, events.TargetScanRequested{Name: t.Name, Addr: t.Addr})
 		return d.done()
 	}

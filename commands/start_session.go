@@ -64,7 +64,7 @@ type denial struct {
 }
 
 // Decide checks, in this order, the user with their key, the account, the
-// grant, the target's host keys, the secret and the sessions that run already. To a person without a grant,
+// grant, the target's kind and host keys, the secret and the sessions that run already. To a person without a grant,
 // everything about accounts and targets reads the same.
 func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	p, no := c.find(s, by, env.Now)
@@ -174,6 +174,12 @@ func (c StartSession) findGrant(s *aggregate.State, p path, now time.Time) (*agg
 }
 
 func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version, *denial) {
+	if p.target.Kind != events.SSH {
+		return nil, &denial{
+			reason: events.NoSessions, detail: fmt.Sprintf("the target is of kind %s", p.target.Kind),
+			message: fmt.Sprintf("%s is a target of kind %s; sessions lead to ssh targets only", plain(c.Target), p.target.Kind),
+		}
+	}
 	if len(p.target.HostKeys()) == 0 {
 		return nil, &denial{
 			reason: events.HostKeyUnclear, detail: "sites pinned different host keys",

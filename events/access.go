@@ -21,6 +21,7 @@ const (
 	TooManySessions DenyReason = "too many sessions"    // of the user, the grant or the target
 	HostKeyUnclear  DenyReason = "host key in conflict" // sites pinned different ones
 	BadCertificate  DenyReason = "certificate refused"  // revoked, out of its time, for somebody or something else
+	NoSessions      DenyReason = "takes no sessions"    // the target is not an SSH one
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

@@ -1,12 +1,33 @@
 package events
 
+// TargetKind is the protocol that a target speaks.
+type TargetKind string
+
+// The kinds, as stored. A target that was stored without a kind is an [SSH] one.
+const (
+	SSH      TargetKind = "ssh"
+	Postgres TargetKind = "postgres"
+	MySQL    TargetKind = "mysql" // MariaDB too
+	LDAP     TargetKind = "ldap"
+	Exec     TargetKind = "exec" // a program of the site's own speaks to it
+)
+
+// Param is one parameter of a target or an account: what its kind needs to
+// know besides the address.
+type Param struct {
+	Name  string `json:"name"`
+	Value string `json:"value"`
+}
+
 // TargetAdded makes a target: an administrative interface that the gateway
-// reaches, with the host keys that it must prove.
+// reaches, with the host keys that it must prove if it is an SSH one.
 type TargetAdded struct {
-	Name     string   `json:"name"`
-	Addr     string   `json:"addr"`              // host:port
-	HostKeys []string `json:"host_keys"`         // authorized_keys form
-	Scanned  bool     `json:"scanned,omitempty"` // keys were taken from the target itself, not given
+	Name     string     `json:"name"`
+	Addr     string     `json:"addr"`              // host:port
+	HostKeys []string   `json:"host_keys"`         // authorized_keys form
+	Scanned  bool       `json:"scanned,omitempty"` // keys were taken from the target itself, not given
+	Kind     TargetKind `json:"kind,omitempty"`    // empty for ssh
+	Params   []Param    `json:"params,omitempty"`  // sorted by name
 }
 
 var _ = define[TargetAdded]("target.added", 1)
@@ -53,6 +74,13 @@ type TargetLimitsSet struct {
 }
 
 var _ = define[TargetLimitsSet]("target.limits_set", 1)
+
+// TargetParamsSet replaces all parameters of a target.
+type TargetParamsSet struct {
+	Params []Param `json:"params,omitempty"` // sorted by name
+}
+
+var _ = define[TargetParamsSet]("target.params_set", 1)
 
 // TargetRemoved retires a target. Its history stays.
 type TargetRemoved struct {

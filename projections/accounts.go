@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -15,25 +16,43 @@ import (
 
 var _ = register(projection{
 	name:    "accounts",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE accounts (
 	id BLOB PRIMARY KEY,
 	set_stamp BLOB, name TEXT NOT NULL DEFAULT '', target BLOB, credential BLOB, added INTEGER,
+	via_stamp BLOB, via BLOB,
+	params_stamp BLOB, params TEXT NOT NULL DEFAULT '[]',
 	off_stamp BLOB, removed INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX accounts_name ON accounts (name);`,
-	on: []handler{on(accountAdded), onHeader(accountRemoved)},
+	on: []handler{on(accountAdded), on(accountViaSet), on(accountParamsSet), onHeader(accountRemoved)},
 })
 
 var (
-	setAccount    = keepLast("accounts", "id", "set_stamp", "name", "target", "credential", "added")
-	removeAccount = keepFirst("accounts", "id", "off_stamp", "removed", "reason")
+	setAccount       = keepLast("accounts", "id", "set_stamp", "name", "target", "credential", "added")
+	setAccountVia    = keepLast("accounts", "id", "via_stamp", "via")
+	setAccountParams = keepLast("accounts", "id", "params_stamp", "params")
+	removeAccount    = keepFirst("accounts", "id", "off_stamp", "removed", "reason")
 )
 
 func accountAdded(w *writer, r *record, e events.AccountAdded) error {
-	return w.exec(setAccount, r.stream(), r.stamp(), e.Name, blob(e.Target.UUID), blob(e.Credential.UUID), r.Header.Wall)
+	if err := w.exec(setAccount, r.stream(), r.stamp(), e.Name, blob(e.Target.UUID), blob(e.Credential.UUID), r.Header.Wall); err != nil {
+		return err
+	}
+	if err := accountViaSet(w, r, events.AccountViaSet{Via: e.Via}); err != nil {
+		return err
+	}
+	return accountParamsSet(w, r, events.AccountParamsSet{Params: e.Params})
+}
+
+func accountViaSet(w *writer, r *record, e events.AccountViaSet) error {
+	return w.exec(setAccountVia, r.stream(), r.stamp(), blob(e.Via.UUID))
+}
+
+func accountParamsSet(w *writer, r *record, e events.AccountParamsSet) error {
+	return w.exec(setAccountParams, r.stream(), r.stamp(), stored(e.Params))
 }
 
 func accountRemoved(w *writer, r *record, e events.AccountRemoved) error {
@@ -47,7 +66,10 @@ type Account struct {
 	Target     string              `json:"target"` // name
 	TargetID   events.TargetID     `json:"target_id"`
 	Credential events.CredentialID `json:"credential"`
-	State      string              `json:"state"` // "active", "removed" or "target removed"
+	Via        string              `json:"via,omitempty"` // ACCOUNT+TARGET of the privileged account that may change it
+	ViaID      events.AccountID    `json:"via_id,omitzero"`
+	Params     []events.Param      `json:"params"` // those that were given
+	State      string              `json:"state"`  // "active", "removed" or "target removed"
 	Added      time.Time           `json:"added,omitzero"`
 	Removed    time.Time           `json:"removed,omitzero"`
 	Reason     string              `json:"reason,omitempty"`   // of the removal
@@ -78,10 +100,10 @@ func (q *query) account(ref string) (uuid.UUID, error) {
 	return q.one(accountNoun, ref, ref[:i], ref[i+1:], target[:])
 }
 
-const selectAccount = `SELECT a.id, a.name, COALESCE(t.name, ''), a.target, a.credential, a.added, a.removed, a.reason,
+const selectAccount = `SELECT a.id, a.name, COALESCE(t.name, ''), a.target, a.credential, a.via, COALESCE(v.name, ''), a.params, a.added, a.removed, a.reason,
 	a.removed IS NULL AND EXISTS (SELECT 1 FROM accounts o WHERE o.name = a.name AND o.target = a.target AND o.id <> a.id AND o.removed IS NULL),
 	t.removed IS NOT NULL
-	FROM accounts a LEFT JOIN targets t ON t.id = a.target`
+	FROM accounts a LEFT JOIN targets t ON t.id = a.target LEFT JOIN accounts v ON v.id = a.via`
 
 // Accounts lists accounts by target and name. Of the filter it uses Since and
 // Until (added), Target, Live and Limit.
@@ -130,7 +152,9 @@ func (q *query) accounts(w where, limit int) ([]Account, error) {
 func scanAccount(row scanner) (a Account, err error) {
 	var added, removed sql.NullInt64
 	var targetRemoved bool
-	err = row.Scan(&a.ID, &a.Name, &a.Target, &a.TargetID, &a.Credential, &added, &removed, &a.Reason, &a.Conflict, &targetRemoved)
+	var params []byte
+	var via string
+	err = row.Scan(&a.ID, &a.Name, &a.Target, &a.TargetID, &a.Credential, &a.ViaID, &via, &params, &added, &removed, &a.Reason, &a.Conflict, &targetRemoved)
 	a.Target, a.Added, a.Removed, a.State = named(a.Target, a.TargetID.UUID), at(added), at(removed), "active"
 	switch {
 	case removed.Valid:
@@ -138,5 +162,14 @@ func scanAccount(row scanner) (a Account, err error) {
 	case targetRemoved:
 		a.State = "target removed"
 	}
-	return a, err
+	if err != nil {
+		return a, err
+	}
+	if !a.ViaID.IsZero() {
+		a.Via = named(via, a.ViaID.UUID) + "+" + a.Target
+	}
+	if err := json.Unmarshal(params, &a.Params); err != nil {
+		return a, fmt.Errorf("parameters of account %s: %w", a.ID, err)
+	}
+	return a, nil
 }

@@ -1,6 +1,7 @@
 package projections
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"encoding/json"
@@ -15,35 +16,40 @@ import (
 
 var _ = register(projection{
 	name:    "targets",
-	version: 2,
+	version: 3,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE targets (
 	id BLOB PRIMARY KEY,
-	set_stamp BLOB, name TEXT NOT NULL DEFAULT '', addr TEXT NOT NULL DEFAULT '', added INTEGER,
+	set_stamp BLOB, name TEXT NOT NULL DEFAULT '', addr TEXT NOT NULL DEFAULT '', kind TEXT NOT NULL DEFAULT '', added INTEGER,
 	pin_stamp BLOB, host_keys TEXT NOT NULL DEFAULT '[]', scanned INTEGER NOT NULL DEFAULT 0, pinned INTEGER,
 	allow_stamp BLOB, algorithms TEXT NOT NULL DEFAULT '[]',
 	limit_stamp BLOB, max_sessions INTEGER NOT NULL DEFAULT 0,
+	params_stamp BLOB, params TEXT NOT NULL DEFAULT '[]',
 	refuse_stamp BLOB, refused INTEGER, refused_key TEXT NOT NULL DEFAULT '',
 	off_stamp BLOB, removed INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX targets_name ON targets (name);`,
 	on: []handler{
-		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), on(targetLimitsSet), onHeader(targetRemoved),
+		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), on(targetLimitsSet), on(targetParamsSet), onHeader(targetRemoved),
 	},
 })
 
 var (
-	setTarget       = keepLast("targets", "id", "set_stamp", "name", "addr", "added")
+	setTarget       = keepLast("targets", "id", "set_stamp", "name", "addr", "kind", "added")
 	pinTarget       = keepLast("targets", "id", "pin_stamp", "host_keys", "scanned", "pinned")
 	allowTarget     = keepLast("targets", "id", "allow_stamp", "algorithms")
 	limitTarget     = keepLast("targets", "id", "limit_stamp", "max_sessions")
+	setTargetParams = keepLast("targets", "id", "params_stamp", "params")
 	refuseTargetKey = keepLast("targets", "id", "refuse_stamp", "refused", "refused_key")
 	removeTarget    = keepFirst("targets", "id", "off_stamp", "removed", "reason")
 )
 
 func targetAdded(w *writer, r *record, e events.TargetAdded) error {
-	if err := w.exec(setTarget, r.stream(), r.stamp(), e.Name, e.Addr, r.Header.Wall); err != nil {
+	if err := w.exec(setTarget, r.stream(), r.stamp(), e.Name, e.Addr, string(cmp.Or(e.Kind, events.SSH)), r.Header.Wall); err != nil {
+		return err
+	}
+	if err := targetParamsSet(w, r, events.TargetParamsSet{Params: e.Params}); err != nil {
 		return err
 	}
 	return targetHostKeyPinned(w, r, events.TargetHostKeyPinned{HostKeys: e.HostKeys, Scanned: e.Scanned})
@@ -65,6 +71,22 @@ func targetLimitsSet(w *writer, r *record, e events.TargetLimitsSet) error {
 	return w.exec(limitTarget, r.stream(), r.stamp(), e.MaxSessions)
 }
 
+func targetParamsSet(w *writer, r *record, e events.TargetParamsSet) error {
+	return w.exec(setTargetParams, r.stream(), r.stamp(), stored(e.Params))
+}
+
+// stored is a list of parameters as stored: a JSON array.
+func stored(params []events.Param) string {
+	if len(params) == 0 {
+		return "[]"
+	}
+	b, err := json.Marshal(params)
+	if err != nil {
+		panic(err) // strings always encode
+	}
+	return string(b)
+}
+
 func targetRemoved(w *writer, r *record, e events.TargetRemoved) error {
 	return w.exec(removeTarget, r.stream(), r.stamp(), r.Header.Wall, e.Reason)
 }
@@ -83,21 +105,23 @@ func texts(list []string) string {
 
 // Target is an administrative interface that the gateway reaches.
 type Target struct {
-	ID          events.TargetID `json:"id"`
-	Name        string          `json:"name"`
-	Addr        string          `json:"addr"`  // host:port
-	State       string          `json:"state"` // "active" or "removed"
-	HostKeys    []string        `json:"host_keys"`
-	Scanned     bool            `json:"scanned"`                // the keys were taken from the target itself
-	Pinned      time.Time       `json:"pinned,omitzero"`        // when these keys were set
-	Algorithms  []string        `json:"algorithms"`             // legacy ones that are allowed
-	MaxSessions uint32          `json:"max_sessions,omitempty"` // at once, of all users
-	Refused     time.Time       `json:"refused,omitzero"`       // last time that it proved another host key
-	RefusedKey  string          `json:"refused_key,omitempty"`
-	Added       time.Time       `json:"added,omitzero"`
-	Removed     time.Time       `json:"removed,omitzero"`
-	Reason      string          `json:"reason,omitempty"`   // of the removal
-	Conflict    bool            `json:"conflict,omitempty"` // another active target has this name
+	ID          events.TargetID   `json:"id"`
+	Name        string            `json:"name"`
+	Addr        string            `json:"addr"` // host:port
+	Kind        events.TargetKind `json:"kind"`
+	Params      []events.Param    `json:"params"` // those that were given
+	State       string            `json:"state"`  // "active" or "removed"
+	HostKeys    []string          `json:"host_keys"`
+	Scanned     bool              `json:"scanned"`                // the keys were taken from the target itself
+	Pinned      time.Time         `json:"pinned,omitzero"`        // when these keys were set
+	Algorithms  []string          `json:"algorithms"`             // legacy ones that are allowed
+	MaxSessions uint32            `json:"max_sessions,omitempty"` // at once, of all users
+	Refused     time.Time         `json:"refused,omitzero"`       // last time that it proved another host key
+	RefusedKey  string            `json:"refused_key,omitempty"`
+	Added       time.Time         `json:"added,omitzero"`
+	Removed     time.Time         `json:"removed,omitzero"`
+	Reason      string            `json:"reason,omitempty"`   // of the removal
+	Conflict    bool              `json:"conflict,omitempty"` // another active target has this name
 }
 
 var targetNoun = noun{
@@ -106,7 +130,7 @@ var targetNoun = noun{
 	holders: "SELECT id, removed IS NULL FROM targets WHERE name = ? ORDER BY id",
 }
 
-const selectTarget = `SELECT id, name, addr, host_keys, scanned, pinned, algorithms, max_sessions, refused, refused_key, added, removed, reason,
+const selectTarget = `SELECT id, name, addr, kind, params, host_keys, scanned, pinned, algorithms, max_sessions, refused, refused_key, added, removed, reason,
 	removed IS NULL AND EXISTS (SELECT 1 FROM targets o WHERE o.name = t.name AND o.id <> t.id AND o.removed IS NULL)
 	FROM targets t`
 
@@ -155,15 +179,18 @@ func (q *query) targets(w where, limit int) ([]Target, error) {
 }
 
 func scanTarget(row scanner) (t Target, err error) {
-	var hostKeys, algorithms []byte
+	var params, hostKeys, algorithms []byte
 	var pinned, refused, added, removed sql.NullInt64
-	err = row.Scan(&t.ID, &t.Name, &t.Addr, &hostKeys, &t.Scanned, &pinned, &algorithms, &t.MaxSessions, &refused, &t.RefusedKey, &added, &removed, &t.Reason, &t.Conflict)
+	err = row.Scan(&t.ID, &t.Name, &t.Addr, &t.Kind, &params, &hostKeys, &t.Scanned, &pinned, &algorithms, &t.MaxSessions, &refused, &t.RefusedKey, &added, &removed, &t.Reason, &t.Conflict)
 	if err != nil {
 		return t, err
 	}
 	t.Pinned, t.Refused, t.Added, t.Removed, t.State = at(pinned), at(refused), at(added), at(removed), "active"
 	if removed.Valid {
 		t.State = "removed"
+	}
+	if err := json.Unmarshal(params, &t.Params); err != nil {
+		return t, fmt.Errorf("parameters of target %s: %w", t.ID, err)
 	}
 	if err := json.Unmarshal(hostKeys, &t.HostKeys); err != nil {
 		return t, fmt.Errorf("host keys of target %s: %w", t.ID, err)

@@ -1,6 +1,7 @@
 package console
 
 import (
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -21,6 +22,8 @@ var accountColumns = []column[projections.Account]{
 }
 
 var accountDetails = append(accountColumns[:len(accountColumns):len(accountColumns)], []column[projections.Account]{
+	{"via", func(a projections.Account) string { return a.Via }},
+	{"params", func(a projections.Account) string { return shownParams(a.Params) }},
 	{"removed", func(a projections.Account) string { return stamp(a.Removed) }},
 	{"reason", func(a projections.Account) string { return a.Reason }},
 }...)
@@ -29,7 +32,7 @@ func accountName(a projections.Account) string { return a.Name + "+" + a.Target 
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("account", "Logins on targets, whose credentials this site presents",
-		c.accountAdd(), c.accountRemove(), c.accountList(), c.accountShow())
+		c.accountAdd(), c.accountSet(), c.accountRemove(), c.accountList(), c.accountShow())
 })
 
 // splitAccount reads ACCOUNT+TARGET. The target stands behind the last +.
@@ -43,44 +46,68 @@ func splitAccount(s string) (account, target string, err error) {
 
 func (c *call) accountAdd() *cobra.Command {
 	var password, privateKey bool
-	cmd := c.verb("add ACCOUNT+TARGET", "Add an account, with its secret from standard input", change, func(args []string) error {
-		account, target, err := splitAccount(args[0])
+	var unknown, via string
+	var params paramFlags
+	cmd := params.flags(c.verb("add ACCOUNT+TARGET", "Add an account, with its secret from standard input", change, func(args []string) error {
+		add, err := newAccount(args[0], via)
 		if err != nil {
 			return err
 		}
-		if password == privateKey {
-			return &Fault{Exit: Usage, Message: "account add needs one of --password-stdin and --private-key-stdin",
+		if add.Params, err = params.read(c); err != nil {
+			return err
+		}
+		if sources := len(slices.DeleteFunc([]bool{password, privateKey, unknown != ""}, func(given bool) bool { return !given })); sources != 1 {
+			return &Fault{Exit: Usage, Message: "account add needs one of --password-stdin, --private-key-stdin and --no-secret",
 				Hint: "for example: printf %s \"$PASSWORD\" | ... account add root+web1 --password-stdin"}
 		}
-		kind, what := events.Password, "password"
-		if privateKey {
-			kind, what = events.PrivateKey, "private key"
+		switch {
+		case password:
+			err = c.readSecret(&add, events.Password, "password")
+		case privateKey:
+			err = c.readSecret(&add, events.PrivateKey, "private key")
+		default:
+			add.Secret, err = vault.Empty(c.ctx, c.cfg.Site.Sealer(), events.SecretKind(unknown))
 		}
-		secret, err := c.input(what)
 		if err != nil {
 			return err
 		}
-		return c.addAccount(account, target, kind, secret)
-	})
+		return carryOut(c, "account", "account.added", add, (*projections.Projections).Account)
+	}))
 	cmd.Flags().BoolVar(&password, "password-stdin", false, "read a password; one line end after it is not part of it")
 	cmd.Flags().BoolVar(&privateKey, "private-key-stdin", false, "read a private key without passphrase")
+	cmd.Flags().StringVar(&unknown, "no-secret", "", "the secret is not known: password or private_key; a rotation through --via sets one")
+	cmd.Flags().StringVar(&via, "via", "", "ACCOUNT+TARGET of the privileged account that may change its secret")
 	return cmd
 }
 
-// addAccount seals the secret and adds its account; the secret is wiped.
-func (c *call) addAccount(account, target string, kind events.SecretKind, secret []byte) error {
+// newAccount reads the names of an account to add.
+func newAccount(name, via string) (commands.AddAccount, error) {
+	account, target, err := splitAccount(name)
+	if err != nil {
+		return commands.AddAccount{}, err
+	}
+	add := commands.AddAccount{Name: account, Target: target}
+	ref, err := viaRef(via, false)
+	if ref != nil {
+		add.Via = *ref
+	}
+	return add, err
+}
+
+// readSecret reads the account's secret from standard input and seals it.
+func (c *call) readSecret(add *commands.AddAccount, kind events.SecretKind, what string) error {
+	secret, err := c.input(what)
+	if err != nil {
+		return err
+	}
 	defer clear(secret)
 	if kind == events.Password {
 		secret = trimNewline(secret)
 	}
 	held := seal.NewSecret(secret)
 	defer held.Wipe()
-	sealed, err := vault.Add(c.ctx, c.cfg.Site.Sealer(), kind, held)
-	if err != nil {
-		return err
-	}
-	return carryOut(c, "account", "account.added",
-		commands.AddAccount{Name: account, Target: target, Secret: sealed}, (*projections.Projections).Account)
+	add.Secret, err = vault.Add(c.ctx, c.cfg.Site.Sealer(), kind, held)
+	return err
 }
 
 func (c *call) accountRemove() *cobra.Command {

@@ -1,12 +1,14 @@
 package console
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/targetkind"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 	"github.com/holdfast-pam/holdfast/projections"
@@ -14,6 +16,7 @@ import (
 
 var targetColumns = []column[projections.Target]{
 	{"name", func(t projections.Target) string { return t.Name }},
+	{"kind", func(t projections.Target) string { return string(t.Kind) }},
 	{"addr", func(t projections.Target) string { return t.Addr }},
 	{"state", func(t projections.Target) string { return conflicting(t.State, t.Conflict) }},
 	{"host keys", func(t projections.Target) string { return strings.Join(fingerprints(t.HostKeys), " ") }},
@@ -22,6 +25,7 @@ var targetColumns = []column[projections.Target]{
 }
 
 var targetDetails = append(targetColumns[:len(targetColumns):len(targetColumns)], []column[projections.Target]{
+	{"params", func(t projections.Target) string { return shownParams(t.Params) }},
 	{"keys scanned", func(t projections.Target) string { return yes(t.Scanned) }},
 	{"keys pinned", func(t projections.Target) string { return stamp(t.Pinned) }},
 	{"algorithms", func(t projections.Target) string { return strings.Join(t.Algorithms, " ") }},
@@ -45,23 +49,38 @@ func fingerprints(keys []string) []string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("target", "Servers and devices that people reach through this site",
-		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetLimit(), c.targetRemove(), c.targetList(), c.targetShow())
+		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetSet(), c.targetLimit(), c.targetRemove(), c.targetList(), c.targetShow())
 })
 
 func (c *call) targetAdd() *cobra.Command {
-	var addr string
+	var addr, kind string
 	var keys hostKeyFlags
-	cmd := keys.flags(c.verb("add NAME", "Add a target with the host keys that it must prove", change, func(args []string) error {
+	var params paramFlags
+	cmd := params.flags(keys.flags(c.verb("add NAME", "Add a target, an SSH one with the host keys that it must prove", change, func(args []string) error {
 		if addr == "" {
 			return &Fault{Exit: Usage, Message: "target add needs --addr HOST:PORT"}
 		}
-		texts, id, err := keys.read(c, commands.ScanTarget{Name: args[0], Addr: addr})
-		if err != nil {
+		add := commands.AddTarget{Name: args[0], Addr: addr, Kind: events.TargetKind(kind)}
+		var err error
+		if add.Params, err = params.read(c); err != nil {
 			return err
 		}
-		return carryOut(c, "target", "target.added",
-			commands.AddTarget{ID: id, Name: args[0], Addr: addr, HostKeys: texts, Scanned: keys.scan}, (*projections.Projections).Target)
-	}))
+		if err := targetkind.Check(add.Kind, add.Params); err != nil {
+			return &Fault{Exit: Usage, Message: err.Error(), Hint: "see target add --help"}
+		}
+		switch {
+		case add.Kind == events.SSH:
+			add.Scanned = keys.scan
+			if add.HostKeys, add.ID, err = keys.read(c, commands.ScanTarget{Name: args[0], Addr: addr}); err != nil {
+				return err
+			}
+		case keys.scan || len(keys.keys) > 0:
+			return &Fault{Exit: Usage, Message: fmt.Sprintf("a target of kind %s has no SSH host key", kind),
+				Hint: "leave --host-key and --scan out; --param tls and ca say whom to trust"}
+		}
+		return carryOut(c, "target", "target.added", add, (*projections.Projections).Target)
+	})))
+	cmd.Flags().StringVar(&kind, "kind", string(events.SSH), "ssh, postgres, mysql, ldap or exec")
 	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT")
 	return cmd
 }

@@ -17,7 +17,25 @@ type Account struct {
 	Credential events.CredentialID
 	Added      *Mark
 	Removed    bool // final
+
+	via    heads[events.AccountID]
+	params heads[[]events.Param]
 }
+
+// Via is the privileged account on the same target that may change this one,
+// zero for none. False where sites set different ones without knowing of each
+// other; then none may.
+func (a *Account) Via() (events.AccountID, bool) {
+	via, agreed := settled(a.via, func(x, y events.AccountID) bool { return x == y })
+	if !agreed {
+		return events.AccountID{}, false
+	}
+	return via, true
+}
+
+// Params are the account's parameters, sorted by name. False where sites set
+// different ones without knowing of each other (see [Target.Params]).
+func (a *Account) Params() ([]events.Param, bool) { return settled(a.params, slices.Equal) }
 
 type accountName struct {
 	target events.TargetID
@@ -29,9 +47,28 @@ var _ = fold(func(s *State, at *Mark, e events.AccountAdded) bool {
 	if s.accounts[id] != nil {
 		return false
 	}
-	s.accounts[id] = &Account{ID: id, Name: e.Name, Target: e.Target, Credential: e.Credential, Added: at}
+	a := &Account{ID: id, Name: e.Name, Target: e.Target, Credential: e.Credential, Added: at}
+	a.via.put(at, e.Via)
+	a.params.put(at, e.Params)
+	s.accounts[id] = a
 	s.accountsByName.add(accountName{e.Target, e.Name}, id)
 	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.AccountViaSet) bool {
+	a := s.accounts[events.AccountID{UUID: at.Stream}]
+	if a != nil {
+		a.via.put(at, e.Via)
+	}
+	return a != nil
+})
+
+var _ = fold(func(s *State, at *Mark, e events.AccountParamsSet) bool {
+	a := s.accounts[events.AccountID{UUID: at.Stream}]
+	if a != nil {
+		a.params.put(at, e.Params)
+	}
+	return a != nil
 })
 
 var _ = foldAway(func(s *State, at *Mark, _ events.AccountRemoved) bool {

@@ -35,11 +35,12 @@ func (s *State) lines() []string {
 		}
 	}
 	for id, t := range s.targets {
-		add("target %s %q %q made %s removed %t host keys %s algorithms %s limits %s", id, t.Name, t.Addr, show(t.Added),
-			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms), showHeads(t.limits))
+		add("target %s %q %q %s made %s removed %t host keys %s algorithms %s limits %s params %s", id, t.Name, t.Addr, t.Kind, show(t.Added),
+			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms), showHeads(t.limits), showHeads(t.params))
 	}
 	for id, a := range s.accounts {
-		add("account %s %q %s %s made %s removed %t", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed)
+		add("account %s %q %s %s made %s removed %t via %s params %s", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed,
+			showHeads(a.via), showHeads(a.params))
 	}
 	for id, c := range s.credentials {
 		add("credential %s %s %s made %s truth %s", id, c.Account, c.Kind, show(c.Added), showHeads(c.truth))

@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 28).Draw(t, "event") {
+	switch rapid.IntRange(0, 31).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -201,6 +201,12 @@ func (h *history) act(t *rapid.T, at, step int) {
 		on("ca", events.CADistrusted{})
 	case 28:
 		on("ca", events.CertificateRevoked{Serial: uint64(step % 3), KeyID: name})
+	case 29:
+		on("target", events.TargetParamsSet{Params: []events.Param{{Name: "database", Value: name}}})
+	case 30:
+		on("account", events.AccountViaSet{Via: events.AccountID{UUID: aggregatetest.ID("aggregate", step%3)}})
+	case 31:
+		on("account", events.AccountParamsSet{Params: []events.Param{{Name: "host", Value: name}}})
 	}
 }
 
@@ -364,7 +370,7 @@ func TestDigestSeesEveryField(t *testing.T) {
 	seen := map[string]string{aggregate.New().Digest(): "nothing"}
 	p := newPeer(0)
 	by := events.SiteActor(p.ID)
-	user, target := aggregatetest.ID("user", 0), aggregatetest.ID("target", 0)
+	user, target, account := aggregatetest.ID("user", 0), aggregatetest.ID("target", 0), aggregatetest.ID("account", 0)
 	for _, step := range []struct {
 		stream uuid.UUID
 		event  events.Event
@@ -377,7 +383,11 @@ func TestDigestSeesEveryField(t *testing.T) {
 		{user, events.UserDisabled{}},
 		{target, events.TargetAdded{Name: "t"}},
 		{target, events.TargetAlgorithmsAllowed{Algorithms: []string{"x"}}},
+		{target, events.TargetParamsSet{Params: []events.Param{{Name: "x", Value: "y"}}}},
 		{target, events.TargetRemoved{}},
+		{account, events.AccountAdded{Name: "a"}},
+		{account, events.AccountViaSet{Via: events.AccountID{UUID: user}}},
+		{account, events.AccountParamsSet{Params: []events.Param{{Name: "x", Value: "y"}}}},
 	} {
 		p.write(t, step.stream, by, step.event)
 		d := p.state.Digest()

@@ -492,3 +492,42 @@ func sessionHistory(t fataler, p *peer, sessions int) []events.Record {
 	}
 	return p.Records
 }
+
+// Where a secret goes and who may set it count for nothing while sites hold
+// different answers.
+func TestParametersAndPrivilegedAccountInConflictStandForNothing(t *testing.T) {
+	x := newSplit(t)
+	by := events.UserActor(x.admin)
+	param := func(v string) []events.Param { return []events.Param{{Name: "p", Value: v}} }
+	for n, p := range []*peer{x.a, x.b} {
+		v := fmt.Sprint(n)
+		p.write(t, x.target.UUID, by, events.TargetParamsSet{Params: param(v)})
+		p.write(t, x.account.UUID, by, events.AccountParamsSet{Params: param(v)})
+		p.write(t, x.account.UUID, by, events.AccountViaSet{Via: events.AccountID{UUID: aggregatetest.ID("via", n)}})
+	}
+	stands := func() (params, own, via bool) {
+		target, _ := x.a.state.Target(x.target)
+		account, _ := x.a.state.Account(x.account)
+		_, params = target.Params()
+		_, own = account.Params()
+		id, via := account.Via()
+		if !via && !id.IsZero() {
+			t.Errorf("a privileged account in conflict is %s", id)
+		}
+		return params, own, via
+	}
+	if params, own, via := stands(); !params || !own || !via {
+		t.Errorf("before the heal: %t %t %t", params, own, via)
+	}
+	x.heal()
+	if params, own, via := stands(); params || own || via {
+		t.Errorf("in conflict: %t %t %t", params, own, via)
+	}
+	x.b.write(t, x.target.UUID, by, events.TargetParamsSet{Params: param("3")})
+	x.b.write(t, x.account.UUID, by, events.AccountParamsSet{Params: param("3")})
+	x.b.write(t, x.account.UUID, by, events.AccountViaSet{})
+	x.heal()
+	if params, own, via := stands(); !params || !own || !via {
+		t.Errorf("settled: %t %t %t", params, own, via)
+	}
+}

@@ -15,12 +15,14 @@ type Target struct {
 	ID      events.TargetID
 	Name    string
 	Addr    string // host:port
+	Kind    events.TargetKind
 	Added   *Mark
 	Removed bool // final
 
 	hostKeys   heads[hostKeys]
 	algorithms heads[[]string]
 	limits     heads[uint32]
+	params     heads[[]events.Param]
 }
 
 type hostKeys struct {
@@ -56,6 +58,21 @@ func (t *Target) Algorithms() []string {
 // limit; of concurrent decisions the strictest.
 func (t *Target) MaxSessions() uint32 { return strictest(t.limits) }
 
+// Params are the target's parameters, sorted by name. False where sites set
+// different ones without knowing of each other: they say where a secret goes,
+// so nothing is sent until a person has set them again.
+func (t *Target) Params() ([]events.Param, bool) { return settled(t.params, slices.Equal) }
+
+// settled is the value that all heads agree on, the newest and false where they
+// don't.
+func settled[T any](h heads[T], equal func(a, b T) bool) (value T, agreed bool) {
+	if len(h) == 0 {
+		return value, true
+	}
+	value = h.newest().value
+	return value, !slices.ContainsFunc(h, func(other head[T]) bool { return !equal(other.value, value) })
+}
+
 // strictest is the lowest limit of all heads; 0 is none.
 func strictest(h heads[uint32]) (limit uint32) {
 	for _, v := range h {
@@ -80,8 +97,9 @@ var _ = fold(func(s *State, at *Mark, e events.TargetAdded) bool {
 	if s.targets[id] != nil {
 		return false
 	}
-	t := &Target{ID: id, Name: e.Name, Addr: e.Addr, Added: at}
+	t := &Target{ID: id, Name: e.Name, Addr: e.Addr, Kind: cmp.Or(e.Kind, events.SSH), Added: at}
 	t.hostKeys.put(at, hostKeys{e.HostKeys, e.Scanned})
+	t.params.put(at, e.Params)
 	s.targets[id] = t
 	s.targetsByName.add(e.Name, id)
 	return true
@@ -107,6 +125,14 @@ var _ = fold(func(s *State, at *Mark, e events.TargetLimitsSet) bool {
 	t := s.targets[events.TargetID{UUID: at.Stream}]
 	if t != nil {
 		t.limits.put(at, e.MaxSessions)
+	}
+	return t != nil
+})
+
+var _ = fold(func(s *State, at *Mark, e events.TargetParamsSet) bool {
+	t := s.targets[events.TargetID{UUID: at.Stream}]
+	if t != nil {
+		t.params.put(at, e.Params)
 	}
 	return t != nil
 })

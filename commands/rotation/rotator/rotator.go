@@ -5,6 +5,8 @@ package rotator
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -22,6 +24,7 @@ type Secret struct {
 // Login is an account with a secret that its target is believed to take.
 type Login struct {
 	Account string
+	Params  map[string]string // of its target and its own, from [targetkind.Effective]
 	Secret  Secret
 }
 
@@ -39,16 +42,20 @@ const (
 
 // Job is one account on one target, and how to reach it.
 type Job struct {
+	Kind       events.TargetKind
 	Addr       string            // host:port
 	HostKeys   []string          // of an SSH target, authorized_keys form: it must prove one of them
 	Algorithms []string          // legacy ones that an SSH target is allowed
-	Params     map[string]string // as the target was added with: database, tls, ...
+	Params     map[string]string // of the target and the account, from [targetkind.Effective]
 	Verb       Verb
 	Account    string
-	Current    Secret // zero for [ByPrivileged]
-	Via        *Login // for [ByPrivileged]; nil otherwise
-	Timeout    time.Duration
+	Current    Secret        // zero for [ByPrivileged]
+	Via        *Login        // for [ByPrivileged]; nil otherwise
+	Timeout    time.Duration // of one call, besides the end of its ctx; zero for [DefaultTimeout]
 }
+
+// DefaultTimeout bounds a call whose job says nothing.
+const DefaultTimeout = 30 * time.Second
 
 // Outcome is what is known of the target after a change was asked for.
 type Outcome string
@@ -80,6 +87,23 @@ const (
 	NoAnswer Answer = "no answer"
 )
 
+// LoginError is the error of a change whose own login did not succeed, so that
+// nothing was asked for: Rejected counts against the account's lock-out budget.
+type LoginError struct {
+	Account string // the one that logs in: the job's or the privileged one
+	Answer  Answer
+	Err     error
+}
+
+func (e *LoginError) Error() string { return fmt.Sprintf("log in as %s: %v", e.Account, e.Err) }
+
+// Unwrap gives what the target said.
+func (e *LoginError) Unwrap() error { return e.Err }
+
+// ErrUnfit is the class of errors for a new secret that the target's own rules
+// turn down; another secret may do.
+var ErrUnfit = errors.New("the target's rules turn the new secret down")
+
 // Rotator changes and checks secrets on one kind of target. Its methods are
 // safe for concurrent use, return by the end of ctx, leave nothing running, and
 // their errors never repeat a secret.
@@ -90,4 +114,16 @@ type Rotator interface {
 	// Verify logs in with candidate and changes nothing. The error says why for
 	// every answer but Accepted.
 	Verify(ctx context.Context, j Job, candidate Secret) (Answer, error)
+}
+
+// Retirer is a Rotator whose Change leaves the target accepting the old secret
+// beside the new one, until Retire. A change is complete when the new secret
+// was verified and the old ones are retired.
+type Retirer interface {
+	Rotator
+	// Retire makes the target stop accepting the secrets with these public halves
+	// (authorized_keys form), and keeps everything else. The job's Current is the
+	// secret that stays. A half that is not there is retired already; that of
+	// Current is never retired. It may be repeated.
+	Retire(ctx context.Context, j Job, gone []string) (Outcome, error)
 }

@@ -1,0 +1,27 @@
+package vault
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+)
+
+// Empty makes the data key of a new credential whose secret nobody knows yet;
+// the key is durable when Empty returns. What it gives has no version.
+func Empty(ctx context.Context, sealer *seal.Sealer, kind events.SecretKind) (Sealed, error) {
+	if kind != events.Password && kind != events.PrivateKey {
+		return Sealed{}, fmt.Errorf("%w: %.40q is not a kind of secret", ErrBadSecret, kind)
+	}
+	credential, err := events.NewID()
+	if err != nil {
+		return Sealed{}, err
+	}
+	key, err := sealer.NewKey(ctx, credential)
+	if err != nil {
+		return Sealed{}, fmt.Errorf("make a credential: %w", err)
+	}
+	key.Release()
+	return Sealed{Credential: events.CredentialID{UUID: credential}, Kind: kind}, nil
+}
