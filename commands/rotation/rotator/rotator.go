@@ -100,6 +100,12 @@ func (e *LoginError) Error() string { return fmt.Sprintf("log in as %s: %v", e.A
 // Unwrap gives what the target said.
 func (e *LoginError) Unwrap() error { return e.Err }
 
+// ErrNotPresented is in the error of an outcome or answer that can't have
+// counted against a lock-out budget: the target was not reached, or proved
+// another host key, or the exchange ended before a secret was presented. An
+// error without it counts.
+var ErrNotPresented = errors.New("no secret was presented")
+
 // ErrUnfit is the class of errors for a new secret that the target's own rules
 // turn down; another secret may do.
 var ErrUnfit = errors.New("the target's rules turn the new secret down")
