@@ -12,6 +12,7 @@ import (
 	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
 	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
 )
 
 func TestTargets(t *testing.T) {
@@ -221,6 +222,8 @@ func TestSiteCommands(t *testing.T) {
 		{name: "storage recovered", given: full, by: "site", when: always(commands.RecordStorage{Log: events.Rec}), then: []string{"site.storage_recovered"}},
 		{name: "storage of the other log", given: full, by: "site", when: always(commands.RecordStorage{Log: events.Ctl})},
 		{name: "no such log", by: "site", when: always(commands.RecordStorage{Log: "x"}), code: commands.Invalid, says: "not a log"},
+		{name: "clock set back", by: "site", when: always(commands.RecordClockJump{By: -time.Hour}), then: []string{"site.clock_jumped"}},
+		{name: "damage", by: "site", when: always(commands.RecordDamage{Found: store.DamageError{What: "x"}}), then: []string{"log.damage_found"}},
 		{name: "denied at the door", by: "site", when: always(commands.DenyAccess{Reason: events.UnknownKey, Login: "root"}), then: []string{"access.denied"}},
 		{name: "host key refused", by: "site", when: func(w *world) commands.Command {
 			return commands.RefuseHostKey{Target: w.account("root", "web1").Target, Presented: key("other")}

@@ -48,6 +48,7 @@ func TestDiskFull(t *testing.T) {
 	t.Setenv("HOLDFAST_LOG_HEADROOM", "1048576")
 	t.Setenv("HOLDFAST_SSH_STORAGE_PAUSE", "2s")
 	in := installAt(t, disk)
+	before := in.resources()
 	var stdout firstWrite
 	var stderr bytes.Buffer
 	stdout.first = make(chan struct{})
@@ -81,6 +82,7 @@ func TestDiskFull(t *testing.T) {
 	if !strings.Contains(shown, "recording failed") {
 		t.Errorf("no session ended for want of space: %s", shown)
 	}
+	in.settles(before)
 	in.console("", "log verify")
 }
 
@@ -99,49 +101,6 @@ func fill(t *testing.T, name string) {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-}
-
-// An orderly stop with many sessions open: everybody is told, every recording
-// is whole, and it does not take long.
-func TestStopUnderLoad(t *testing.T) {
-	in := install(t)
-	const n = 40
-	type client struct {
-		cmd    *exec.Cmd
-		stderr *bytes.Buffer
-	}
-	var clients []client
-	for range n {
-		c := client{in.ssh("target", "while head -c 500 /dev/urandom; do sleep 0.05; done"), &bytes.Buffer{}}
-		out := &firstWrite{first: make(chan struct{})}
-		c.cmd.Stdout, c.cmd.Stderr = out, c.stderr
-		if err := c.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		<-out.first
-		clients = append(clients, c)
-	}
-	start := time.Now()
-	if err := in.site.Stop(); err != nil {
-		t.Errorf("stop: %v; %s", err, in.site.Stderr())
-	}
-	if took := time.Since(start); took > 15*time.Second {
-		t.Errorf("the stop took %v", took)
-	}
-	for _, c := range clients {
-		if err := c.cmd.Wait(); exitCode(err) != 255 || !strings.Contains(c.stderr.String(), "stopping") {
-			t.Errorf("a client ended with %v and was told %q", err, c.stderr)
-		}
-	}
-	in.restart()
-	shown := in.console("", "session ls --json")
-	if got := strings.Count(shown, `"reason":"site stopped"`); got != n {
-		t.Errorf("%d sessions ended with the stop, want %d", got, n)
-	}
-	if strings.Contains(shown, `"complete":false`) {
-		t.Errorf("a recording is not complete: %s", shown)
-	}
-	in.console("", "log verify")
 }
 
 // Either side may vanish: the session ends, says so, and nothing stays open.
@@ -245,6 +204,67 @@ func TestDamagedRecordingOfALostSession(t *testing.T) {
 	}
 	if out, err := in.tryConsole("", "log verify"); exitCode(err) != 7 || !strings.Contains(out, "damaged at position") {
 		t.Errorf("log verify: %v, %s", err, out)
+	}
+}
+
+// A recording that is damaged while the site runs: who reads it is told where,
+// and once there is an event; sessions go on, and so does everything else.
+func TestDamageWhileRunning(t *testing.T) {
+	t.Setenv("HOLDFAST_LOG_SEGMENT_SIZE", "8388608")
+	t.Setenv("HOLDFAST_LOG_HEADROOM", "1048576")
+	in := install(t)
+	before := in.resources()
+	if out, err := in.ssh("target", "head -c 12582912 /dev/urandom").Output(); err != nil || len(out) != 12<<20 {
+		t.Fatalf("%d bytes, %v", len(out), err)
+	}
+	damaged := in.sessions()[0].ID
+	kept := in.cuttable("target", "echo up; exec sleep 100")
+	flip(t, filepath.Join(in.data, "log/rec/1/00000000000000000001.seg"), 3<<20)
+	for range 2 {
+		raw, err := in.tryConsole("", "session export "+damaged+" --format raw")
+		if exitCode(err) != 7 || !strings.Contains(err.Error(), "damaged at position") {
+			t.Errorf("export of a damaged recording: %v", err)
+		}
+		if len(raw) == 0 || len(raw) >= 12<<20 {
+			t.Errorf("%d bytes came before the damage", len(raw))
+		}
+		if out, err := in.tryConsole("", "log verify"); exitCode(err) != 7 || !strings.Contains(out, "damaged at position") {
+			t.Errorf("log verify: %v, %s", err, out)
+		}
+	}
+	in.happened("log.damage_found", "00000000000000000001.seg")
+	if found := in.console("", "audit tail -n 20 --json --type log.damage_found"); strings.Count(found, `"log.damage_found"`) != 1 {
+		t.Errorf("one place that is damaged makes these events: %s", found)
+	}
+	in.unaffected()
+	if s := in.sessionOf(kept.source); s.Ended != nil {
+		t.Errorf("a session ended with the damage: %+v", s)
+	}
+	_ = kept.cmd.Process.Kill()
+	_ = kept.cmd.Wait()
+	in.settles(before)
+	if err := in.site.Stop(); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	in.restart() // what is damaged is in the middle of the log
+	in.unaffected()
+}
+
+// flip turns over one bit of a file in place.
+func flip(t *testing.T, name string, at int64) {
+	t.Helper()
+	f, err := os.OpenFile(name, os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	var b [1]byte
+	if _, err := f.ReadAt(b[:], at); err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 4
+	if _, err := f.WriteAt(b[:], at); err != nil {
+		t.Fatal(err)
 	}
 }
 

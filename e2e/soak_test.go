@@ -10,7 +10,6 @@ import (
 	"math/rand/v2"
 	"net"
 	"os"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -192,49 +191,4 @@ func bulk(c *ssh.Client) error {
 		return fmt.Errorf("bulk: %.70s, %w", out, err)
 	}
 	return nil
-}
-
-// resources are what the site's process holds.
-type resources struct {
-	memory      int64 // resident bytes
-	descriptors int
-}
-
-func (in *installation) resources() (r resources) {
-	in.t.Helper()
-	proc := fmt.Sprintf("/proc/%d/", in.site.Pid())
-	status, err := os.ReadFile(proc + "status")
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	for line := range strings.Lines(string(status)) {
-		if kib, ok := strings.CutPrefix(line, "VmRSS:"); ok {
-			n, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(kib), "kB")), 10, 64)
-			if err != nil {
-				in.t.Fatal(err)
-			}
-			r.memory = n << 10
-		}
-	}
-	open, err := os.ReadDir(proc + "fd")
-	if err != nil {
-		in.t.Fatal(err)
-	}
-	r.descriptors = len(open)
-	return r
-}
-
-// settles waits until the site holds no more descriptors than before, but for
-// log segments that it has begun since.
-func (in *installation) settles(before resources) {
-	in.t.Helper()
-	const slack = 8
-	var now resources
-	for range 100 {
-		if now = in.resources(); now.descriptors <= before.descriptors+slack {
-			return
-		}
-		time.Sleep(100 * time.Millisecond)
-	}
-	in.t.Errorf("the site holds %d descriptors, before the load it held %d", now.descriptors, before.descriptors)
 }

@@ -66,3 +66,24 @@ type StorageRecovered struct {
 }
 
 var _ = define[StorageRecovered]("site.storage_recovered", 1)
+
+// LogDamageFound says that stored bytes of a log were read and are not what
+// was written. Nothing was changed: what is damaged is for people to restore.
+type LogDamageFound struct {
+	Log      Kind   `json:"log"`
+	Epoch    uint32 `json:"epoch"`
+	Position uint64 `json:"position"` // of the first record that is not as it was written
+	File     string `json:"file,omitempty"`
+	Offset   int64  `json:"offset,omitempty"` // in the file
+	What     string `json:"what"`
+}
+
+var _ = define[LogDamageFound]("log.damage_found", 1)
+
+// ClockJumped says that the site's clock was set while the site ran. Times of
+// records before and after it do not compare; their order does.
+type ClockJumped struct {
+	By int64 `json:"by"` // milliseconds; negative when it was set back
+}
+
+var _ = define[ClockJumped]("site.clock_jumped", 1)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"io"
+	"net"
 	"sync"
 
 	"github.com/google/uuid"
@@ -41,12 +42,13 @@ type ConsoleTerminal struct {
 }
 
 // console serves a connection that names no target until it ends.
-func (s *Server) console(ctx context.Context, conn *sshwire.Conn, l *login) {
+func (s *Server) console(ctx context.Context, conn *sshwire.Conn, nc net.Conn, l *login) {
 	source := conn.RemoteAddr().String()
 	e := &live{LiveSession: LiveSession{
 		User: l.identity.user, UserName: l.identity.name, Source: source, Started: s.cfg.Now(),
 		fingerprint: l.identity.fingerprint, certificate: l.identity.certificate, console: source,
 	}}
+	e.tcp, _ = nc.(*net.TCPConn)
 	var closing sync.WaitGroup
 	defer closing.Wait()
 	jumps := newJumper(s, l)

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net"
 	"sync"
 
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
@@ -23,6 +24,13 @@ var _ packetConn = (*sshwire.Conn)(nil)
 type leg struct {
 	packetConn
 	rekey *rekeyGate
+	tcp   *net.TCPConn // below it; nil where that is a jump's channel
+}
+
+// newLeg makes a leg of an SSH connection over nc.
+func newLeg(c packetConn, rekey *rekeyGate, nc net.Conn) *leg {
+	tcp, _ := nc.(*net.TCPConn)
+	return &leg{c, rekey, tcp}
 }
 
 // rekeyGate tells whether writers of a connection wait for a key exchange. While they do, its reader must read on,

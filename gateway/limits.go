@@ -17,6 +17,7 @@ type Limits struct {
 	TargetDial      time.Duration // to connect to a target. Default 10 s
 	TargetLogin     time.Duration // to log in there once connected. Default 20 s
 	StoragePause    time.Duration // how long sessions wait for a full log before they end. Default 10 s
+	PeerTimeout     time.Duration // how long a side may acknowledge nothing before it counts as gone. Default 4 min
 }
 
 func (l Limits) withDefaults() Limits {
@@ -34,6 +35,7 @@ func (l Limits) withDefaults() Limits {
 	duration(&l.TargetDial, 10*time.Second)
 	duration(&l.TargetLogin, 20*time.Second)
 	duration(&l.StoragePause, 10*time.Second)
+	duration(&l.PeerTimeout, 4*time.Minute)
 	count(&l.Unauthenticated, 200)
 	count(&l.PerSource, 64)
 	count(&l.SourceRate, 32)

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"net"
 	"slices"
 	"sync"
 	"time"
@@ -41,13 +42,16 @@ type stop struct {
 // live is one connection of a known user: a session on its way or running, or a console.
 type live struct {
 	LiveSession
-	expiry *time.Timer // of the grant
+	expires time.Time    // of the grant; zero for never
+	tcp     *net.TCPConn // of a console; nil where it is no TCP
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // of the login at the target
+	expiry  *time.Timer        // of the grant
 	running *session
 	hangUp  func(text string) // of a console
 	stopped *stop             // the first one stands
+	left    bool              // the connection has ended
 }
 
 // stop ends it now.
@@ -129,9 +133,7 @@ func (l *lives) remove(e *live) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.all, e)
-	if e.expiry != nil {
-		e.expiry.Stop()
-	}
+	e.disarm()
 }
 
 func (l *lives) list() []*live {
@@ -241,15 +243,42 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 	return reason, why
 }
 
-// expireAt ends the session when its grant does.
-func (s *Server) expireAt(e *live, at time.Time) {
-	if at.IsZero() {
+// expire ends the session when its grant ends, by the wall clock.
+func (s *Server) expire(e *live) {
+	if e.expires.IsZero() {
 		return
 	}
-	e.expiry = time.AfterFunc(at.Sub(s.cfg.Now()), func() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.expiry != nil {
+		e.expiry.Stop()
+	}
+	if e.left {
+		return
+	}
+	e.expiry = time.AfterFunc(e.expires.Sub(s.cfg.Now()), func() {
 		e.stop(stop{
 			reason: events.EndedByPolicy, detail: "the grant expired",
 			text: "your grant for this account has expired",
 		})
 	})
+}
+
+// disarm forgets the expiry of a connection that has ended.
+func (e *live) disarm() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.left = true
+	if e.expiry != nil {
+		e.expiry.Stop()
+	}
+}
+
+// ClockSet is to be called when the wall clock was set: what ends by it is looked at again. because is the event that says
+// so, zero for none.
+func (s *Server) ClockSet(because uuid.UUID) {
+	for _, e := range s.lives.list() {
+		s.expire(e)
+	}
+	s.review(because)
 }

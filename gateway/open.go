@@ -92,7 +92,8 @@ func (s *Server) admit(o *opened, l *login, m sshwire.Meta) *live {
 	if start, err := o.started.Event.Event(); err == nil {
 		e.account = start.(events.SessionStarted).Account
 	}
-	s.expireAt(e, o.started.Expires)
+	e.expires = o.started.Expires
+	s.expire(e)
 	s.enlist(e)
 	return e
 }
@@ -135,14 +136,12 @@ func stopped(why *stop) *failure {
 
 // reach logs in at the target and makes that an event.
 func (s *Server) reach(ctx context.Context, o *opened) error {
-	gate := &rekeyGate{}
 	t := &targetLogin{sealer: s.cfg.Sealer, started: &o.started, config: s.cfg.SSH, limits: s.cfg.Limits, dial: s.cfg.Dial}
-	t.config.OnRekey = gate.onRekey
-	conn, err := t.run(ctx)
+	target, conn, err := t.run(ctx)
 	if err != nil {
 		return err
 	}
-	o.target = &leg{conn, gate}
+	o.target = target
 	algorithms := conn.Algorithms()
 	_, err = s.cfg.Dispatcher.Do(ctx, s.actor, commands.ConnectSession{
 		Session: o.started.Session, Server: string(conn.ServerVersion()), HostKey: ssh.FingerprintSHA256(t.proven),

@@ -106,7 +106,7 @@ func (p *pump) run(client, target net.Conn) error {
 	}
 	s := &session{
 		scribe: scribe{session: id, actor: events.UnknownActor(), key: key},
-		legs:   [2]*leg{{c, in}, {t, out}},
+		legs:   [2]*leg{{packetConn: c, rekey: in}, {packetConn: t, rekey: out}},
 		relay:  relay.New(relay.Policy{}, relay.Limits{}), started: time.Now(),
 	}
 	s.init(submitTo(p.writer), p.writer.Crowded, time.Second)

@@ -199,7 +199,7 @@ func newRig(t testing.TB, limit int, change ...func(*session)) *rig {
 	}
 	r.session = &session{
 		scribe: scribe{session: id, actor: events.UnknownActor(), key: key},
-		legs:   [2]*leg{{a, &rekeyGate{}}, {b, &rekeyGate{}}},
+		legs:   [2]*leg{{packetConn: a, rekey: &rekeyGate{}}, {packetConn: b, rekey: &rekeyGate{}}},
 		refuse: func(_ context.Context, e events.SessionRefused) error { r.refused <- e; return nil },
 		relay:  relay.New(relay.Policy{}, relay.Limits{}), started: time.Now(),
 	}

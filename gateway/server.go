@@ -45,7 +45,9 @@ type Server struct {
 
 	ctx    context.Context // ends with Shutdown, for connections that are not let in yet
 	cancel context.CancelFunc
-	work   sync.WaitGroup // connections
+	work   sync.WaitGroup // connections, and who watches over them
+
+	watching sync.Once // watchPeers has begun
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
@@ -89,6 +91,7 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 		l.Close()
 	}()
+	s.watching.Do(func() { s.work.Go(func() { s.watchPeers(s.ctx) }) })
 	for pause := time.Millisecond; ; {
 		c, err := l.Accept()
 		switch {
@@ -181,7 +184,7 @@ func (s *Server) refuseMany(from net.Addr) {
 
 // serve is the goroutine of one connection.
 func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c net.Conn, leave func()) {
-	keepAlive(c)
+	s.cfg.Limits.keepAlive(c)
 	defer cancel(nil)
 	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, func() { cancel(nil) })
 	defer grace.Stop()
@@ -197,9 +200,9 @@ func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c ne
 			s.abandon(l.opened, nil)
 		}
 	case l.wantConsole:
-		s.console(context.WithoutCancel(ctx), conn, l)
+		s.console(context.WithoutCancel(ctx), conn, c, l)
 	default:
-		s.relay(context.WithoutCancel(ctx), l.opened, &leg{conn, l.client})
+		s.relay(context.WithoutCancel(ctx), l.opened, newLeg(conn, l.client, c))
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -248,15 +249,23 @@ func (s *session) cursors() (in, out events.Cursors) {
 	return s.lanes[relay.In].cursors, s.lanes[relay.Out].cursors
 }
 
+// sideOf names who is read from in a direction.
+func sideOf(d relay.Direction) string {
+	if d == relay.Out {
+		return "target"
+	}
+	return "client"
+}
+
 // readEnded is the ending that a reader's error makes.
 func readEnded(d relay.Direction, err error) ending {
 	e := ending{side: &d, code: sshwire.ReasonByApplication}
 	var bye *sshwire.DisconnectError
 	var breach *sshwire.ProtocolError
-	name := "client"
+	name := sideOf(d)
 	e.reason = events.EndedByClient
 	if d == relay.Out {
-		name, e.reason = "target", events.EndedByTarget
+		e.reason = events.EndedByTarget
 	}
 	e.text = "the " + name + " closed the connection"
 	switch {
@@ -267,6 +276,8 @@ func readEnded(d relay.Direction, err error) ending {
 		e.text = "the " + name + " broke the SSH protocol"
 	case errors.Is(err, io.EOF):
 		e.detail = name + " closed the connection"
+	case errors.Is(err, syscall.ETIMEDOUT):
+		e.detail, e.text = name+" is gone: its network acknowledges nothing", "the "+name+" can't be reached any more"
 	default:
 		e.detail = name + ": " + plain(err.Error())
 	}

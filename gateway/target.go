@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"slices"
-	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -43,26 +42,28 @@ type targetLogin struct {
 
 // run connects and logs in. Nothing secret is opened before the target has proven a pinned host key, and nothing
 // stays open after it.
-func (t *targetLogin) run(ctx context.Context) (*sshwire.Conn, error) {
+func (t *targetLogin) run(ctx context.Context) (*leg, *sshwire.Conn, error) {
+	gate := &rekeyGate{}
+	t.config.OnRekey = gate.onRekey
 	cfg, err := t.clientConfig()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	dialling, cancel := context.WithTimeout(ctx, t.limits.TargetDial)
 	defer cancel()
 	nc, err := t.dial(dialling, "tcp", t.started.Addr)
 	if err != nil {
-		return nil, fmt.Errorf("connect to %s: %w", t.started.Addr, err)
+		return nil, nil, fmt.Errorf("connect to %s: %w", t.started.Addr, err)
 	}
-	keepAlive(nc)
+	t.limits.keepAlive(nc)
 	login, cancel := context.WithTimeout(ctx, t.limits.TargetLogin)
 	defer cancel()
 	defer t.wipe()
 	conn, err := sshwire.Client(login, nc, cfg)
-	if err != nil && t.vault != nil {
-		return nil, errors.Join(t.vault, err)
+	if err != nil {
+		return nil, nil, errors.Join(t.vault, err)
 	}
-	return conn, err
+	return newLeg(conn, gate, nc), conn, nil
 }
 
 func (t *targetLogin) clientConfig() (*sshwire.ClientConfig, error) {
@@ -213,12 +214,4 @@ func (v *vaultSigner) SignWithAlgorithm(random io.Reader, data []byte, algorithm
 		return able.SignWithAlgorithm(random, data, algorithm)
 	}
 	return signer.Sign(random, data)
-}
-
-// keepAlive lets the kernel find out about peers that are gone. A missed probe ends nothing by itself.
-func keepAlive(c net.Conn) {
-	if tcp, ok := c.(*net.TCPConn); ok {
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: 60 * time.Second, Interval: 30 * time.Second, Count: 6})
-		_ = tcp.SetNoDelay(true)
-	}
 }

@@ -61,6 +61,10 @@ type SSHConfig struct {
 	// StoragePause is how long a session waits for room when the log is full,
 	// before it ends.
 	StoragePause time.Duration `koanf:"storage_pause"`
+	// PeerTimeout is how long a client or target may acknowledge nothing before
+	// its connection counts as gone: machines that lost power, networks that
+	// were cut. Who is only idle, or reads nothing, acknowledges. At least 8s.
+	PeerTimeout time.Duration `koanf:"peer_timeout"`
 }
 
 // LogConfig is the section "log": the embedded event log.
@@ -90,6 +94,7 @@ func Defaults() Config {
 			MaxUnauthenticatedPerSource: 64,
 			MaxRatePerSource:            32,
 			StoragePause:                10 * time.Second,
+			PeerTimeout:                 4 * time.Minute,
 		},
 		Log: LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
 	}
@@ -203,6 +208,9 @@ func (c *Config) Check() error {
 		if d <= 0 || d > time.Hour {
 			bad(key, "%v is out of range, more than 0 and at most 1h", d)
 		}
+	}
+	if c.SSH.PeerTimeout < 8*time.Second || c.SSH.PeerTimeout > 24*time.Hour {
+		bad("ssh.peer_timeout", "%v is out of range, 8s to 24h", c.SSH.PeerTimeout)
 	}
 	for key, n := range map[string]int{
 		"ssh.max_unauthenticated": c.SSH.MaxUnauthenticated, "ssh.max_unauthenticated_per_source": c.SSH.MaxUnauthenticatedPerSource,

@@ -51,6 +51,7 @@ func (s *Site) lostEnd(ctx context.Context, id events.SessionID) (commands.EndSe
 	}
 	for r, err := range s.records(ctx, id, extents) {
 		if err != nil {
+			s.noteDamage(ctx, err)
 			return end, err
 		}
 		e, err := r.Event()

@@ -38,6 +38,9 @@ func (s *Site) items(ctx context.Context, id events.SessionID, records iter.Seq2
 			}
 		}()
 		for r, err := range records {
+			if err != nil {
+				s.noteDamage(ctx, err)
+			}
 			if err == nil && key == nil {
 				if key, err = s.sealer.Key(ctx, id.UUID); err != nil {
 					err = fmt.Errorf("open the recording of session %s: %w", id, err)

@@ -58,11 +58,12 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
 		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer,
-		HostKeys: []ssh.Signer{s.hostKey}, CA: s.ca, Console: console, Log: s.log,
+		HostKeys: []ssh.Signer{s.hostKey}, CA: s.ca, Console: console, Log: s.log, Now: WallClock,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
 			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, SourceRate: s.cfg.SSH.MaxRatePerSource,
 			TargetDial: s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,
+			PeerTimeout: s.cfg.SSH.PeerTimeout,
 		},
 	})
 	if err != nil {
@@ -113,6 +114,7 @@ func (s *Site) Serve(ctx context.Context) error {
 		}
 	})
 	s.background.Go(func() { s.watchSpace(running) })
+	s.background.Go(func() { s.watchClock(running) })
 	s.background.Go(func() {
 		if err := s.deliverOthers(running); err != nil {
 			s.fail(fmt.Errorf("apply what other sites decided: %w", err))

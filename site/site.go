@@ -49,6 +49,8 @@ type Site struct {
 	gateway  *gateway.Server
 	listener net.Listener
 
+	damage damage // that was found in its logs
+
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends what runs in background
 	failed     chan error         // a background part that can't go on; capacity 1
@@ -109,13 +111,13 @@ func (s *Site) open(ctx context.Context) (err error) {
 }
 
 func (s *Site) openLogs(ctx context.Context) (err error) {
-	ticker := &events.Ticker{Now: time.Now}
+	ticker := &events.Ticker{Now: WallClock}
 	engine := segment.Engine{Options: segment.Options{SegmentSize: s.cfg.Log.SegmentSize, Reserve: s.cfg.Log.Headroom}}
 	s.applied.Store(&events.Clock{})
 	open := func(kind events.Kind, clock func() events.Clock) (*store.History, error) {
 		return store.OpenHistory(ctx, store.HistoryConfig{
 			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine, Known: s.who.Epochs[kind],
-			Writer: store.WriterConfig{Ticker: ticker, Now: time.Now, Clock: clock},
+			Writer: store.WriterConfig{Ticker: ticker, Now: WallClock, Clock: clock},
 		})
 	}
 	if s.ctl, err = open(events.Ctl, func() events.Clock { return *s.applied.Load() }); err != nil {
@@ -152,7 +154,7 @@ func (s *Site) openState(ctx context.Context) error {
 		return err
 	}
 	s.knowOthers()
-	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state, Order: s.orderOther})
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state, Order: s.orderOther, Now: WallClock})
 	return nil
 }
 
@@ -268,8 +270,9 @@ func (s *Site) openViews(ctx context.Context) error {
 	var err error
 	stopped := func(e *projections.FailedError) {
 		s.log.Error("a view is not kept up to date; the others go on", "view", e.Projection, "error", e)
+		s.background.Go(func() { s.noteDamage(ctx, e.Err) })
 	}
-	if s.views, err = projections.Open(ctx, projections.Config{Dir: s.data.views(), Source: s.source, Stopped: stopped}); err != nil {
+	if s.views, err = projections.Open(ctx, projections.Config{Dir: s.data.views(), Source: s.source, Now: WallClock, Stopped: stopped}); err != nil {
 		return err
 	}
 	if why := s.views.Discarded(); why != "" {

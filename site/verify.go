@@ -24,7 +24,7 @@ func VerifyLogs(ctx context.Context, dir string) ([]*store.VerifyReport, error) 
 }
 
 // VerifyLogs checks the site's own logs, up to what was durable when it was
-// called.
+// called. What it finds is recorded as well.
 func (s *Site) VerifyLogs(ctx context.Context) ([]*store.VerifyReport, error) {
 	var reports []*store.VerifyReport
 	for _, h := range s.Histories() {
@@ -34,6 +34,11 @@ func (s *Site) VerifyLogs(ctx context.Context) ([]*store.VerifyReport, error) {
 		r, err := h.Verify(ctx)
 		if err != nil {
 			return reports, fmt.Errorf("verify the %s log: %w", h.Log().Origin().Kind, err)
+		}
+		for _, e := range r.Epochs {
+			for _, p := range e.Problems {
+				s.noteDamage(ctx, p)
+			}
 		}
 		reports = append(reports, r)
 	}

@@ -45,11 +45,16 @@ var siteColumns = []column[siteState]{
 	{"gateway", func(s siteState) string { return s.Listen }},
 	{"host key", func(s siteState) string { return s.HostKey }},
 	{"sessions", func(s siteState) string { return number(s.Sessions) }},
+	{"process", func(s siteState) string { return s.Process.String() }},
 	{"id", func(s siteState) string { return s.ID.String() }},
 }
 
 var _ = noun(func(c *call) *cobra.Command {
 	return c.verb("status", "Show how this site does", own, func([]string) error {
-		return show(c, "site", c.siteState(), siteColumns)
+		s, err := c.siteState()
+		if err != nil {
+			return err
+		}
+		return show(c, "site", s, siteColumns)
 	})
 })

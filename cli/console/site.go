@@ -67,6 +67,9 @@ type Config struct {
 	// targets that administrators add, the only ones that the console has dialled.
 	Scan func(ctx context.Context, addr string) ([]ssh.PublicKey, error)
 
+	// Process tells what the site's process holds.
+	Process func() (Process, error)
+
 	// Verify checks the site's logs over all epochs (see store.Verify). What
 	// does not fit is in the reports; the error is for what could not be
 	// checked at all.
@@ -86,6 +89,7 @@ type siteState struct {
 	Sessions    int                  `json:"sessions"` // that are running
 	Logs        []logState           `json:"logs"`
 	Projections []projections.Status `json:"projections"`
+	Process     Process              `json:"process"`
 }
 
 // logState is the state of one log.
@@ -98,7 +102,7 @@ type logState struct {
 	Headroom uint64        `json:"headroom"`
 }
 
-func (c *call) siteState() siteState {
+func (c *call) siteState() (siteState, error) {
 	site := c.cfg.Site
 	s := siteState{
 		ID: site.ID(), Name: site.Name(), Version: c.cfg.Version, Started: c.cfg.Started.UTC(), Listen: c.cfg.Listen,
@@ -111,7 +115,9 @@ func (c *call) siteState() siteState {
 			s.State = "the views are not kept up to date: " + oneLine(err.Error())
 		}
 	}
-	return s
+	var err error
+	s.Process, err = c.cfg.Process()
+	return s, err
 }
 
 // logs are the states of all epochs of the site's logs.

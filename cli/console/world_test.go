@@ -70,6 +70,9 @@ func (w *world) open(cfg site.Config) {
 			w.scanned = append(w.scanned, addr)
 			return []ssh.PublicKey{publicKey("scanned")}, nil
 		},
+		Process: func() (Process, error) {
+			return Process{Goroutines: 42, Descriptors: 21, Memory: 64 << 20}, nil
+		},
 		Verify: func(context.Context) ([]*store.VerifyReport, error) { return w.damage, nil },
 	})
 }
