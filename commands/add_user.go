@@ -23,8 +23,8 @@ func (c AddUser) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.
 	if err := checkName("user", c.Name); err != nil {
 		return nil, err
 	}
-	if c.Role != events.Admin && c.Role != events.Auditor && c.Role != events.Operator {
-		return nil, invalid("use admin, auditor or operator", "%s is not a role", quoted(string(c.Role)))
+	if !knownRole(c.Role) {
+		return nil, invalid(roleHint, "%s is not a role", quoted(string(c.Role)))
 	}
 	key, err := parseKey(c.Key, minUserRSA)
 	if err != nil {

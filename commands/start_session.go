@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -149,8 +150,9 @@ func (c StartSession) findAccount(s *aggregate.State) (*aggregate.Account, *aggr
 
 func (c StartSession) grantedOneOf(s *aggregate.State, several *aggregate.ConflictError) bool {
 	return slices.ContainsFunc(s.GrantsOf(c.User), func(g *aggregate.Grant) bool {
-		a, ok := s.Account(g.Account)
-		return ok && a.Name == c.Account && (slices.Contains(several.IDs, a.ID.UUID) || slices.Contains(several.IDs, a.Target.UUID))
+		return slices.ContainsFunc(s.AccountsUnder(g), func(a *aggregate.Account) bool {
+			return a.Name == c.Account && (slices.Contains(several.IDs, a.ID.UUID) || slices.Contains(several.IDs, a.Target.UUID))
+		})
 	})
 }
 
@@ -163,6 +165,14 @@ func (c StartSession) findGrant(s *aggregate.State, p path, now time.Time) (*agg
 		no := c.noGrant(events.GrantExpired, fmt.Sprintf("grant %s", g.ID))
 		no.message = fmt.Sprintf("your grant for %s ended at %s", accountOnTarget(c.Account, c.Target), g.Expires.UTC().Format(time.RFC3339))
 		no.hint = "ask an administrator for a new one"
+		return nil, no
+	case errors.Is(err, aggregate.ErrNotBegun):
+		no := c.noGrant(events.OutsideTime, fmt.Sprintf("grant %s: %v", g.ID, err))
+		no.message = fmt.Sprintf("your grant for %s begins at %s", accountOnTarget(c.Account, c.Target), g.From.UTC().Format(time.RFC3339))
+		return nil, no
+	case errors.Is(err, aggregate.ErrClosed):
+		no := c.noGrant(events.OutsideTime, fmt.Sprintf("grant %s: %v", g.ID, err))
+		no.message = fmt.Sprintf("your grant for %s is for %s", accountOnTarget(c.Account, c.Target), windowsInWords(g.Windows))
 		return nil, no
 	case errors.Is(err, aggregate.ErrSuspended):
 		no := c.noGrant(events.Suspended, fmt.Sprintf("grant %s: %v", g.ID, err))
@@ -221,6 +231,14 @@ func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
 	}
 	no.hint = "end one of them first"
 	return no
+}
+
+func windowsInWords(windows []events.Window) string {
+	words := make([]string, len(windows))
+	for i, w := range windows {
+		words[i] = strings.ReplaceAll(string(w), "@", " ")
+	}
+	return strings.Join(words, " or ")
 }
 
 func sessions(n uint32) string {

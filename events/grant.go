@@ -2,12 +2,18 @@ package events
 
 import "time"
 
-// GrantAdded allows a user to open sessions as an account.
+// GrantAdded allows a user, or everybody in a group, to open sessions as an
+// account, or as every account that a selector takes in.
 type GrantAdded struct {
-	User    UserID    `json:"user"`
-	Account AccountID `json:"account"`
+	User    UserID    `json:"user"`             // zero where Group is set
+	Account AccountID `json:"account"`          // zero where Selector is set
 	Expires time.Time `json:"expires,omitzero"` // UTC; zero means no end
 	Terms   Terms     `json:"terms,omitzero"`
+
+	Group    GroupID   `json:"group,omitzero"`
+	Selector Selector  `json:"selector,omitempty"`
+	From     time.Time `json:"from,omitzero"`     // UTC; zero means at once
+	Windows  []Window  `json:"windows,omitempty"` // one of them must be open; none is always
 }
 
 // Terms is what sessions under a grant may do beside shells, commands and
@@ -20,7 +26,23 @@ type Terms struct {
 	MaxTime     uint64   `json:"max_time,omitempty"`     // seconds that a session may last
 	Idle        uint64   `json:"idle,omitempty"`         // seconds without user input that end a session
 	MaxSessions uint32   `json:"max_sessions,omitempty"` // at once, under this grant
+
+	Services []Service `json:"services,omitempty"` // of the target's; empty for all
 }
+
+// Service is what a session channel may be used for.
+type Service string
+
+const (
+	// ShellService is a login shell.
+	ShellService Service = "shell"
+	// ExecService is a command, also the one that scp, rsync or git starts.
+	ExecService Service = "exec"
+	// SFTPService is the subsystem of that name.
+	SFTPService Service = "sftp"
+	// SubsystemService is every other subsystem.
+	SubsystemService Service = "subsystem"
+)
 
 // Way is one that a session may open beside its shells, commands and files.
 type Way string
@@ -43,6 +65,9 @@ type GrantRemoved struct {
 	User    UserID    `json:"user,omitzero"`
 	Account AccountID `json:"account,omitzero"`
 	Reason  string    `json:"reason,omitempty"`
+
+	Group    GroupID  `json:"group,omitzero"`
+	Selector Selector `json:"selector,omitempty"`
 }
 
 var _ = define[GrantRemoved]("grant.removed", 1)

@@ -11,6 +11,8 @@ const (
 	Auditor Role = "auditor"
 	// Operator may see what is their own.
 	Operator Role = "operator"
+	// Approver is an operator whom policies may name to decide on requests.
+	Approver Role = "approver"
 )
 
 // UserAdded makes a user: a person or automation with an identity.

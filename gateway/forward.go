@@ -12,6 +12,10 @@ import (
 // policyOf is what the terms of a grant let a session's relay pass. A rule that this version can't read allows nothing.
 func policyOf(terms events.Terms) (p relay.Policy) {
 	p.Agent = slices.Contains(terms.Allow, events.Agent)
+	if len(terms.Services) > 0 {
+		without := func(v events.Service) bool { return !slices.Contains(terms.Services, v) }
+		p.NoShell, p.NoExec, p.NoSFTP, p.NoSubsystem = without(events.ShellService), without(events.ExecService), without(events.SFTPService), without(events.SubsystemService)
+	}
 	if slices.Contains(terms.Allow, events.Local) {
 		p.To = rules(terms.To)
 	}

@@ -115,13 +115,11 @@ func (s *Server) jumpTarget(user events.UserID, host string, port uint32) (strin
 func (s *Server) reachable(user events.UserID, host string) (name, addr string, ok bool) {
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
 		for _, g := range state.GrantsOf(user) {
-			a, known := state.Account(g.Account)
-			if !known || a.Removed {
-				continue
-			}
-			t, known := state.Target(a.Target)
-			if known && !t.Removed && strings.EqualFold(t.Name, host) && (name == "" || t.Name == host) {
-				name, addr, ok = t.Name, t.Addr, true
+			for _, a := range state.AccountsUnder(g) {
+				t, known := state.Target(a.Target)
+				if !a.Removed && known && !t.Removed && strings.EqualFold(t.Name, host) && (name == "" || t.Name == host) {
+					name, addr, ok = t.Name, t.Addr, true
+				}
 			}
 		}
 	})

@@ -3,6 +3,7 @@ package gateway
 import (
 	"cmp"
 	"context"
+	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -42,8 +43,7 @@ type stop struct {
 // live is one connection of a known user: a session on its way or running, or a console.
 type live struct {
 	LiveSession
-	expires time.Time    // of the grant; zero for never
-	tcp     *net.TCPConn // of a console; nil where it is no TCP
+	tcp *net.TCPConn // of a console; nil where it is no TCP
 
 	mu      sync.Mutex
 	cancel  context.CancelFunc // of the login at the target
@@ -167,7 +167,8 @@ func (s *Server) OnEvent(r events.Record) {
 	case "session.kill_requested":
 		s.kill(r)
 	case "user.disabled", "user.key_removed", "grant.removed", "account.removed", "target.removed",
-		"ca.distrusted", "ca.certificate_revoked":
+		"ca.distrusted", "ca.certificate_revoked", "group.member_removed", "group.removed",
+		"target.label_set", "target.label_removed":
 		s.review(r.Header.ID)
 	}
 }
@@ -197,7 +198,11 @@ func (s *Server) review(because uuid.UUID) {
 // check ends a connection that has no right to go on; because is zero when no event gave reason to look.
 func (s *Server) check(e *live, because uuid.UUID) {
 	if reason, why := s.standing(e); reason != "" {
-		e.stop(stop{reason, why, "your access ended: " + why, because})
+		text := "your access ended: " + why
+		if why == grantExpired {
+			text = "your grant for this account has expired"
+		}
+		e.stop(stop{reason, why, text, because})
 	}
 }
 
@@ -231,8 +236,8 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 			why = "the account was removed"
 		case !okTarget || t.Removed:
 			why = "the target was removed"
-		case state.GrantStands(e.Grant, now) != nil:
-			why = "the grant was removed or has expired"
+		default:
+			why = grantEnded(state.GrantLets(e.Grant, e.User, e.account, now))
 		}
 		if n, ok := state.Session(e.ID); ok && why == "" {
 			if _, text, killed := n.Killed(); killed {
@@ -243,24 +248,49 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 	return reason, why
 }
 
-// expire ends the session when its grant ends, by the wall clock.
-func (s *Server) expire(e *live) {
-	if e.expires.IsZero() {
-		return
+const grantExpired = "the grant expired"
+
+// grantEnded says in words why a grant does not let a session go on; empty if it does.
+func grantEnded(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, aggregate.ErrExpired):
+		return grantExpired
+	case errors.Is(err, aggregate.ErrClosed), errors.Is(err, aggregate.ErrNotBegun):
+		return "the time of the grant is over"
+	case errors.Is(err, aggregate.ErrNoMember):
+		return "the user is not in the grant's group any more"
+	case errors.Is(err, aggregate.ErrNotSelected):
+		return "the grant's selector does not take the account in any more"
+	case errors.Is(err, aggregate.ErrSuspended):
+		return "the grant is suspended"
 	}
+	return "the grant was removed"
+}
+
+// expire ends the session when time alone ends its right: it looks again whenever that may be so, by the wall clock.
+func (s *Server) expire(e *live) {
+	var until time.Time
+	now := s.cfg.Now()
+	s.cfg.Dispatcher.View(func(state *aggregate.State) {
+		if g, ok := state.Grant(e.Grant); ok {
+			until = g.Until(now)
+		}
+	})
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.expiry != nil {
 		e.expiry.Stop()
 	}
-	if e.left {
+	if e.left || until.IsZero() {
 		return
 	}
-	e.expiry = time.AfterFunc(e.expires.Sub(s.cfg.Now()), func() {
-		e.stop(stop{
-			reason: events.EndedByPolicy, detail: "the grant expired",
-			text: "your grant for this account has expired",
-		})
+	e.expiry = time.AfterFunc(until.Sub(now), func() {
+		s.check(e, uuid.Nil)
+		if e.why() == nil {
+			s.expire(e)
+		}
 	})
 }
 

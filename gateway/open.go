@@ -92,9 +92,8 @@ func (s *Server) admit(o *opened, l *login, m sshwire.Meta) *live {
 	if start, err := o.started.Event.Event(); err == nil {
 		e.account = start.(events.SessionStarted).Account
 	}
-	e.expires = o.started.Expires
-	s.expire(e)
 	s.enlist(e)
+	s.expire(e)
 	return e
 }
 

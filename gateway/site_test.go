@@ -48,6 +48,7 @@ type site struct {
 	addr       string
 	admin      events.UserID
 	users      map[string]*user
+	expires    time.Time // of bob's grant, where a test has one that ends
 	log        *bytes.Buffer
 	logMu      sync.Mutex
 }

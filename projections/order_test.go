@@ -56,7 +56,7 @@ func drawHistory(t *rapid.T, tb testing.TB) *history {
 	return h
 }
 
-const kindsOfEvent = 26
+const kindsOfEvent = 33
 
 // drawEvent makes an event of one of the kinds; i makes its fields differ.
 func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
@@ -110,6 +110,19 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionKillRequested{Reason: text} },
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionRefused{What: text} },
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionRead{How: text} },
+		func() (uuid.UUID, events.Event) { return some('o'), events.GroupAdded{Name: text} },
+		func() (uuid.UUID, events.Event) { return some('o'), events.GroupMemberAdded{User: user} },
+		func() (uuid.UUID, events.Event) { return some('o'), events.GroupMemberRemoved{User: user} },
+		func() (uuid.UUID, events.Event) { return some('o'), events.GroupRemoved{Reason: text} },
+		func() (uuid.UUID, events.Event) { return target.UUID, events.TargetLabelSet{Key: "k", Value: text} },
+		func() (uuid.UUID, events.Event) { return target.UUID, events.TargetLabelRemoved{Key: "k"} },
+		func() (uuid.UUID, events.Event) {
+			g := events.GrantAdded{Group: events.GroupID{UUID: some('o')}, Selector: "root+k=v"}
+			if i%3 == 0 {
+				return numbered('h', uint64(i)), events.GrantRemoved{Group: g.Group, Selector: g.Selector, Reason: text}
+			}
+			return numbered('g', uint64(i)), g
+		},
 		func() (uuid.UUID, events.Event) {
 			return some('x'), events.SessionEnded{Reason: events.EndReason(text), In: events.Cursors{Bytes: uint64(i)}}
 		},

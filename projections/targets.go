@@ -122,6 +122,8 @@ type Target struct {
 	Removed     time.Time         `json:"removed,omitzero"`
 	Reason      string            `json:"reason,omitempty"`   // of the removal
 	Conflict    bool              `json:"conflict,omitempty"` // another active target has this name
+
+	Labels map[string]string `json:"labels,omitempty"`
 }
 
 var targetNoun = noun{
@@ -152,7 +154,7 @@ func (p *Projections) Targets(ctx context.Context, f Filter) (all []Target, err 
 		}
 		all, err = q.targets(w, f.limit())
 		return err
-	}, "targets")
+	}, "targets", "labels")
 	return all, err
 }
 
@@ -170,12 +172,20 @@ func (p *Projections) Target(ctx context.Context, ref string) (t Target, err err
 			t = all[0]
 		}
 		return err
-	}, "targets")
+	}, "targets", "labels")
 	return t, err
 }
 
 func (q *query) targets(w where, limit int) ([]Target, error) {
-	return list(q, scanTarget, selectTarget+w.String()+" ORDER BY name, id LIMIT ?", append(slices.Clone(w.args), limit)...)
+	all, err := list(q, scanTarget, selectTarget+w.String()+" ORDER BY name, id LIMIT ?", append(slices.Clone(w.args), limit)...)
+	if err != nil {
+		return nil, err
+	}
+	labels, err := q.labels()
+	for i := range all {
+		all[i].Labels = labels[all[i].ID]
+	}
+	return all, err
 }
 
 func scanTarget(row scanner) (t Target, err error) {

@@ -14,7 +14,12 @@ import (
 )
 
 var grantColumns = []column[projections.Grant]{
-	{"user", func(g projections.Grant) string { return g.User }},
+	{"user", func(g projections.Grant) string {
+		if g.Group != "" {
+			return "group:" + g.Group
+		}
+		return g.User
+	}},
 	{"account", func(g projections.Grant) string { return g.Account }},
 	{"state", func(g projections.Grant) string { return g.State }},
 	{"expires", func(g projections.Grant) string { return stamp(g.Expires) }},
@@ -24,6 +29,9 @@ var grantColumns = []column[projections.Grant]{
 }
 
 var grantDetails = append(grantColumns[:len(grantColumns):len(grantColumns)], []column[projections.Grant]{
+	{"from", func(g projections.Grant) string { return stamp(g.From) }},
+	{"windows", func(g projections.Grant) string { return words(g.Windows) }},
+	{"only", func(g projections.Grant) string { return words(g.Terms.Services) }},
 	{"to", func(g projections.Grant) string { return words(g.Terms.To) }},
 	{"listens on", func(g projections.Grant) string { return words(g.Terms.Listen) }},
 	{"max time", func(g projections.Grant) string { return seconds(g.Terms.MaxTime) }},
@@ -76,11 +84,28 @@ func accountRef(s string) (account, target string, err error) {
 	return splitAccount(s)
 }
 
+// scopeRef is what accounts a grant or a policy is about: one, as people name
+// one, or all that a selector takes in.
+type scopeRef struct{ account, target, selector string }
+
+func readScope(text string) (r scopeRef, err error) {
+	if events.IsSelector(text) {
+		return scopeRef{selector: text}, nil
+	}
+	r.account, r.target, err = accountRef(text)
+	return r, err
+}
+
 func (c *call) grantAdd() *cobra.Command {
-	var expires string
+	var from, expires string
+	var windows []string
 	var terms termFlags
-	cmd := c.verb("add USER ACCOUNT+TARGET", "Let a user open sessions as an account", change, func(args []string) error {
-		account, target, err := accountRef(args[1])
+	cmd := c.verb("add USER|group:NAME ACCOUNT+TARGET|SELECTOR", "Let a user or a group open sessions as an account, or as all that a selector takes in", change, func(args []string) error {
+		scope, err := readScope(args[1])
+		if err != nil {
+			return err
+		}
+		begin, err := pointInTime(from, time.Now(), +1)
 		if err != nil {
 			return err
 		}
@@ -92,17 +117,26 @@ func (c *call) grantAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return carryOut(c, "grant", "grant.added",
-			commands.AddGrant{User: args[0], Account: account, Target: target, Expires: end, Terms: t}, c.ownGrant)
+		return carryOut(c, "grant", "grant.added", commands.AddGrant{
+			User: args[0], Account: scope.account, Target: scope.target, Selector: scope.selector,
+			From: begin, Expires: end, Windows: windows, Terms: t,
+		}, c.ownGrant)
 	})
+	cmd.Long = cmd.Short + ".\n\nA selector is ACCOUNT+LABELS: root+env=prod,tier=web takes in root on every target that has both labels;\n" +
+		"*+env=prod any account there, root+* root on every target. A window is DAYS@HH:MM-HH:MM@ZONE, like\n" +
+		"mon-fri@08:00-18:00@Europe/Berlin; sessions end when it closes. Of several grants the most specific one counts:\n" +
+		"a user's before a group's, an account's before a selector's, then the newest."
 	terms.flags(cmd)
+	cmd.Flags().StringVar(&from, "not-before", "", "when it begins: RFC 3339, or how long from now")
 	cmd.Flags().StringVar(&expires, "expires", "", "when it ends: RFC 3339, or how long from now (8h, 30d); without it there is no end")
+	cmd.Flags().StringArrayVar(&windows, "window", nil, "when in the week: DAYS@HH:MM-HH:MM@ZONE; repeatable; without it at any time")
 	return cmd
 }
 
 // termFlags is what a grant allows beside shells, commands and files, and its
 // limits.
 type termFlags struct {
+	only              []string
 	allow, to, listen []string
 	maxTime, idle     string
 	maxSessions       uint32
@@ -110,6 +144,7 @@ type termFlags struct {
 
 func (t *termFlags) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
+	f.StringSliceVar(&t.only, "only", nil, "of shell, exec, sftp and subsystem, only these; exec runs any command, a shell too")
 	f.StringSliceVar(&t.allow, "allow", nil, "forwardings: local (also dynamic), remote, agent; without it there are none")
 	f.StringSliceVar(&t.to, "to", nil, "where local ones may lead, like 10.0.0.0/8:5432,localhost:*,/run/app.sock; * is any host but the target itself")
 	f.StringSliceVar(&t.listen, "listen", nil, "what remote ones may listen on at the target, like localhost:8000-8999")
@@ -124,6 +159,9 @@ func (t *termFlags) read() (terms events.Terms, err error) {
 			w = string(events.Local)
 		}
 		terms.Allow = append(terms.Allow, events.Way(w))
+	}
+	for _, w := range t.only {
+		terms.Services = append(terms.Services, events.Service(w))
 	}
 	terms.To, terms.Listen, terms.MaxSessions = t.to, t.listen, t.maxSessions
 	if terms.MaxTime, err = wholeSeconds(t.maxTime); err == nil {
@@ -146,7 +184,7 @@ func wholeSeconds(s string) (uint64, error) {
 
 func (c *call) grantRemove() *cobra.Command {
 	var reason string
-	cmd := c.verb("rm USER|ID [ACCOUNT+TARGET]", "Take the right of a user to an account away", change, func(args []string) error {
+	cmd := c.verb("rm USER|group:NAME|ID [ACCOUNT+TARGET|SELECTOR]", "Take the right of a user or a group to an account or a selector away", change, func(args []string) error {
 		remove := commands.RemoveGrant{Reason: reason}
 		if len(args) == 1 {
 			id, err := uuid.Parse(args[0])
@@ -155,11 +193,11 @@ func (c *call) grantRemove() *cobra.Command {
 			}
 			remove.Grant = events.GrantID{UUID: id}
 		} else {
-			account, target, err := accountRef(args[1])
+			scope, err := readScope(args[1])
 			if err != nil {
 				return err
 			}
-			remove.User, remove.Account, remove.Target = args[0], account, target
+			remove.User, remove.Account, remove.Target, remove.Selector = args[0], scope.account, scope.target, scope.selector
 		}
 		return carryOut(c, "grant", "grant.removed", remove, c.ownGrant)
 	})

@@ -3,9 +3,11 @@ package console
 import (
 	"context"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/projections"
 )
@@ -13,24 +15,28 @@ import (
 // What an operator sees of targets and accounts is what live grants of theirs
 // lead to. To anything else the answer is that it is not there.
 
-// ownAccountIDs lists the accounts that the caller may use now.
-func (c *call) ownAccountIDs(p *projections.Projections, ctx context.Context) (map[events.AccountID]bool, error) {
-	grants, err := p.Grants(ctx, projections.Filter{User: c.by.ID.String(), Live: true, Limit: projections.MaxLimit})
+// ownAccountIDs lists the accounts that the caller may use now, by the grants
+// that decisions are made on.
+func (c *call) ownAccountIDs() map[events.AccountID]bool {
 	ids := map[events.AccountID]bool{}
-	for _, g := range grants {
-		ids[g.AccountID] = true
-	}
-	return ids, err
+	now := time.Now()
+	c.cfg.Site.Commands().View(func(s *aggregate.State) {
+		for _, g := range s.GrantsOf(c.by.ID) {
+			if s.GrantStands(g.ID, now) == nil {
+				for _, a := range s.AccountsUnder(g) {
+					ids[a.ID] = true
+				}
+			}
+		}
+	})
+	return ids
 }
 
 func (c *call) ownAccounts(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
 	if c.seesAll() {
 		return p.Accounts(ctx, f)
 	}
-	ids, err := c.ownAccountIDs(p, ctx)
-	if err != nil {
-		return nil, err
-	}
+	ids := c.ownAccountIDs()
 	limit := f.Limit
 	f.Limit = projections.MaxLimit
 	all, err := p.Accounts(ctx, f)
@@ -43,12 +49,8 @@ func (c *call) ownAccount(p *projections.Projections, ctx context.Context, ref s
 	if err != nil || c.seesAll() {
 		return a, err
 	}
-	ids, err := c.ownAccountIDs(p, ctx)
-	if err == nil && !ids[a.ID] {
-		err = &projections.NotFoundError{Noun: "account", Ref: ref}
-	}
-	if err != nil {
-		return projections.Account{}, err
+	if !c.ownAccountIDs()[a.ID] {
+		return projections.Account{}, &projections.NotFoundError{Noun: "account", Ref: ref}
 	}
 	return a, nil
 }
@@ -106,8 +108,14 @@ func (c *call) ownGrant(p *projections.Projections, ctx context.Context, ref str
 		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
 	}
 	g, err := p.Grant(ctx, events.GrantID{UUID: id})
-	if err == nil && !c.seesAll() && g.UserID != c.by.ID {
+	if err == nil && !c.seesAll() && g.UserID != c.by.ID && !c.inGroup(g.GroupID) {
 		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
 	}
 	return g, err
+}
+
+// inGroup reports whether the caller is in a group.
+func (c *call) inGroup(id events.GroupID) (in bool) {
+	c.cfg.Site.Commands().View(func(s *aggregate.State) { in = s.InGroup(c.by.ID, id) })
+	return in
 }

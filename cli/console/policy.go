@@ -22,7 +22,7 @@ func allows(role events.Role, needed right) bool {
 		return true
 	case events.Auditor:
 		return needed == own || needed == read
-	case events.Operator:
+	case events.Operator, events.Approver:
 		return needed == own
 	}
 	return false

@@ -2,6 +2,8 @@ package console
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -20,6 +22,7 @@ var targetColumns = []column[projections.Target]{
 	{"addr", func(t projections.Target) string { return t.Addr }},
 	{"state", func(t projections.Target) string { return conflicting(t.State, t.Conflict) }},
 	{"host keys", func(t projections.Target) string { return strings.Join(fingerprints(t.HostKeys), " ") }},
+	{"labels", func(t projections.Target) string { return labelWords(t.Labels) }},
 	{"added", func(t projections.Target) string { return stamp(t.Added) }},
 	{"id", func(t projections.Target) string { return t.ID.String() }},
 }
@@ -49,7 +52,7 @@ func fingerprints(keys []string) []string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("target", "Servers and devices that people reach through this site",
-		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetSet(), c.targetLimit(), c.targetRemove(), c.targetList(), c.targetShow())
+		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetSet(), c.targetLimit(), c.targetLabel(), c.targetRemove(), c.targetList(), c.targetShow())
 })
 
 func (c *call) targetAdd() *cobra.Command {
@@ -211,4 +214,37 @@ func (c *call) targetShow() *cobra.Command {
 	return c.verb("show NAME", "Show one target, by name or id", own, func(args []string) error {
 		return showFrom(c, "target", args[0], c.ownTarget, targetDetails)
 	})
+}
+
+func labelWords(labels map[string]string) string {
+	var words []string
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		words = append(words, key+"="+labels[key])
+	}
+	return strings.Join(words, " ")
+}
+
+func (c *call) targetLabel() *cobra.Command {
+	var remove []string
+	cmd := c.verb("label NAME [KEY=VALUE...]", "Give a target labels, by which selectors take its accounts in", change, func(args []string) error {
+		label := commands.LabelTarget{Target: args[0], Set: args[1:], Remove: remove}
+		records, err := c.do(label)
+		if err != nil {
+			return err
+		}
+		if len(records) == 0 {
+			return c.unchanged("target")
+		}
+		if c.json {
+			return answerChange(c, "target", records[0], (*projections.Projections).Target)
+		}
+		for _, r := range records {
+			if _, err := fmt.Fprintf(c.stdout, "%s  %s  event %s\n", r.Header.Type, r.Header.Stream, r.Header.ID); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	cmd.Flags().StringSliceVar(&remove, "remove", nil, "keys of labels to take away")
+	return cmd
 }

@@ -3,6 +3,7 @@ package console
 import (
 	"fmt"
 	"io"
+	"math"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -95,7 +96,7 @@ func helpHint(cmd *cobra.Command) string { return "see " + cmd.CommandPath() + "
 
 // verb makes a command that runs for those who have a right. Its use line
 // names its arguments in capitals; as many must be given, those in brackets
-// may be left out.
+// may be left out, and the last one may be repeated if it ends in dots.
 func (c *call) verb(use, short string, needed right, run func(args []string) error) *cobra.Command {
 	least, most := arity(use)
 	return &cobra.Command{
@@ -129,6 +130,9 @@ func arity(use string) (least, most int) {
 		if !strings.HasPrefix(word, "[") {
 			least++
 		}
+		if strings.HasSuffix(word, "...") || strings.HasSuffix(word, "...]") {
+			most = math.MaxInt
+		}
 	}
 	return least, most
 }
@@ -137,6 +141,8 @@ func countArgs(least, most int) string {
 	switch {
 	case most == 0:
 		return "no arguments"
+	case most == math.MaxInt:
+		return fmt.Sprintf("at least %d arguments", least)
 	case least != most:
 		return fmt.Sprintf("%d to %d arguments", least, most)
 	case most == 1:

@@ -57,7 +57,7 @@ func (c *call) userAdd() *cobra.Command {
 		return carryOut(c, "user", "user.added", commands.AddUser{Name: args[0], Role: events.Role(role), Key: text}, (*projections.Projections).User)
 	})
 	cmd.Flags().StringVar(&key, "key", "", "public key in authorized_keys form, or - for standard input")
-	cmd.Flags().StringVar(&role, "role", string(events.Operator), "what the user may do here: operator, auditor or admin")
+	cmd.Flags().StringVar(&role, "role", string(events.Operator), "what the user may do here: operator, approver, auditor or admin")
 	return cmd
 }
 

@@ -48,13 +48,13 @@ func (s *State) lines() []string {
 			add("secret %s of %s level %d %x %q staged %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged))
 		}
 	}
-	for user, of := range s.rights {
-		for account, r := range of {
-			add("right %s %s removed %s", user, account, showMarks(r.removed))
+	for subject, of := range s.rights {
+		for scope, r := range of {
+			add("right %v %v removed %s", subject, scope, showMarks(r.removed))
 		}
 	}
 	for id, g := range s.grants {
-		add("grant %s %s %s %s %+v made %s", id, g.User, g.Account, g.Expires, g.Terms, show(g.Added))
+		add("grant %s %v %v from %s to %s %v %+v made %s", id, g.Subject, g.Scope, g.From, g.Expires, g.Windows, g.Terms, show(g.Added))
 	}
 	for id, n := range s.sessions {
 		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s", id, n.User, n.Account, n.Target,
@@ -64,6 +64,7 @@ func (s *State) lines() []string {
 		add("log %s %d", origin, l.position)
 	}
 	all = append(all, s.caLines()...)
+	all = append(all, s.accessLines()...)
 	all = append(all, indexLines("user name", s.usersByName)...)
 	all = append(all, indexLines("user key", s.usersByKey)...)
 	all = append(all, indexLines("target name", s.targetsByName)...)

@@ -9,21 +9,37 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// Grant allows a user to open sessions as an account. Removed grants are not
-// kept: their history is in the log.
+// Subject is whom a grant or a policy names: a user or a group.
+type Subject struct {
+	User  events.UserID
+	Group events.GroupID
+}
+
+// Scope is what a grant leads to: an account, or all that a selector takes in.
+type Scope struct {
+	Account  events.AccountID
+	Selector events.Selector
+}
+
+// Grant allows a subject to open sessions within a scope. Removed grants are
+// not kept: their history is in the log.
 type Grant struct {
-	ID      events.GrantID
-	User    events.UserID
-	Account events.AccountID
+	ID events.GrantID
+	Subject
+	Scope
+	From    time.Time // UTC; zero means at once
 	Expires time.Time // UTC; zero means no end
+	Windows []events.Window
 	Terms   events.Terms
 	Added   *Mark
+
+	selection events.Selection
 }
 
 // Expired reports whether the grant has ended by now.
 func (g *Grant) Expired(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
 
-// right is what stands between one user and one account: the grants, and what
+// right is what stands between one subject and one scope: the grants, and what
 // was removed of the right so far. A grant stands only if its site knew of
 // every removal (rule R8).
 type right struct {
@@ -37,12 +53,16 @@ func (r *right) allows(g *Grant) bool {
 
 var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 	g := &Grant{
-		ID: events.GrantID{UUID: at.Stream}, User: e.User, Account: e.Account, Expires: e.Expires, Terms: e.Terms, Added: at,
+		ID: events.GrantID{UUID: at.Stream}, Subject: Subject{e.User, e.Group}, Scope: Scope{e.Account, e.Selector},
+		From: e.From, Expires: e.Expires, Windows: e.Windows, Terms: e.Terms, Added: at,
+	}
+	if e.Selector != "" { // one that can't be read takes nothing in
+		g.selection, _ = events.ParseSelector(string(e.Selector))
 	}
 	if s.grants[g.ID] != nil {
 		return false
 	}
-	if r := s.right(e.User, e.Account); r.allows(g) {
+	if r := s.right(g.Subject, g.Scope); r.allows(g) {
 		r.grants = append(r.grants, g)
 		s.grants[g.ID] = g
 	}
@@ -50,15 +70,15 @@ var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.GrantRemoved) bool {
-	user, account := e.User, e.Account
-	if user.IsZero() || account.IsZero() { // payload absent: the grant itself says it, while it stands
+	subject, scope := Subject{e.User, e.Group}, Scope{e.Account, e.Selector}
+	if subject == (Subject{}) || scope == (Scope{}) { // payload absent: the grant itself says it, while it stands
 		g := s.grants[events.GrantID{UUID: at.Stream}]
 		if g == nil {
 			return false
 		}
-		user, account = g.User, g.Account
+		subject, scope = g.Subject, g.Scope
 	}
-	r := s.right(user, account)
+	r := s.right(subject, scope)
 	r.removed = slices.DeleteFunc(r.removed, at.Knows)
 	r.removed = append(r.removed, at)
 	r.grants = slices.DeleteFunc(r.grants, func(g *Grant) bool {
@@ -71,16 +91,16 @@ var _ = foldAway(func(s *State, at *Mark, e events.GrantRemoved) bool {
 	return true
 })
 
-func (s *State) right(user events.UserID, account events.AccountID) *right {
-	of := s.rights[user]
+func (s *State) right(subject Subject, scope Scope) *right {
+	of := s.rights[subject]
 	if of == nil {
-		of = map[events.AccountID]*right{}
-		s.rights[user] = of
+		of = map[Scope]*right{}
+		s.rights[subject] = of
 	}
-	r := of[account]
+	r := of[scope]
 	if r == nil {
 		r = &right{}
-		of[account] = r
+		of[scope] = r
 	}
 	return r
 }
@@ -91,53 +111,132 @@ func (s *State) Grant(id events.GrantID) (*Grant, bool) {
 	return g, ok
 }
 
-// GrantsOf lists the grants of a user that were not removed, in the order they
-// were made; expired and suspended ones too.
-func (s *State) GrantsOf(user events.UserID) []*Grant {
-	var all []*Grant
-	for _, r := range s.rights[user] {
-		all = append(all, r.grants...)
-	}
-	slices.SortFunc(all, func(a, b *Grant) int { return a.Added.Compare(b.Added) })
-	return all
-}
-
 // Grants lists all grants that were not removed, in the order they were made.
 func (s *State) Grants() []*Grant {
 	return slices.SortedFunc(maps.Values(s.grants), func(a, b *Grant) int { return a.Added.Compare(b.Added) })
 }
 
-// GrantsFor lists the grants for one user and account that were not removed.
-func (s *State) GrantsFor(user events.UserID, account events.AccountID) []*Grant {
-	if r := s.rights[user][account]; r != nil {
+// GrantsOn lists the grants of exactly this subject and scope that were not
+// removed.
+func (s *State) GrantsOn(subject Subject, scope Scope) []*Grant {
+	if r := s.rights[subject][scope]; r != nil {
 		return slices.Clone(r.grants)
 	}
 	return nil
 }
 
-// GrantFor finds the grant that lets a user reach an account now, the newest
-// one of several: its terms count, and nothing of the others'. Only a nil error
-// lets anybody through: ErrUnknown, ErrExpired and ErrSuspended, the last two
-// with the grant concerned, the one that lasts longest.
+// GrantsOf lists the grants of a user, their own and those of groups they are
+// in, that were not removed, in the order they were made; expired and
+// suspended ones too.
+func (s *State) GrantsOf(user events.UserID) []*Grant {
+	var all []*Grant
+	for _, subject := range s.subjects(user) {
+		for _, r := range s.rights[subject] {
+			all = append(all, r.grants...)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Grant) int { return a.Added.Compare(b.Added) })
+	return all
+}
+
+// subjects lists all that stand for a user: the user, and each of their groups.
+func (s *State) subjects(user events.UserID) []Subject {
+	all := []Subject{{User: user}}
+	for _, g := range s.GroupsOf(user) {
+		all = append(all, Subject{Group: g.ID})
+	}
+	return all
+}
+
+// GrantsFor lists the grants by which a user could reach an account, those
+// that count first: the user's own before those of a group, those for the
+// account before those of a selector, and the newest first. Expired and
+// suspended ones are among them.
+func (s *State) GrantsFor(user events.UserID, account events.AccountID) []*Grant {
+	var all []*Grant
+	for _, subject := range s.subjects(user) {
+		for scope, r := range s.rights[subject] {
+			if scope.Account == account && scope.Selector == "" {
+				all = append(all, r.grants...)
+			} else if scope.Selector != "" && len(r.grants) > 0 && s.Takes(r.grants[0].selection, account) {
+				all = append(all, r.grants...)
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b *Grant) int {
+		return cmp.Or(cmp.Compare(a.breadth(), b.breadth()), b.Added.Compare(a.Added))
+	})
+	return all
+}
+
+// AccountsUnder lists the accounts that a grant is about now, in the order they
+// were made: the one that it names, or those that its selector takes in.
+func (s *State) AccountsUnder(g *Grant) []*Account {
+	if g.Selector == "" {
+		if a := s.accounts[g.Account]; a != nil {
+			return []*Account{a}
+		}
+		return nil
+	}
+	var all []*Account
+	for id, a := range s.accounts {
+		if s.Takes(g.selection, id) {
+			all = append(all, a)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Account) int { return a.Added.Compare(b.Added) })
+	return all
+}
+
+// breadth is 0 for a grant to one user for one account, and more the less it is about those.
+func (g *Grant) breadth() (n int) {
+	if !g.Group.IsZero() {
+		n = 2
+	}
+	if g.Selector != "" {
+		n++
+	}
+	return n
+}
+
+// GrantFor finds the grant that lets a user reach an account now, of several
+// the first that [State.GrantsFor] lists: its terms count, and nothing of the
+// others'. Only a nil error lets anybody through: ErrUnknown, or ErrExpired,
+// ErrNotBegun, ErrClosed and ErrSuspended with the grant concerned, the one
+// that lasts longest.
 func (s *State) GrantFor(user events.UserID, account events.AccountID, now time.Time) (*Grant, error) {
 	var best *Grant
 	err := error(ErrUnknown)
 	for _, g := range s.GrantsFor(user, account) {
 		why := s.grantStands(g, now)
-		switch {
-		case best == nil, why == nil && err != nil:
-		case why != nil && (err == nil || lasts(g, best) < 0):
-			continue
-		case why == nil && g.Added.Compare(best.Added) < 0:
-			continue
+		if why == nil {
+			return g, nil
 		}
-		best, err = g, why
+		if best == nil || lasts(g, best) > 0 {
+			best, err = g, why
+		}
 	}
 	return best, err
 }
 
-// GrantStands tells whether a grant lets its user through now: nil, ErrUnknown
-// (removed), ErrExpired or ErrSuspended.
+// GrantLets tells whether a grant lets this user reach this account now: nil,
+// ErrUnknown (removed), ErrExpired, ErrNotBegun, ErrClosed, ErrSuspended,
+// ErrNoMember or ErrNotSelected.
+func (s *State) GrantLets(id events.GrantID, user events.UserID, account events.AccountID, now time.Time) error {
+	g := s.grants[id]
+	switch {
+	case g == nil:
+		return ErrUnknown
+	case !g.Group.IsZero() && !s.InGroup(user, g.Group), g.Group.IsZero() && g.User != user:
+		return ErrNoMember
+	case g.Selector != "" && !s.Takes(g.selection, account), g.Selector == "" && g.Account != account:
+		return ErrNotSelected
+	}
+	return s.grantStands(g, now)
+}
+
+// GrantStands tells whether a grant itself stands now: nil, ErrUnknown
+// (removed), ErrExpired, ErrNotBegun, ErrClosed or ErrSuspended.
 func (s *State) GrantStands(id events.GrantID, now time.Time) error {
 	g := s.grants[id]
 	if g == nil {
@@ -152,8 +251,23 @@ func (s *State) grantStands(g *Grant, now time.Time) error {
 		return ErrSuspended
 	case g.Expired(now):
 		return ErrExpired
+	case now.Before(g.From):
+		return ErrNotBegun
+	}
+	if _, open := events.OpenNow(g.Windows, now); !open {
+		return ErrClosed
 	}
 	return nil
+}
+
+// Until is the next moment at which time alone may end a grant that stands
+// now; zero for none.
+func (g *Grant) Until(now time.Time) time.Time {
+	until, _ := events.OpenNow(g.Windows, now)
+	if until.IsZero() || !g.Expires.IsZero() && g.Expires.Before(until) {
+		return g.Expires
+	}
+	return until
 }
 
 // lasts compares how long two grants last; ties go to the newer one.

@@ -19,6 +19,14 @@ var (
 	ErrSuspended = errors.New("suspended: made by a user who had been disabled at another site")
 	// ErrExpired says that a grant has ended.
 	ErrExpired = errors.New("grant has expired")
+	// ErrNotBegun says that a grant has not begun.
+	ErrNotBegun = errors.New("grant has not begun")
+	// ErrClosed says that none of a grant's windows is open.
+	ErrClosed = errors.New("outside the grant's windows")
+	// ErrNoMember says that a grant is to a group that the user is not in (any more).
+	ErrNoMember = errors.New("the user is not in the grant's group")
+	// ErrNotSelected says that a grant's selector does not take the account in (any more).
+	ErrNotSelected = errors.New("the grant's selector does not take the account in")
 	// ErrContested says that sites disagree about a value and that its
 	// strictest reading leaves nothing.
 	ErrContested = errors.New("sites disagree about it")

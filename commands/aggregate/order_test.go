@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 31).Draw(t, "event") {
+	switch rapid.IntRange(0, 38).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -207,6 +207,8 @@ func (h *history) act(t *rapid.T, at, step int) {
 		on("account", events.AccountViaSet{Via: events.AccountID{UUID: aggregatetest.ID("aggregate", step%3)}})
 	case 31:
 		on("account", events.AccountParamsSet{Params: []events.Param{{Name: "host", Value: name}}})
+	case 32, 33, 34, 35, 36, 37, 38:
+		h.access(t, at, step, pick, add, on)
 	}
 }
 
@@ -238,9 +240,17 @@ func (h *history) claim(t *rapid.T, at int, pick picker) {
 func (h *history) grant(t *rapid.T, _ int, pick picker, add func(string, events.Event)) {
 	user, ok := pick("user")
 	account, ok2 := pick("account")
-	if ok && ok2 {
-		add("grant", events.GrantAdded{User: events.UserID{UUID: user}, Account: events.AccountID{UUID: account}})
+	if !ok || !ok2 {
+		return
 	}
+	g := events.GrantAdded{User: events.UserID{UUID: user}, Account: events.AccountID{UUID: account}}
+	if group, ok := pick("group"); ok && rapid.Bool().Draw(t, "to a group") {
+		g.User, g.Group = events.UserID{}, events.GroupID{UUID: group}
+	}
+	if rapid.Bool().Draw(t, "by selector") {
+		g.Account, g.Selector = events.AccountID{}, events.Selector(rapid.SampledFrom([]string{"a+env=a", "*+env=b", "a+*"}).Draw(t, "selector"))
+	}
+	add("grant", g)
 }
 
 func (h *history) removeGrant(t *rapid.T, at int, pick picker) {
@@ -249,7 +259,7 @@ func (h *history) removeGrant(t *rapid.T, at int, pick picker) {
 		return
 	}
 	if g, ok := h.peers[at].state.Grant(events.GrantID{UUID: id}); ok {
-		h.write(t, at, id, events.GrantRemoved{User: g.User, Account: g.Account})
+		h.write(t, at, id, events.GrantRemoved{User: g.User, Account: g.Account, Group: g.Group, Selector: g.Selector})
 	}
 }
 
@@ -370,7 +380,7 @@ func TestDigestSeesEveryField(t *testing.T) {
 	seen := map[string]string{aggregate.New().Digest(): "nothing"}
 	p := newPeer(0)
 	by := events.SiteActor(p.ID)
-	user, target, account := aggregatetest.ID("user", 0), aggregatetest.ID("target", 0), aggregatetest.ID("account", 0)
+	user, target, account, group := aggregatetest.ID("user", 0), aggregatetest.ID("target", 0), aggregatetest.ID("account", 0), aggregatetest.ID("group", 0)
 	for _, step := range []struct {
 		stream uuid.UUID
 		event  events.Event
@@ -384,6 +394,13 @@ func TestDigestSeesEveryField(t *testing.T) {
 		{target, events.TargetAdded{Name: "t"}},
 		{target, events.TargetAlgorithmsAllowed{Algorithms: []string{"x"}}},
 		{target, events.TargetParamsSet{Params: []events.Param{{Name: "x", Value: "y"}}}},
+		{target, events.TargetLabelSet{Key: "k", Value: "v"}},
+		{target, events.TargetLabelRemoved{Key: "k"}},
+		{group, events.GroupAdded{Name: "g"}},
+		{group, events.GroupMemberAdded{User: events.UserID{UUID: user}}},
+		{group, events.GroupMemberRemoved{User: events.UserID{UUID: user}}},
+		{group, events.GroupRemoved{}},
+		{events.RoleStream(events.Admin), events.RoleSet{Role: events.Admin, SecondFactor: true}},
 		{target, events.TargetRemoved{}},
 		{account, events.AccountAdded{Name: "a"}},
 		{account, events.AccountViaSet{Via: events.AccountID{UUID: user}}},

@@ -20,15 +20,19 @@ type State struct {
 	accounts    map[events.AccountID]*Account
 	credentials map[events.CredentialID]*Credential
 	grants      map[events.GrantID]*Grant
-	rights      map[events.UserID]map[events.AccountID]*right
+	rights      map[Subject]map[Scope]*right
 	sessions    map[events.SessionID]*Session
 	cas         map[events.CAID]*CA
+	groups      map[events.GroupID]*Group
+	groupsOf    map[events.UserID]map[events.GroupID]bool // every group that a user was ever taken into
+	roles       map[events.Role]*heads[events.RoleSet]
 
 	usersByName    index[string, events.UserID]
 	usersByKey     index[string, events.UserID] // by fingerprint; disabled users too
 	targetsByName  index[string, events.TargetID]
 	accountsByName index[accountName, events.AccountID]
 	casByName      index[string, events.CAID]
+	groupsByName   index[string, events.GroupID]
 }
 
 // New is the state before any record.
@@ -41,14 +45,18 @@ func New() *State {
 		accounts:       map[events.AccountID]*Account{},
 		credentials:    map[events.CredentialID]*Credential{},
 		grants:         map[events.GrantID]*Grant{},
-		rights:         map[events.UserID]map[events.AccountID]*right{},
+		rights:         map[Subject]map[Scope]*right{},
 		sessions:       map[events.SessionID]*Session{},
 		cas:            map[events.CAID]*CA{},
+		groups:         map[events.GroupID]*Group{},
+		groupsOf:       map[events.UserID]map[events.GroupID]bool{},
+		roles:          map[events.Role]*heads[events.RoleSet]{},
 		usersByName:    index[string, events.UserID]{},
 		usersByKey:     index[string, events.UserID]{},
 		targetsByName:  index[string, events.TargetID]{},
 		accountsByName: index[accountName, events.AccountID]{},
 		casByName:      index[string, events.CAID]{},
+		groupsByName:   index[string, events.GroupID]{},
 	}
 }
 

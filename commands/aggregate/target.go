@@ -23,6 +23,8 @@ type Target struct {
 	algorithms heads[[]string]
 	limits     heads[uint32]
 	params     heads[[]events.Param]
+	labels     labels
+	unlabelled bool // for good: a label was taken away, and which one is not known here
 }
 
 type hostKeys struct {

@@ -1,6 +1,7 @@
 package relay
 
 import (
+	"encoding/binary"
 	"slices"
 
 	"github.com/holdfast-pam/holdfast/commands/destination"
@@ -13,6 +14,8 @@ type Policy struct {
 	Listen []destination.Rule // what the target may listen on for the client: ssh -R
 	Agent  bool               // the target may ask the client's agent: ssh -A
 	NoPTY  bool               // no terminal: the certificate that the client logged in with does not permit one
+
+	NoShell, NoExec, NoSFTP, NoSubsystem bool // what session channels may not be used for; subsystem is any but sftp
 }
 
 func (p Policy) reaches(host string, port uint32) bool {
@@ -78,14 +81,34 @@ func (s *step) agentAsked() bool {
 
 // allowsRequest decides on a channel request. Only those that open a way of their own are refused: what else a client
 // asks of its own shell is the target's to judge.
-func (s *step) allowsRequest(c *channel, kind string) bool {
+func (s *step) allowsRequest(c *channel, kind string, payload []byte) bool {
 	switch {
 	case s.d == Out:
 		return true
 	case asksAgent(kind):
 		return s.policy.Agent && c.forward == nil
+	case kind == "shell":
+		return !s.policy.NoShell
+	case kind == "exec":
+		return !s.policy.NoExec
+	case kind == "subsystem":
+		return s.policy.allowsSubsystem(payload)
 	}
 	return kind != "x11-req" && (kind != "pty-req" || !s.policy.NoPTY)
+}
+
+// allowsSubsystem decides on the payload of a request for a subsystem: its name (RFC 4254 section 6.5).
+func (p Policy) allowsSubsystem(payload []byte) bool {
+	if !p.NoSFTP && !p.NoSubsystem {
+		return true
+	}
+	if len(payload) < 4 || uint64(binary.BigEndian.Uint32(payload)) != uint64(len(payload)-4) {
+		return false // the target might read another name
+	}
+	if string(payload[4:]) == "sftp" {
+		return !p.NoSFTP
+	}
+	return !p.NoSubsystem
 }
 
 func asksAgent(kind string) bool {

@@ -73,7 +73,7 @@ func (s *step) channelRequest() error {
 	case c == nil:
 		return violation("request %s on channel %d, which is not open", m.Type, m.Recipient)
 	}
-	refused := !s.allowsRequest(c, m.Type)
+	refused := !s.allowsRequest(c, m.Type, m.Payload)
 	if refused {
 		s.refuse("request "+m.Type, "")
 	} else {

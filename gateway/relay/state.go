@@ -127,7 +127,7 @@ func (q *queue) append(b []byte, listeners []*listener) []byte {
 }
 
 func (p Policy) append(b []byte) []byte {
-	b = append(b, flags(p.Agent, p.NoPTY))
+	b = append(b, flags(p.Agent, p.NoPTY, p.NoShell, p.NoExec, p.NoSFTP, p.NoSubsystem))
 	for _, rules := range [][]destination.Rule{p.To, p.Listen} {
 		b = binary.AppendUvarint(b, uint64(len(rules)))
 		for _, r := range rules {
@@ -213,7 +213,10 @@ func (s *stateReader) text(most int) string {
 
 func (s *stateReader) policy() Policy {
 	f := s.byte()
-	return Policy{Agent: f&1 != 0, NoPTY: f&2 != 0, To: s.rules(), Listen: s.rules()}
+	return Policy{
+		Agent: f&1 != 0, NoPTY: f&2 != 0, NoShell: f&4 != 0, NoExec: f&8 != 0, NoSFTP: f&16 != 0, NoSubsystem: f&32 != 0,
+		To: s.rules(), Listen: s.rules(),
+	}
 }
 
 func (s *stateReader) rules() (rules []destination.Rule) {
