@@ -16,6 +16,7 @@ type EndSession struct {
 	Complete bool      // every packet that could have been delivered is in the recording
 	Because  uuid.UUID // the event that caused it, zero for none
 	Forwards events.ForwardTotals
+	Files    events.FileTotals
 }
 
 var _ = register[EndSession]("EndSession", bySite|headroom)
@@ -32,7 +33,8 @@ func (c EndSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	}
 	d := newDecision(by, env)
 	d.because(c.Because, n.ID.UUID, events.SessionEnded{
-		Reason: c.Reason, Detail: bounded(c.Detail, maxText), In: c.In, Out: c.Out, Complete: c.Complete, Forwards: c.Forwards,
+		Reason: c.Reason, Detail: bounded(c.Detail, maxText), In: c.In, Out: c.Out, Complete: c.Complete,
+		Forwards: c.Forwards, Files: c.Files,
 	})
 	return d.done()
 }

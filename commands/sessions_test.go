@@ -238,6 +238,10 @@ func TestRunningSessions(t *testing.T) {
 			return commands.NoteChannels{Session: id, Changes: []events.Event{events.SessionChannelOpened{To: "a:1"}, events.SessionChannelClosed{To: "a:1"}}}
 		}), then: []string{"session.channel_opened", "session.channel_closed"}},
 		{name: "channels of a session that has ended", given: running, by: "site", when: always(commands.NoteChannels{}), code: commands.NotFound, says: "no running session"},
+		{name: "files", given: running, by: "site", when: sessionOf(func(id events.SessionID) commands.Command {
+			return commands.NoteFiles{Session: id, Files: []events.SessionFileAccessed{{Path: "a"}, {Serial: 1, Path: strings.Repeat("é", 4096)}}}
+		}), then: []string{"session.file_accessed", "session.file_accessed"}},
+		{name: "files of a session that has ended", given: running, by: "site", when: always(commands.NoteFiles{}), code: commands.NotFound, says: "no running session"},
 		{name: "end", given: running, by: "site", when: sessionOf(end), then: []string{"session.ended"}},
 		{name: "end of none", given: running, by: "site", when: nobody, code: commands.NotFound, says: "no running session"},
 		{name: "kill", given: running, by: "ada", when: sessionOf(kill("odd")), then: []string{"session.kill_requested"}},

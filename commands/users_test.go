@@ -115,7 +115,7 @@ func TestANameInConflictIsSettledById(t *testing.T) {
 // so in the log. Commands that come later are in this test by being registered.
 func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	bySite := []string{
-		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "RecordClockJump", "RecordDamage",
+		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "NoteFiles", "RecordClockJump", "RecordDamage",
 		"RecordStorage", "RefuseHostKey", "RefuseInSession", "StartSite", "StopSite",
 	}
 	judgedInside := []string{"ReadSession", "StartSession"} // tested on their own

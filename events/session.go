@@ -127,6 +127,7 @@ type SessionEnded struct {
 	Complete bool      `json:"complete"` // every packet that could have been delivered is in the recording
 
 	Forwards ForwardTotals `json:"forwards,omitzero"`
+	Files    FileTotals    `json:"files,omitzero"`
 }
 
 var _ = define[SessionEnded]("session.ended", 1)

@@ -36,26 +36,40 @@ func rules(texts []string) (list []destination.Rule) {
 
 const (
 	// channelEvents is how many channels of forwardings of one session make events at once, and channelEvery how soon
-	// one more may. The rec log has them all, and session.ended their sum.
+	// one more may; the same, counted apart, for what it does to files. The rec log has them all, and session.ended their sum.
 	channelEvents = 256
 	channelEvery  = 10 * time.Second
 )
 
 // ledger makes the events of a session's forwardings. Its fields are guarded by session.order.
 type ledger struct {
-	told  map[uint64]time.Duration // open channels whose opening made an event, by serial: when it did
-	spent float64                  // of channelEvents
-	at    time.Duration            // since the session's start, when spent was right
+	told map[uint64]time.Duration // open channels whose opening made an event, by serial: when it did
+	room allotment
+}
+
+// allotment bounds how many events of one kind a session makes.
+type allotment struct {
+	spent float64       // of channelEvents
+	at    time.Duration // since the session's start, when spent was right
+}
+
+// take says whether there is room for one more event now.
+func (a *allotment) take(at time.Duration) bool {
+	at = max(at, a.at)
+	a.spent = max(0, a.spent-float64(at-a.at)/float64(channelEvery))
+	a.at = at
+	if a.spent > channelEvents-1 {
+		return false
+	}
+	a.spent++
+	return true
 }
 
 // opened is the event for a channel, if there is room for one.
 func (l *ledger) opened(at time.Duration, number uint64, c *relay.Channel) (events.Event, bool) {
-	l.spent = max(0, l.spent-float64(at-l.at)/float64(channelEvery))
-	l.at = at
-	if l.spent > channelEvents-1 {
+	if !l.room.take(at) {
 		return nil, false
 	}
-	l.spent++
 	if l.told == nil {
 		l.told = map[uint64]time.Duration{}
 	}

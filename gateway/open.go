@@ -226,13 +226,24 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 		started: o.began,
 	}
 	run.allowance.most, run.allowance.idle = allowanceOf(o.started.Terms)
-	run.init(submitTo(s.cfg.Rec), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
+	run.files = &fileReader{
+		trail: trail{more: make(chan struct{}, 1)}, log: s.cfg.RecLog, key: o.key, session: o.started.Session,
+		note: func(ctx context.Context, files []events.SessionFileAccessed) error {
+			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.NoteFiles{Session: o.started.Session, Files: files})
+			return err
+		},
+	}
+	run.init(submitTo(s.cfg.Rec, run.files.add), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
 	o.live.run(run)
 	ended := run.run(ctx)
 	if left := run.leftOpen(); len(left) > 0 {
 		if err := run.note(context.Background(), left); err != nil {
 			s.log.Error("the end of forwarded channels could not be recorded", "session", o.started.Session.String(), "error", err)
 		}
+	}
+	var err error
+	if ended.Files, err = run.files.finish(); err != nil {
+		s.log.Error("what a session did to files could not be told", "session", o.started.Session.String(), "error", err)
 	}
 	s.finish(o, ended)
 }
@@ -242,7 +253,8 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 func (s *Server) finish(o *opened, ended events.SessionEnded) {
 	end := commands.EndSession{
 		Session: o.started.Session, Reason: ended.Reason, Detail: ended.Detail,
-		In: ended.In, Out: ended.Out, Complete: ended.Complete, Forwards: ended.Forwards,
+		In: ended.In, Out: ended.Out, Complete: ended.Complete,
+		Forwards: ended.Forwards, Files: ended.Files,
 	}
 	if why := o.live.why(); why != nil {
 		end.Because = why.because

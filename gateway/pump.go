@@ -76,6 +76,9 @@ func (s *session) relayed(ctx context.Context, b *batch, alone bool) ([]store.Pr
 	}
 	if b.d == relay.In {
 		s.allowance.hear(b.bytes, b.at)
+		if s.files != nil {
+			s.files.see(b)
+		}
 	}
 	for _, r := range b.refused {
 		if s.denied++; s.denied > refusedEvents {

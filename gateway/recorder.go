@@ -24,8 +24,8 @@ const (
 	asBulk         // part of a bulk stream: others' small records go first
 )
 
-// submitTo is the submitFunc for a log's writer.
-func submitTo(w *store.Writer) submitFunc {
+// submitTo is the submitFunc for a log's writer. durable, which may be nil, is given the records of each group that is.
+func submitTo(w *store.Writer, durable func([]events.Record)) submitFunc {
 	return func(prepared []store.Prepared, m manner, done func(error)) {
 		submit := w.Submit
 		switch m {
@@ -34,7 +34,12 @@ func submitTo(w *store.Writer) submitFunc {
 		case asBulk:
 			submit = w.SubmitBulk
 		}
-		err := submit(context.Background(), prepared, func(_ []events.Record, err error) { done(err) })
+		err := submit(context.Background(), prepared, func(records []events.Record, err error) {
+			if durable != nil && err == nil {
+				durable(records)
+			}
+			done(err)
+		})
 		if err != nil {
 			done(err)
 		}

@@ -51,10 +51,11 @@ type fakeLog struct {
 	writer *store.Writer
 	log    *memory.Log
 
-	mu   sync.Mutex
-	gate *sync.Cond
-	held bool
-	err  error
+	mu      sync.Mutex
+	gate    *sync.Cond
+	held    bool
+	err     error
+	durable func([]events.Record) // told of what is; may be nil
 }
 
 func newFakeLog(t testing.TB) *fakeLog {
@@ -74,7 +75,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, m manner, done func(error)) 
 	plain := !l.held && l.err == nil
 	l.mu.Unlock()
 	if m == here && plain {
-		submitTo(l.writer)(prepared, here, done)
+		submitTo(l.writer, l.durable)(prepared, here, done)
 		return
 	}
 	go func() {
@@ -88,7 +89,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, m manner, done func(error)) 
 			done(err)
 			return
 		}
-		submitTo(l.writer)(prepared, m, done)
+		submitTo(l.writer, l.durable)(prepared, m, done)
 	}()
 }
 

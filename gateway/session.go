@@ -46,6 +46,7 @@ type session struct {
 	relay  *relay.Relay
 	denied int // refusals that got an event
 	ledger ledger
+	files  *fileReader // nil: nobody is told of files
 
 	allowance allowance
 

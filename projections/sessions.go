@@ -3,6 +3,8 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"encoding/json"
+	"fmt"
 	"time"
 
 	"github.com/google/uuid"
@@ -12,7 +14,7 @@ import (
 
 var _ = register(projection{
 	name:    "sessions",
-	version: 2,
+	version: 3,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE sessions (
@@ -26,6 +28,7 @@ CREATE TABLE sessions (
 	received_in INTEGER NOT NULL DEFAULT 0, committed_in INTEGER NOT NULL DEFAULT 0, delivered_in INTEGER NOT NULL DEFAULT 0,
 	received_out INTEGER NOT NULL DEFAULT 0, committed_out INTEGER NOT NULL DEFAULT 0, delivered_out INTEGER NOT NULL DEFAULT 0,
 	forwards INTEGER NOT NULL DEFAULT 0, forwarded_in INTEGER NOT NULL DEFAULT 0, forwarded_out INTEGER NOT NULL DEFAULT 0,
+	files TEXT NOT NULL DEFAULT '{}',
 	ended INTEGER,
 	kill_stamp BLOB, killed_by BLOB, kill_reason TEXT NOT NULL DEFAULT '', kill_asked INTEGER,
 	refused INTEGER NOT NULL DEFAULT 0, reads INTEGER NOT NULL DEFAULT 0
@@ -45,7 +48,7 @@ var (
 		"user", "account", "target", "credential", "secret", "grant_id", "source", "client", "fingerprint", "started")
 	connectSession = keepLast("sessions", "id", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
 	endSession     = keepLast("sessions", "id", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
-		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "ended")
+		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "files", "ended")
 	killSession   = keepFirst("sessions", "id", "kill_stamp", "killed_by", "kill_reason", "kill_asked")
 	countRefusals = "INSERT INTO sessions (id, refused) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET refused = refused + 1"
 	countReads    = "INSERT INTO sessions (id, reads) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET reads = reads + 1"
@@ -61,10 +64,14 @@ func sessionConnected(w *writer, r *record, e events.SessionConnected) error {
 }
 
 func sessionEnded(w *writer, r *record, e events.SessionEnded) error {
+	files, err := json.Marshal(e.Files)
+	if err != nil {
+		return err
+	}
 	return w.exec(endSession, r.stream(), r.stamp(), string(e.Reason), e.Detail, e.Complete, count(e.In.Bytes), count(e.Out.Bytes),
 		count(e.In.Received), count(e.In.Committed), count(e.In.Delivered),
 		count(e.Out.Received), count(e.Out.Committed), count(e.Out.Delivered),
-		count(e.Forwards.Channels), count(e.Forwards.In), count(e.Forwards.Out), r.Header.Wall)
+		count(e.Forwards.Channels), count(e.Forwards.In), count(e.Forwards.Out), string(files), r.Header.Wall)
 }
 
 func sessionKillRequested(w *writer, r *record, e events.SessionKillRequested) error {
@@ -105,6 +112,7 @@ type Session struct {
 	PacketsIn   uint64               `json:"packets_in"`          // in the recording
 	PacketsOut  uint64               `json:"packets_out"`         //
 	Forwards    events.ForwardTotals `json:"forwards"`            // known when it has ended
+	Files       events.FileTotals    `json:"files"`               // known when it has ended
 	KilledBy    string               `json:"killed_by,omitempty"` // name of who asked for its end first
 	KillReason  string               `json:"kill_reason,omitempty"`
 	KillAsked   time.Time            `json:"kill_asked,omitzero"`
@@ -122,7 +130,7 @@ type Session struct {
 
 const selectSession = `SELECT s.id, COALESCE(u.name, ''), COALESCE(a.name, ''), COALESCE(t.name, ''), s.started, s.ended, s.reason,
 	s.bytes_in, s.bytes_out, s.complete, s.detail, s.connected, s.source, s.client, s.server, s.fingerprint, s.host_key, s.cipher, s.kex,
-	s.committed_in, s.committed_out, s.forwards, s.forwarded_in, s.forwarded_out, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
+	s.committed_in, s.committed_out, s.forwards, s.forwarded_in, s.forwarded_out, s.files, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
 	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.start_stamp
 	FROM sessions s LEFT JOIN users u ON u.id = s.user LEFT JOIN accounts a ON a.id = s.account
 	LEFT JOIN targets t ON t.id = s.target LEFT JOIN users k ON k.id = s.killed_by`
@@ -186,9 +194,10 @@ func (p *Projections) Session(ctx context.Context, id events.SessionID) (s Sessi
 func scanSession(row scanner) (s Session, err error) {
 	var killedBy uuid.UUID
 	var started, ended, connected, killAsked sql.NullInt64
+	var files []byte
 	err = row.Scan(&s.ID, &s.User, &s.Account, &s.Target, &started, &ended, &s.Reason,
 		&s.BytesIn, &s.BytesOut, &s.Complete, &s.Detail, &connected, &s.Source, &s.Client, &s.Server, &s.Fingerprint, &s.HostKey, &s.Cipher, &s.KeyExchange,
-		&s.PacketsIn, &s.PacketsOut, &s.Forwards.Channels, &s.Forwards.In, &s.Forwards.Out, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
+		&s.PacketsIn, &s.PacketsOut, &s.Forwards.Channels, &s.Forwards.In, &s.Forwards.Out, &files, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
 		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant, &s.stamp)
 	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
 	s.KilledBy = named(s.KilledBy, killedBy)
@@ -197,5 +206,11 @@ func scanSession(row scanner) (s Session, err error) {
 		end := at(ended)
 		s.Ended = &end
 	}
-	return s, err
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(files, &s.Files); err != nil {
+		return s, fmt.Errorf("files of session %s: %w", s.ID, err)
+	}
+	return s, nil
 }

@@ -9,7 +9,9 @@ import (
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/replay"
+	"github.com/holdfast-pam/holdfast/replay/transfer"
 )
 
 // endLostSessions ends what was open when an earlier run of this site was
@@ -70,9 +72,12 @@ func (s *Site) lostEnd(ctx context.Context, id events.SessionID) (commands.EndSe
 		c.Committed = packets.First + packets.Count
 		c.Received = c.Committed
 	}
-	err = s.countBytes(ctx, &end)
+	if err = s.countBytes(ctx, &end); err == nil {
+		end.Files, err = s.lostFiles(ctx, id)
+	}
 	if errors.Is(err, seal.ErrSealed) {
 		end.Detail = "the site is sealed: the bytes of the recording were not counted"
+		end.Files.Unread = true
 		err = nil
 	}
 	return end, err
@@ -84,4 +89,26 @@ func (s *Site) countBytes(ctx context.Context, end *commands.EndSession) error {
 	sum, err := replay.Summarize(s.Recording(ctx, end.Session))
 	end.In.Bytes, end.Out.Bytes = sum.BytesIn, sum.BytesOut
 	return err
+}
+
+// lostFiles tells what the recording of a lost session says of files and no
+// event does, and gives the sum of all.
+func (s *Site) lostFiles(ctx context.Context, id events.SessionID) (events.FileTotals, error) {
+	told, err := s.views.FilesTold(ctx, id)
+	if err != nil {
+		return events.FileTotals{Unread: true}, err
+	}
+	files := gateway.Files{Told: told}
+	for o, err := range transfer.Operations(s.Recording(ctx, id)) {
+		if err != nil {
+			files.Totals.Unread = true
+			return files.Totals, err
+		}
+		files.Take(&o)
+	}
+	if len(files.Pending) == 0 {
+		return files.Totals, nil
+	}
+	_, err = s.commands.Do(ctx, s.actor(), commands.NoteFiles{Session: id, Files: files.Pending})
+	return files.Totals, err
 }

@@ -2,7 +2,6 @@ package site
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"iter"
 
@@ -48,7 +47,7 @@ func (s *Site) items(ctx context.Context, id events.SessionID, records iter.Seq2
 			}
 			var record replay.Record
 			if err == nil {
-				record, err = openRecord(r, key)
+				record, err = gateway.OpenRecord(r, key)
 			}
 			if !yield(record, err) || err != nil {
 				return
@@ -102,27 +101,4 @@ func within(ctx context.Context, log store.Log, x projections.Extent) iter.Seq2[
 			at++
 		}
 	}
-}
-
-// openRecord decodes a record of a session and opens its packets.
-func openRecord(r events.Record, key *seal.DataKey) (replay.Record, error) {
-	e, err := r.Event()
-	if err != nil {
-		return replay.Record{}, err
-	}
-	switch e := e.(type) {
-	case events.SessionPackets:
-		at := seal.Binding{Purpose: gateway.PacketsPurpose(e.Direction), ID: key.ID(), Number: e.First}
-		block, err := key.Open(e.Sealed, at)
-		if err != nil {
-			return replay.Record{}, fmt.Errorf("record %s position %d: %w", r.Header.Origin(), r.Header.Position, err)
-		}
-		return replay.Record{Packets: &e, Block: block}, nil
-	case events.SessionPacketMade:
-		return replay.Record{Made: &e}, nil
-	case events.SessionPacketDropped:
-		return replay.Record{Dropped: &e}, nil
-	}
-	return replay.Record{}, fmt.Errorf("record %s position %d: %s has no place in a recording: %w",
-		r.Header.Origin(), r.Header.Position, r.Header.Type, errors.ErrUnsupported)
 }

@@ -31,8 +31,8 @@ func NewDecoder(p Program, channel int, observe func(Operation)) *Decoder {
 		d.protocol = newSFTP(d.emit)
 	case SCP:
 		d.protocol = newSCP(d.emit, p)
-	case Rsync:
-		d.protocol = &rsync{emit: d.emit, program: p}
+	case Rsync, Git:
+		d.protocol = &opaque{emit: d.emit, program: p}
 	}
 	return d
 }
@@ -88,8 +88,8 @@ func (d *Decoder) fail(at time.Duration, direction events.Direction, why string)
 	d.emit(Operation{Kind: KindUndecoded, Note: why, Started: replay.Seconds(at), Ended: replay.Seconds(at)})
 }
 
-// rsync counts the bytes of a run of rsync.
-type rsync struct {
+// opaque counts the bytes of a program whose protocol is not decoded.
+type opaque struct {
 	emit    func(Operation)
 	program Program
 	begun   bool
@@ -97,10 +97,10 @@ type rsync struct {
 	bytes   map[Direction]uint64
 }
 
-func (r *rsync) fromClient(at time.Duration, data []byte) error { return r.count(at, Upload, data) }
-func (r *rsync) fromTarget(at time.Duration, data []byte) error { return r.count(at, Download, data) }
+func (r *opaque) fromClient(at time.Duration, data []byte) error { return r.count(at, Upload, data) }
+func (r *opaque) fromTarget(at time.Duration, data []byte) error { return r.count(at, Download, data) }
 
-func (r *rsync) count(at time.Duration, d Direction, data []byte) error {
+func (r *opaque) count(at time.Duration, d Direction, data []byte) error {
 	if !r.begun {
 		r.begun, r.started, r.bytes = true, at, map[Direction]uint64{}
 	}
@@ -108,13 +108,13 @@ func (r *rsync) count(at time.Duration, d Direction, data []byte) error {
 	return nil
 }
 
-func (r *rsync) end(at time.Duration) {
+func (r *opaque) end(at time.Duration) {
 	if !r.begun {
 		return
 	}
 	o := Operation{
-		Kind: KindRsync, Direction: r.program.Direction, Bytes: r.bytes[r.program.Direction],
-		Note:    "rsync is not decoded: the bytes are those of its protocol",
+		Kind: Kind(r.program.Protocol), Direction: r.program.Direction, Bytes: r.bytes[r.program.Direction],
+		Note:    string(r.program.Protocol) + " is not decoded: the bytes are opaque, those of its protocol",
 		Started: replay.Seconds(r.started), Ended: replay.Seconds(at),
 	}
 	o.setTarget(r.program.Paths)

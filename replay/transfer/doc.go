@@ -17,8 +17,8 @@
 // has a hash if all of it moved, once, from the first byte to the last: the target said where it ends, or the client
 // truncated it. Else Note says why there is none.
 //
-// Everything else is not known to be a transfer: a shell, "cat FILE", git, tar through a pipe. rsync is told apart from
-// those, with its direction, but its protocol is not decoded. The recording has all the bytes in any case.
+// Everything else is not known to be a transfer: a shell, "cat FILE", tar through a pipe. rsync and git are told
+// apart from those, with their direction, but their bytes are opaque here. The recording has all the bytes in any case.
 //
 // Both sides may be hostile. State is bounded, nothing waits, and bytes that make no sense end the decoding of their
 // channel with an operation of [KindUndecoded], so that nobody takes silence for idleness. A client can bring that

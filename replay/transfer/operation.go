@@ -13,7 +13,7 @@ import (
 // Kind says what an [Operation] is.
 type Kind string
 
-// The kinds of operations. SFTP has all of them but the last two; the others of a protocol's requests only ask, and
+// The kinds of operations. SFTP has all of them but error, rsync and git; the others of a protocol's requests only ask, and
 // make no operation.
 const (
 	KindOpen      Kind = "open"      // a file was opened, or not
@@ -31,6 +31,7 @@ const (
 	KindExtension Kind = "extension" // a request that is not known here; Detail names it
 	KindError     Kind = "error"     // scp: a side reported one that belongs to no file
 	KindRsync     Kind = "rsync"     // a run of rsync; its protocol is not decoded
+	KindGit       Kind = "git"       // a fetch or a push, likewise
 	KindUndecoded Kind = "undecoded" // from here on the channel is not understood; Note says why
 )
 

@@ -2,7 +2,10 @@ package transfer
 
 import (
 	"path"
+	"regexp"
 	"strings"
+
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 )
 
 // Protocol is what a channel's program speaks, as far as transfers go.
@@ -14,24 +17,42 @@ const (
 	NoTransfer Protocol = ""
 	SFTP       Protocol = "sftp"
 	SCP        Protocol = "scp"
-	Rsync      Protocol = "rsync"
+	Rsync      Protocol = "rsync" // opaque: told apart with its direction, not decoded
+	Git        Protocol = "git"   // opaque too
 )
 
 // Program is what a channel runs.
 type Program struct {
 	Protocol  Protocol
-	Direction Direction // of scp and rsync: the only one that it has
-	Paths     string    // of scp and rsync: what stands behind the flags, joined by spaces
-	// Certain is false for a command that looks like scp or rsync but in which the target's shell, or a flag not known
+	Direction Direction // of all but SFTP: the only one that it has
+	Paths     string    // of all but SFTP: what stands behind the flags, joined by spaces
+	// Certain is false for a command that looks like one of these but in which the target's shell, or a flag not known
 	// here, may change what it does. It is decoded as what it looks like; a [Gate] that allows only one direction
 	// refuses it.
 	Certain bool
 }
 
+// CommandOf is what a request for a program asks for: the command of "exec", the name of "subsystem". It is empty for
+// any other request, and for one that can't be read.
+func CommandOf(m sshwire.ChannelRequest) string {
+	switch m.Type {
+	case "exec":
+		if p, err := sshwire.ParseExecRequest(m.Payload); err == nil {
+			return p.Command
+		}
+	case "subsystem":
+		if p, err := sshwire.ParseSubsystemRequest(m.Payload); err == nil {
+			return p.Name
+		}
+	}
+	return ""
+}
+
 // ProgramOf reads a channel request: "subsystem" with its name, "exec" with its command line, or any other.
 //
 // Programs are known by their base name: "sftp" is the subsystem; sftp-server anywhere in a command is SFTP, since
-// clients run it by sudo and in fallback scripts; scp and rsync must be the first word.
+// clients run it by sudo and in fallback scripts. The others are the first word, or follow such a program as sudo, which
+// leaves it uncertain what they do.
 func ProgramOf(request, command string) Program {
 	switch {
 	case request == "subsystem" && command == "sftp":
@@ -45,14 +66,20 @@ func ProgramOf(request, command string) Program {
 			return Program{Protocol: SFTP, Certain: true}
 		}
 	}
-	if len(words) == 0 {
-		return Program{}
-	}
-	switch path.Base(words[0]) {
-	case "scp":
-		return scpProgram(words[1:], certain)
-	case "rsync":
-		return rsyncProgram(words[1:], certain)
+	for i, w := range words {
+		var p Program
+		switch base, rest := path.Base(w), words[i+1:]; base {
+		case "scp":
+			p = scpProgram(rest, certain)
+		case "rsync":
+			p = rsyncProgram(rest, certain)
+		default:
+			p = gitProgram(base, rest, certain)
+		}
+		if p.Protocol != NoTransfer {
+			p.Certain = p.Certain && i == 0
+			return p
+		}
 	}
 	return Program{}
 }
@@ -84,6 +111,17 @@ func scpProgram(args []string, certain bool) Program {
 	return p
 }
 
+// The options of rsync --server that leave no doubt about where files go. Others read more options from the client
+// (--daemon, -s) or change something at a sender (--remove-source-files, --log-file).
+var (
+	rsyncFlags   = regexp.MustCompile(`^-[A-LN-RU-Za-df-rt-z0-9]*(e[0-9]*\.[0-9A-Za-z]*)?$`)
+	rsyncOptions = regexp.MustCompile(`^--(server|sender|append(-verify)?|block-size=.*|bwlimit=.*|checksum-choice=.*|checksum-seed=.*|` +
+		`compare-dest|compress-choice=.*|compress-level=.*|copy-dest|copy-unsafe-links|delay-updates|delete(-\w+)?|existing|fake-super|force|from0|fuzzy|` +
+		`groupmap=.*|iconv=.*|ignore-(errors|existing|missing-args)|info=.*|debug=.*|inplace|link-dest|list-only|log-format=.*|max-(delete|size)=.*|` +
+		`min-size=.*|mkpath|modify-window=.*|munge-links|no-\w+(-\w+)*|numeric-ids|(new|old)-compress|one-file-system|partial(-dir)?|preallocate|safe-links|` +
+		`size-only|skip-compress=.*|sparse|specials|stats|stop-\w+=.*|suffix=?.*|super|temp-dir|timeout=.*|use-qsort|usermap=.*|zc=.*|zl=.*)$`)
+)
+
 // rsyncProgram reads the arguments of rsync --server: with --sender files come from there.
 func rsyncProgram(args []string, certain bool) Program {
 	if len(args) == 0 || args[0] != "--server" {
@@ -94,9 +132,29 @@ func rsyncProgram(args []string, certain bool) Program {
 		if a == "--sender" {
 			p.Direction = Download
 		}
+		if strings.HasPrefix(a, "-") && !rsyncFlags.MatchString(a) && !rsyncOptions.MatchString(a) {
+			p.Certain = false
+		}
 	}
 	if dot := indexOf(args, "."); dot >= 0 {
 		p.Paths = strings.Join(args[dot+1:], " ")
+	}
+	return p
+}
+
+// gitProgram reads what git runs at the target: git-upload-pack for who fetches, git-receive-pack for who pushes.
+func gitProgram(base string, args []string, certain bool) Program {
+	if base == "git" && len(args) > 0 {
+		base, args = "git-"+args[0], args[1:]
+	}
+	p := Program{Protocol: Git, Paths: strings.Join(args, " "), Certain: certain}
+	switch base {
+	case "git-upload-pack", "git-upload-archive":
+		p.Direction = Download
+	case "git-receive-pack":
+		p.Direction = Upload
+	default:
+		return Program{}
 	}
 	return p
 }
