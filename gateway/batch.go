@@ -48,6 +48,7 @@ type batch struct {
 	// guarded by session.mu
 	committed bool
 	users     int // deliveries that still need block
+	weight    int // bytes that it counts for while they do
 }
 
 // span is where a packet stands in the block.

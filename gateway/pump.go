@@ -113,7 +113,8 @@ func (s *session) enqueue(b *batch, attended bool) {
 	}
 	l := &s.lanes[b.d]
 	l.attended = attended
-	l.inflight += len(b.block)
+	b.weight = max(len(b.block), b.size())
+	l.inflight += b.weight
 	l.cursors.Received = b.through
 }
 
@@ -259,14 +260,16 @@ func (s *session) delivered(d relay.Direction, sent bool) {
 	defer s.mu.Unlock()
 	l := &s.lanes[d]
 	for i, t := range l.taken {
-		if t.batch.d == d {
-			l.inflight -= len(t.batch.block)
-			if sent {
-				l.cursors.Delivered = t.batch.through
-			}
+		b := t.batch
+		if b.d == d && sent {
+			l.cursors.Delivered = b.through
 		}
-		if t.batch.users--; t.batch.users == 0 {
-			t.batch.release()
+		if b.users--; b.users == 0 { // what it made for its own sender is delivered as well
+			from := &s.lanes[b.d]
+			from.inflight -= b.weight
+			from.room.Broadcast()
+			s.checkEmpty(b.d)
+			b.release()
 		}
 		l.taken[i] = delivery{}
 	}
@@ -277,8 +280,6 @@ func (s *session) delivered(d relay.Direction, sent bool) {
 	if n > 0 || l.closed {
 		l.ready.Signal()
 	}
-	l.room.Broadcast()
-	s.checkEmpty(d)
 }
 
 // checkEmpty tells drain when nothing of d is left; mu is held.

@@ -70,7 +70,7 @@ type lane struct {
 	attended bool       // a reader is going to look after the head of queue
 	ready    *sync.Cond // the deliverer has something to look at
 	room     *sync.Cond // inflight fell, or the reader must go on for another reason
-	inflight int        // bytes received in this direction, not delivered
+	inflight int        // bytes received in this direction of which anything is not delivered, with what they made
 	cursors  events.Cursors
 	deaf     bool          // the receiver has gone: what is left is thrown away
 	closed   bool          // nothing more comes
