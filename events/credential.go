@@ -24,6 +24,9 @@ var _ = define[CredentialAdded]("credential.added", 1)
 type SecretStaged struct {
 	Sealed []byte `json:"sealed"`
 	Public string `json:"public,omitempty"` // for a private key: its public half, authorized_keys form
+
+	Rotation   RotationID `json:"rotation,omitzero"`     // that made it; zero if it was entered
+	SingleCopy bool       `json:"single_copy,omitempty"` // no second site held it when it was sent to the target
 }
 
 var _ = define[SecretStaged]("secret.staged", 1)
@@ -36,22 +39,28 @@ const (
 	ByEntry SecretHow = "entered"
 	// ByLogin means that a login with it succeeded.
 	ByLogin SecretHow = "login"
+	// ByTarget means that the target said that it holds it.
+	ByTarget SecretHow = "target"
 )
 
 // SecretApplied says that the target was given this version, or is said to
 // hold it.
 type SecretApplied struct {
-	Version SecretID  `json:"version"`
-	How     SecretHow `json:"how"`
+	Version  SecretID   `json:"version"`
+	How      SecretHow  `json:"how"`
+	Rotation RotationID `json:"rotation,omitzero"`
+	Try      TryID      `json:"try,omitzero"` // the secret.sent that it answers
 }
 
 var _ = define[SecretApplied]("secret.applied", 1)
 
 // SecretVerified says that the target accepted this version.
 type SecretVerified struct {
-	Version SecretID  `json:"version"`
-	How     SecretHow `json:"how"`
-	Session SessionID `json:"session,omitzero"`
+	Version  SecretID   `json:"version"`
+	How      SecretHow  `json:"how"`
+	Session  SessionID  `json:"session,omitzero"`
+	Rotation RotationID `json:"rotation,omitzero"`
+	Try      TryID      `json:"try,omitzero"` // the secret.tried that it answers
 }
 
 var _ = define[SecretVerified]("secret.verified", 1)

@@ -14,7 +14,7 @@ import (
 
 var _ = register(projection{
 	name:    "credentials",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE credentials (
@@ -27,14 +27,20 @@ CREATE TABLE credentials_versions (
 	stage_stamp BLOB, staged INTEGER, public TEXT NOT NULL DEFAULT '',
 	apply_stamp BLOB, applied INTEGER, applied_how TEXT NOT NULL DEFAULT '',
 	verify_stamp BLOB, verified INTEGER, verified_how TEXT NOT NULL DEFAULT '', verified_session BLOB,
+	sent_stamp BLOB, sent INTEGER, refuse_stamp BLOB, refused INTEGER, unknown_stamp BLOB, unknown INTEGER,
+	reject_stamp BLOB, rejected INTEGER, retire_stamp BLOB, retired INTEGER,
+	rotation BLOB, single_copy INTEGER NOT NULL DEFAULT 0,
 	PRIMARY KEY (credential, version)
 ) STRICT, WITHOUT ROWID;`,
-	on: []handler{on(credentialAdded), onHeader(secretStaged), on(secretApplied), on(secretVerified)},
+	on: []handler{
+		on(credentialAdded), onHeader(secretStaged), on(secretApplied), on(secretVerified), on(secretSent), on(secretRefused),
+		on(secretUnknown), on(secretRejected), on(secretRetired),
+	},
 })
 
 var (
 	setCredential = keepLast("credentials", "id", "set_stamp", "account", "kind", "added")
-	stageSecret   = keepLast("credentials_versions", "credential, version", "stage_stamp", "staged", "public")
+	stageSecret   = keepLast("credentials_versions", "credential, version", "stage_stamp", "staged", "public", "rotation", "single_copy")
 	applySecret   = keepLast("credentials_versions", "credential, version", "apply_stamp", "applied", "applied_how")
 	verifySecret  = keepLast("credentials_versions", "credential, version", "verify_stamp", "verified", "verified_how", "verified_session")
 )
@@ -46,7 +52,7 @@ func credentialAdded(w *writer, r *record, e events.CredentialAdded) error {
 // secretStaged takes note that a version exists; the sealed secret itself stays
 // in the log.
 func secretStaged(w *writer, r *record, e events.SecretStaged) error {
-	return w.exec(stageSecret, r.stream(), r.Header.ID[:], r.stamp(), r.Header.Wall, e.Public)
+	return w.exec(stageSecret, r.stream(), r.Header.ID[:], r.stamp(), r.Header.Wall, e.Public, blob(e.Rotation.UUID), e.SingleCopy)
 }
 
 func secretApplied(w *writer, r *record, e events.SecretApplied) error {

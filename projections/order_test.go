@@ -56,7 +56,7 @@ func drawHistory(t *rapid.T, tb testing.TB) *history {
 	return h
 }
 
-const kindsOfEvent = 33
+const kindsOfEvent = 39
 
 // drawEvent makes an event of one of the kinds; i makes its fields differ.
 func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
@@ -125,6 +125,20 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 		},
 		func() (uuid.UUID, events.Event) {
 			return some('x'), events.SessionEnded{Reason: events.EndReason(text), In: events.Cursors{Bytes: uint64(i)}}
+		},
+		func() (uuid.UUID, events.Event) { return some('c'), events.SecretSent{Version: version} },
+		func() (uuid.UUID, events.Event) { return some('c'), events.SecretUnknown{Version: version} },
+		func() (uuid.UUID, events.Event) {
+			return some('c'), events.SecretRejected{Version: version, Locked: i%2 == 0}
+		},
+		func() (uuid.UUID, events.Event) {
+			return some('c'), events.SecretRevealed{Version: version, Reason: text}
+		},
+		func() (uuid.UUID, events.Event) {
+			return some('c'), events.SecretCheckedOut{Version: version, Until: epochStart.Add(time.Duration(i) * time.Second)}
+		},
+		func() (uuid.UUID, events.Event) {
+			return some('c'), events.SecretCheckedIn{Lease: events.LeaseID{UUID: some('l')}, Expired: i%2 == 0}
 		},
 	}
 	return kinds[kind]()

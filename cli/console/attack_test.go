@@ -157,6 +157,7 @@ func TestRights(t *testing.T) {
 		own:    {events.Admin, events.Auditor, events.Operator},
 		read:   {events.Admin, events.Auditor},
 		change: {events.Admin},
+		judged: {events.Admin}, // of an account that does not exist
 	}
 	walk(Nouns(), func(path string, cmd *cobra.Command) {
 		needed := right(cmd.Annotations[rightNeeded])

@@ -13,6 +13,9 @@ const (
 	read right = "read"
 	// change decides things: administrators.
 	change right = "change"
+	// judged lets everybody ask; what the verb is about decides (a policy, a
+	// grant), in its command.
+	judged right = "judged"
 )
 
 // allows is the one place that says what a role may do at the console.
@@ -21,9 +24,9 @@ func allows(role events.Role, needed right) bool {
 	case events.Admin:
 		return true
 	case events.Auditor:
-		return needed == own || needed == read
+		return needed == own || needed == judged || needed == read
 	case events.Operator, events.Approver:
-		return needed == own
+		return needed == own || needed == judged
 	}
 	return false
 }

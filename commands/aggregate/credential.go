@@ -3,6 +3,7 @@ package aggregate
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
 )
@@ -16,6 +17,23 @@ type Credential struct {
 
 	versions map[events.SecretID]*Version
 	truth    heads[events.SecretID] // what the target was last known to hold
+	clears   heads[events.SecretID] // what it was last seen to accept, or was said to hold by a person
+	doubts   []*Mark                // that no clear knows of
+	alarms   []*Mark                // likewise
+	tries    map[events.TryID]try
+	shown    map[events.SecretID][]Exposure
+	leases   map[events.LeaseID]*Lease
+	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
+	used     map[events.SecretID]*Mark // newest end of a session with each version
+	failed   []*Mark                   // ends of rotations without success, that no successful one knows of
+	last     heads[Ended]
+}
+
+// try is a presentation that may count against a lock-out.
+type try struct {
+	at   *Mark            // the latest that it can have been made
+	open bool             // a change was sent and nothing answers it yet
+	via  events.AccountID // that it was made with, if another one: it counts against both
 }
 
 // Level is how far a version has come. It only grows.
@@ -24,11 +42,23 @@ type Level int
 const (
 	// Staged versions are kept here and not known to the target.
 	Staged Level = iota + 1
+	// Sent versions may be on their way to the target.
+	Sent
+	// Refused versions were not taken.
+	Refused
+	// Unknown versions may have been taken.
+	Unknown
 	// Applied versions were given to the target, or are said to be held by it.
 	Applied
 	// Verified versions were accepted by the target.
 	Verified
 )
+
+// String is the level as people see it.
+func (l Level) String() string {
+	names := [...]string{"none", "staged", "sent", "refused", "unknown", "applied", "verified"}
+	return names[l]
+}
 
 // Version is one version of a secret. Versions are never dropped (rule R5).
 type Version struct {
@@ -37,6 +67,10 @@ type Version struct {
 	Sealed []byte // nil where the staging event's payload is not held here
 	Public string // for a private key: its public half, authorized_keys form
 	Staged *Mark  // nil like Sealed
+
+	held  *Mark                  // newest event by which the target may hold it
+	sends map[events.TryID]*Mark // that were not refused
+	not   map[events.TryID]bool  // that were
 }
 
 // Version finds a version by id.
@@ -70,6 +104,74 @@ func (c *Credential) Contested() bool {
 	return slices.ContainsFunc(c.truth, func(h head[events.SecretID]) bool { return h.value != c.truth[0].value })
 }
 
+// keptCandidates is how many verified versions that were superseded are still
+// tried: a target restored from a snapshot may take one of them (rule R5).
+const keptCandidates = 3
+
+// Candidates lists the versions that the target may take, the likeliest first:
+// those last sent, applied or seen to work, then the ones before.
+func (c *Credential) Candidates() []*Version {
+	var all []*Version
+	for _, v := range c.versions {
+		if v.Sealed != nil && v.possible() != nil {
+			all = append(all, v)
+		}
+	}
+	slices.SortFunc(all, func(a, b *Version) int { return b.possible().Compare(a.possible()) })
+	superseded := -1 // the first verified one is not
+	for i, v := range all {
+		if v.Level == Verified {
+			superseded++
+		}
+		if superseded > keptCandidates {
+			return all[:i]
+		}
+	}
+	return all
+}
+
+// possible is the newest event by which the target may hold the version.
+func (v *Version) possible() *Mark {
+	newest := v.held
+	for _, m := range v.sends {
+		newest = later(newest, m)
+	}
+	return newest
+}
+
+// Unsettled reports whether it is not known which version the target takes:
+// sites disagree, a change was sent and nothing came back, or a version that
+// was held to be true was turned down.
+func (c *Credential) Unsettled() bool {
+	if c.Contested() || len(c.doubts) > 0 {
+		return true
+	}
+	for _, t := range c.tries {
+		if t.open {
+			return true
+		}
+	}
+	return false
+}
+
+// Alarmed reports whether no known version was accepted and nothing has
+// mended that since.
+func (c *Credential) Alarmed() bool { return len(c.alarms) > 0 }
+
+// LastVerified is when the target was last seen to take the current version.
+func (c *Credential) LastVerified() (at time.Time, ok bool) {
+	v, known := c.Current()
+	if !known || v.Level != Verified {
+		return at, false
+	}
+	for _, h := range c.clears {
+		if h.value == v.ID && (!ok || h.at.Time().After(at)) {
+			at, ok = h.at.Time(), true
+		}
+	}
+	return at, ok
+}
+
 var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 	id := events.CredentialID{UUID: at.Stream}
 	if s.credentials[id] != nil {
@@ -77,52 +179,157 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 	}
 	s.credentials[id] = &Credential{
 		ID: id, Account: e.Account, Kind: e.Kind, Added: at, versions: map[events.SecretID]*Version{},
+		tries: map[events.TryID]try{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
+		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{},
 	}
 	return true
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SecretStaged) bool {
-	v := s.version(at, events.SecretID{UUID: at.ID}, Staged)
-	if v == nil {
+	c, v := s.version(at, events.SecretID{UUID: at.ID}, Staged)
+	if c == nil {
 		return false
 	}
 	v.Sealed, v.Public, v.Staged = e.Sealed, e.Public, at
+	s.inRotation(e.Rotation, at, func(r *Rotation) { r.staged.put(at, v.ID) })
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretSent) bool {
+	c, v := s.version(at, e.Version, Sent)
+	if c == nil {
+		return false
+	}
+	id := events.TryID{UUID: at.ID}
+	c.tries[id] = try{at, true, e.Via}
+	if !v.not[id] {
+		v.sends[id] = at
+	}
+	if via := s.credentialOf(e.Via); via != nil {
+		via.tries[id] = try{at: at}
+	}
+	s.inRotation(e.Rotation, at, func(r *Rotation) {
+		r.attempts[id] = &Attempt{ID: id, Version: e.Version, Sent: e.Verb, At: at, Replaces: e.Replaces}
+	})
 	return true
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SecretApplied) bool {
-	return s.claim(at, e.Version, Applied)
+	c := s.claim(at, e.Version, Applied)
+	if c == nil {
+		return false
+	}
+	s.forget(c, e.Try)
+	s.answer(e.Rotation, at, e.Try, AnswerApplied, "")
+	if e.How == events.ByEntry {
+		c.clear(at, e.Version)
+	}
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretRefused) bool {
+	c, v := s.version(at, e.Version, Refused)
+	if c == nil {
+		return false
+	}
+	v.not[e.Try] = true
+	delete(v.sends, e.Try)
+	s.answered(c, e.Try, at, e.NotPresented)
+	s.answer(e.Rotation, at, e.Try, AnswerRefused, e.Detail)
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretUnknown) bool {
+	c := s.credentials[events.CredentialID{UUID: at.Stream}]
+	if c == nil {
+		return false
+	}
+	if e.Alarm {
+		c.alarms = append(c.alarms, at)
+	}
+	if !e.Version.IsZero() {
+		_, v := s.version(at, e.Version, Unknown)
+		v.held = later(v.held, at)
+	}
+	if !e.Try.IsZero() {
+		s.spend(c, e.Try, at)
+	}
+	c.doubts = append(c.doubts, at)
+	s.answer(e.Rotation, at, e.Try, AnswerUnknown, e.Detail)
+	return true
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SecretVerified) bool {
-	return s.claim(at, e.Version, Verified)
-})
-
-func (s *State) claim(at *Mark, id events.SecretID, level Level) bool {
-	if s.version(at, id, level) == nil {
+	c := s.claim(at, e.Version, Verified)
+	if c == nil {
 		return false
 	}
-	s.credentials[events.CredentialID{UUID: at.Stream}].truth.put(at, id)
+	s.forget(c, e.Try)
+	s.answer(e.Rotation, at, e.Try, AnswerAccepted, "")
+	c.clear(at, e.Version)
+	if n := s.sessions[e.Session]; n != nil {
+		n.Secret = e.Version
+	}
 	return true
-}
+})
 
-// version gives the version of the event's credential, at least at level.
-func (s *State) version(at *Mark, id events.SecretID, level Level) *Version {
-	c := s.credentials[events.CredentialID{UUID: at.Stream}]
+var _ = fold(func(s *State, at *Mark, e events.SecretRetired) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	s.inRotation(e.Rotation, at, func(r *Rotation) { r.retired = true })
+	return c != nil
+})
+
+// claim says that the target holds a version.
+func (s *State) claim(at *Mark, id events.SecretID, level Level) *Credential {
+	c, v := s.version(at, id, level)
 	if c == nil {
 		return nil
 	}
+	v.held = later(v.held, at)
+	c.truth.put(at, id)
+	return c
+}
+
+// clear ends the doubts and alarms that at knew of.
+func (c *Credential) clear(at *Mark, id events.SecretID) {
+	c.clears.put(at, id)
+	known := func(m *Mark) bool { return at.Knows(m) }
+	c.doubts = slices.DeleteFunc(c.doubts, known)
+	c.alarms = slices.DeleteFunc(c.alarms, known)
+}
+
+// version gives the version of the event's credential, at least at level.
+func (s *State) version(at *Mark, id events.SecretID, level Level) (*Credential, *Version) {
+	c := s.credentials[events.CredentialID{UUID: at.Stream}]
+	if c == nil {
+		return nil, nil
+	}
 	v := c.versions[id]
 	if v == nil {
-		v = &Version{ID: id}
+		v = &Version{ID: id, sends: map[events.TryID]*Mark{}, not: map[events.TryID]bool{}}
 		c.versions[id] = v
 	}
 	v.Level = max(v.Level, level)
-	return v
+	return c, v
 }
 
 // Credential finds a credential by id.
 func (s *State) Credential(id events.CredentialID) (*Credential, bool) {
 	c, ok := s.credentials[id]
 	return c, ok
+}
+
+func (s *State) credentialOf(id events.AccountID) *Credential {
+	if a := s.accounts[id]; a != nil {
+		return s.credentials[a.Credential]
+	}
+	return nil
+}
+
+// later is the mark that sorts last; one may be nil.
+func later(a, b *Mark) *Mark {
+	if a == nil || b != nil && b.Compare(a) > 0 {
+		return b
+	}
+	return a
 }

@@ -42,12 +42,7 @@ func (s *State) lines() []string {
 		add("account %s %q %s %s made %s removed %t via %s params %s", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed,
 			showHeads(a.via), showHeads(a.params))
 	}
-	for id, c := range s.credentials {
-		add("credential %s %s %s made %s truth %s", id, c.Account, c.Kind, show(c.Added), showHeads(c.truth))
-		for _, v := range c.versions {
-			add("secret %s of %s level %d %x %q staged %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged))
-		}
-	}
+	all = append(all, s.secretLines()...)
 	for subject, of := range s.rights {
 		for scope, r := range of {
 			add("right %v %v removed %s", subject, scope, showMarks(r.removed))

@@ -61,11 +61,18 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionKillRequested) bool {
 	return n != nil
 })
 
-var _ = foldAway(func(s *State, at *Mark, _ events.SessionEnded) bool {
+var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 	id := events.SessionID{UUID: at.Stream}
-	_, live := s.sessions[id]
+	n, live := s.sessions[id]
+	if !live {
+		return false
+	}
 	delete(s.sessions, id)
-	return live
+	if e.Reason == events.EndedByCrash {
+		s.lost(at, n)
+	}
+	s.use(at, n)
+	return true
 })
 
 // Session finds a running session by id.

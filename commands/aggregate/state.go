@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -26,6 +28,10 @@ type State struct {
 	groups      map[events.GroupID]*Group
 	groupsOf    map[events.UserID]map[events.GroupID]bool // every group that a user was ever taken into
 	roles       map[events.Role]*heads[events.RoleSet]
+	rotations   map[events.RotationID]*Rotation
+	rotationsOf index[events.CredentialID, events.RotationID]
+
+	rotationPolicies map[uuid.UUID]heads[events.RotationPolicy] // by account or target
 
 	usersByName    index[string, events.UserID]
 	usersByKey     index[string, events.UserID] // by fingerprint; disabled users too
@@ -38,25 +44,28 @@ type State struct {
 // New is the state before any record.
 func New() *State {
 	return &State{
-		logs:           map[events.Origin]*log{},
-		sites:          map[events.SiteID]*Site{},
-		users:          map[events.UserID]*User{},
-		targets:        map[events.TargetID]*Target{},
-		accounts:       map[events.AccountID]*Account{},
-		credentials:    map[events.CredentialID]*Credential{},
-		grants:         map[events.GrantID]*Grant{},
-		rights:         map[Subject]map[Scope]*right{},
-		sessions:       map[events.SessionID]*Session{},
-		cas:            map[events.CAID]*CA{},
-		groups:         map[events.GroupID]*Group{},
-		groupsOf:       map[events.UserID]map[events.GroupID]bool{},
-		roles:          map[events.Role]*heads[events.RoleSet]{},
-		usersByName:    index[string, events.UserID]{},
-		usersByKey:     index[string, events.UserID]{},
-		targetsByName:  index[string, events.TargetID]{},
-		accountsByName: index[accountName, events.AccountID]{},
-		casByName:      index[string, events.CAID]{},
-		groupsByName:   index[string, events.GroupID]{},
+		logs:             map[events.Origin]*log{},
+		sites:            map[events.SiteID]*Site{},
+		users:            map[events.UserID]*User{},
+		targets:          map[events.TargetID]*Target{},
+		accounts:         map[events.AccountID]*Account{},
+		credentials:      map[events.CredentialID]*Credential{},
+		grants:           map[events.GrantID]*Grant{},
+		rights:           map[Subject]map[Scope]*right{},
+		sessions:         map[events.SessionID]*Session{},
+		cas:              map[events.CAID]*CA{},
+		groups:           map[events.GroupID]*Group{},
+		groupsOf:         map[events.UserID]map[events.GroupID]bool{},
+		roles:            map[events.Role]*heads[events.RoleSet]{},
+		rotations:        map[events.RotationID]*Rotation{},
+		rotationsOf:      index[events.CredentialID, events.RotationID]{},
+		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},
+		usersByName:      index[string, events.UserID]{},
+		usersByKey:       index[string, events.UserID]{},
+		targetsByName:    index[string, events.TargetID]{},
+		accountsByName:   index[accountName, events.AccountID]{},
+		casByName:        index[string, events.CAID]{},
+		groupsByName:     index[string, events.GroupID]{},
 	}
 }
 

@@ -164,3 +164,29 @@ func TestUnusableSecretsAreRefusedWithoutRepeatingThem(t *testing.T) {
 		}
 	}
 }
+
+// A further version opens with its own id only, and stands beside the first.
+func TestStagedVersions(t *testing.T) {
+	s := newSealer(t)
+	first, err := vault.Add(t.Context(), s, events.Password, secretOf("the first one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := vault.Stage(t.Context(), s, first, secretOf("the second one"))
+	if err != nil || second.Credential != first.Credential || second.Version == first.Version {
+		t.Fatalf("staged %+v: %v", second, err)
+	}
+	for want, v := range map[string]vault.Sealed{"the first one": first, "the second one": second} {
+		if got, err := vault.Open(t.Context(), s, v); err != nil || string(got.Bytes()) != want {
+			t.Errorf("%s: %v", want, err)
+		}
+	}
+	moved := second
+	moved.Version = first.Version
+	if _, err := vault.Open(t.Context(), s, moved); !errors.Is(err, seal.ErrMismatch) {
+		t.Errorf("moved to another version: %v", err)
+	}
+	if _, err := vault.Stage(t.Context(), s, moved, secretOf("a third one")); !errors.Is(err, seal.ErrMismatch) {
+		t.Errorf("beside a version that does not open: %v", err)
+	}
+}

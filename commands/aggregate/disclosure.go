@@ -1,0 +1,89 @@
+package aggregate
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Exposure says that a person was shown a version of a secret, and so knows it
+// until the target takes another one.
+type Exposure struct {
+	User events.UserID
+	At   *Mark
+}
+
+// Lease is a check-out that has not ended.
+type Lease struct {
+	ID      events.LeaseID
+	User    events.UserID
+	Version events.SecretID
+	Until   time.Time
+	Granted *Mark
+}
+
+// KnownTo lists who was shown a version, the first first.
+func (c *Credential) KnownTo(id events.SecretID) []Exposure {
+	return slices.SortedFunc(slices.Values(c.shown[id]), func(a, b Exposure) int { return a.At.Compare(b.At) })
+}
+
+// Leases lists the check-outs that have not ended, the first first: more than
+// one only where sites granted them without knowing of each other (rule R11).
+func (c *Credential) Leases() []*Lease {
+	return slices.SortedFunc(maps.Values(c.leases), func(a, b *Lease) int { return a.Granted.Compare(b.Granted) })
+}
+
+// Freed is when a check-out of the version ended last.
+func (c *Credential) Freed(id events.SecretID) (*Mark, bool) {
+	m, ok := c.freed[id]
+	return m, ok
+}
+
+// Used is when a session with the version ended last.
+func (c *Credential) Used(id events.SecretID) (*Mark, bool) {
+	m, ok := c.used[id]
+	return m, ok
+}
+
+var _ = fold(func(s *State, at *Mark, e events.SecretRevealed) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	return c != nil && c.expose(at, e.Version)
+})
+
+func (c *Credential) expose(at *Mark, id events.SecretID) bool {
+	c.shown[id] = append(c.shown[id], Exposure{User: events.UserID{UUID: at.Actor.ID}, At: at})
+	return true
+}
+
+var _ = fold(func(s *State, at *Mark, e events.SecretCheckedOut) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	if c == nil {
+		return false
+	}
+	id := events.LeaseID{UUID: at.ID}
+	c.leases[id] = &Lease{ID: id, User: events.UserID{UUID: at.Actor.ID}, Version: e.Version, Until: e.Until, Granted: at}
+	return c.expose(at, e.Version)
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretCheckedIn) bool {
+	c := s.credentials[events.CredentialID{UUID: at.Stream}]
+	if c == nil {
+		return false
+	}
+	l := c.leases[e.Lease]
+	if l == nil {
+		return false
+	}
+	delete(c.leases, e.Lease)
+	c.freed[l.Version] = later(c.freed[l.Version], at)
+	return true
+})
+
+// use takes note of the end of a session that a secret was used by.
+func (s *State) use(at *Mark, n *Session) {
+	if c := s.credentials[n.Credential]; c != nil && n.Connected {
+		c.used[n.Secret] = later(c.used[n.Secret], at)
+	}
+}

@@ -1,0 +1,116 @@
+package aggregate
+
+import (
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// A presentation of a secret counts against the target's lock-out from before
+// it is made until the target is known to have accepted it, or to have seen
+// nothing. It counts at the latest time that it can have been made.
+
+// Spent tells how many presentations of a site count against the account's
+// lock-out since a time, and the time of the oldest.
+func (c *Credential) Spent(site events.SiteID, since time.Time) (n int, oldest time.Time) {
+	for _, t := range c.tries {
+		at := t.at.Time()
+		if t.at.Origin.Site != site || at.Before(since) {
+			continue
+		}
+		if n++; n == 1 || at.Before(oldest) {
+			oldest = at
+		}
+	}
+	return n, oldest
+}
+
+// Budget is how many presentations each site may spend in a window without
+// the target ever locking the account (rule R3): all sites together stay below
+// the threshold.
+func (s *State) Budget(a *Account) (tries int, window time.Duration) {
+	p := s.RotationPolicy(a)
+	sites := max(1, len(s.sites))
+	return max(0, int(p.LockoutThreshold)-1) / sites, time.Duration(p.LockoutWindow) * time.Second
+}
+
+// forget says that a try does not count.
+func (s *State) forget(c *Credential, id events.TryID) {
+	via := s.credentialOf(c.tries[id].via)
+	delete(c.tries, id)
+	if via != nil {
+		delete(via.tries, id)
+	}
+}
+
+// answered says that a try was over at a time, and whether it showed the target anything.
+func (s *State) answered(c *Credential, id events.TryID, at *Mark, notPresented bool) {
+	if notPresented {
+		s.forget(c, id)
+	} else {
+		s.spend(c, id, at)
+	}
+}
+
+// spend says that a try was over at a time.
+func (s *State) spend(c *Credential, id events.TryID, at *Mark) {
+	t, counts := c.tries[id]
+	if !counts {
+		return
+	}
+	c.tries[id] = try{at: later(t.at, at), via: t.via}
+	if via := s.credentialOf(t.via); via != nil {
+		via.tries[id] = try{at: later(t.at, at)}
+	}
+}
+
+var _ = fold(func(s *State, at *Mark, e events.SecretTried) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	if c == nil {
+		return false
+	}
+	id := events.TryID{UUID: at.ID}
+	c.tries[id] = try{at: at}
+	s.inRotation(e.Rotation, at, func(r *Rotation) {
+		r.attempts[id] = &Attempt{ID: id, Version: e.Version, At: at}
+	})
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretRejected) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	if c == nil {
+		return false
+	}
+	if e.Try.IsZero() {
+		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
+	} else {
+		s.spend(c, e.Try, at)
+	}
+	answer := AnswerRejected
+	if e.Locked {
+		answer = AnswerLocked
+	} else {
+		c.doubts = append(c.doubts, at)
+	}
+	s.answer(e.Rotation, at, e.Try, answer, e.Detail)
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.SecretUnanswered) bool {
+	c, _ := s.version(at, e.Version, Staged)
+	if c == nil {
+		return false
+	}
+	s.answered(c, e.Try, at, e.NotPresented)
+	s.answer(e.Rotation, at, e.Try, AnswerNone, e.Detail)
+	return true
+})
+
+// lost takes note that a session was lost with its site before the target had
+// answered: it may have presented its secret.
+func (s *State) lost(at *Mark, n *Session) {
+	if c := s.credentials[n.Credential]; c != nil && !n.Connected {
+		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
+	}
+}

@@ -1,0 +1,200 @@
+package aggregate
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Rotation is a rotation under way. Of one that has ended its credential keeps
+// the result (see [Credential.LastEnded]).
+type Rotation struct {
+	ID         events.RotationID
+	Credential events.CredentialID
+	Account    events.AccountID
+	Why        events.RotationWhy
+	SettleOnly bool
+	Planned    *Mark // its Origin is the site that carries it out
+
+	latest   *Mark // newest event
+	staged   heads[events.SecretID]
+	attempts map[events.TryID]*Attempt
+	retired  bool
+	deferred []*Mark
+	until    time.Time // of the newest deferral
+	why      string    // likewise
+}
+
+// Answer is what came of an attempt.
+type Answer string
+
+// The answers. Those to a change are applied, refused and unknown, those to a
+// login the others.
+const (
+	AnswerApplied  Answer = "applied"
+	AnswerRefused  Answer = "refused"
+	AnswerUnknown  Answer = "unknown"
+	AnswerAccepted Answer = "accepted"
+	AnswerRejected Answer = "rejected"
+	AnswerLocked   Answer = "locked"
+	AnswerNone     Answer = "no answer"
+)
+
+// Attempt is one presentation at the target: a change, or a login to test a
+// version.
+type Attempt struct {
+	ID       events.TryID
+	Version  events.SecretID
+	Sent     events.ChangeVerb // empty for a test
+	Replaces events.SecretID   // of a change: what was held to be true before
+	At       *Mark
+	Answer   Answer // empty while there is none
+	Answered *Mark
+	Detail   string
+}
+
+// Staged is the version that the rotation made; false before it did.
+func (r *Rotation) Staged() (events.SecretID, bool) {
+	if len(r.staged) == 0 {
+		return events.SecretID{}, false
+	}
+	return r.staged.newest().value, true
+}
+
+// Attempts lists what was presented to the target, in that order.
+func (r *Rotation) Attempts() []*Attempt {
+	return slices.SortedFunc(maps.Values(r.attempts), func(a, b *Attempt) int { return a.At.Compare(b.At) })
+}
+
+// Latest is the rotation's newest event.
+func (r *Rotation) Latest() *Mark { return r.latest }
+
+// Retired reports whether the target was made to refuse the old secret.
+func (r *Rotation) Retired() bool { return r.retired }
+
+// Deferred tells how often the rotation was put off, until when at last, and why.
+func (r *Rotation) Deferred() (times int, until time.Time, why string) {
+	return len(r.deferred), r.until, r.why
+}
+
+// Ended is what became of a rotation.
+type Ended struct {
+	Rotation events.RotationID
+	Result   events.RotationResult
+	Detail   string
+	At       *Mark
+}
+
+// LastEnded is the last rotation of the credential that has ended.
+func (c *Credential) LastEnded() (Ended, bool) {
+	if len(c.last) == 0 {
+		return Ended{}, false
+	}
+	h := c.last.newest()
+	h.value.At = h.at
+	return h.value, true
+}
+
+// Failures counts the rotations that ended without success since the last that
+// succeeded.
+func (c *Credential) Failures() int { return len(c.failed) }
+
+// Rotation finds a rotation under way.
+func (s *State) Rotation(id events.RotationID) (*Rotation, bool) {
+	r, ok := s.rotations[id]
+	return r, ok
+}
+
+// Rotations lists the rotations under way in the order they were planned.
+func (s *State) Rotations() []*Rotation {
+	return slices.SortedFunc(maps.Values(s.rotations), func(a, b *Rotation) int { return a.Planned.Compare(b.Planned) })
+}
+
+// RotationOf finds the rotation under way of a credential; of concurrent ones
+// the newest.
+func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
+	for _, other := range s.rotationsOf[id] {
+		if o := s.rotations[other]; r == nil || o.Planned.Compare(r.Planned) > 0 {
+			r = o
+		}
+	}
+	return r, r != nil
+}
+
+// LoneSite reports whether there is no other site that could hold a second copy.
+func (s *State) LoneSite() bool { return len(s.sites) < 2 }
+
+// Owns reports whether a site carries out what is scheduled for an account: the
+// one that added it (rule R13).
+func (a *Account) Owns(site events.SiteID) bool { return a.Added.Origin.Site == site }
+
+// inRotation lets f change a rotation under way.
+func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bool {
+	r := s.rotations[id]
+	if r == nil {
+		return false
+	}
+	r.latest = later(r.latest, at)
+	f(r)
+	return true
+}
+
+func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, answer Answer, detail string) {
+	s.inRotation(rotation, at, func(r *Rotation) {
+		a := r.attempts[id]
+		if a == nil || a.Answered != nil && a.Answered.Compare(at) > 0 {
+			return
+		}
+		a.Answer, a.Answered, a.Detail = answer, at, detail
+	})
+}
+
+var _ = fold(func(s *State, at *Mark, e events.RotationPlanned) bool {
+	id := events.RotationID{UUID: at.Stream}
+	if s.rotations[id] != nil {
+		return false
+	}
+	s.rotations[id] = &Rotation{
+		ID: id, Credential: e.Credential, Account: e.Account, Why: e.Why, SettleOnly: e.SettleOnly, Planned: at,
+		latest: at, attempts: map[events.TryID]*Attempt{},
+	}
+	s.rotationsOf.add(e.Credential, id)
+	return true
+})
+
+var _ = fold(func(s *State, at *Mark, e events.RotationDeferred) bool {
+	return s.inRotation(events.RotationID{UUID: at.Stream}, at, func(r *Rotation) {
+		if newest(r.deferred, at) {
+			r.until, r.why = e.Until, e.Detail
+		}
+		r.deferred = append(r.deferred, at)
+	})
+})
+
+// newest reports whether m sorts after all marks.
+func newest(marks []*Mark, m *Mark) bool {
+	return !slices.ContainsFunc(marks, func(o *Mark) bool { return o.Compare(m) > 0 })
+}
+
+var _ = foldAway(func(s *State, at *Mark, e events.RotationEnded) bool {
+	id := events.RotationID{UUID: at.Stream}
+	r := s.rotations[id]
+	if r == nil {
+		return false
+	}
+	delete(s.rotations, id)
+	s.rotationsOf.remove(r.Credential, id)
+	c := s.credentials[r.Credential]
+	if c == nil {
+		return true
+	}
+	c.last.put(at, Ended{Rotation: id, Result: e.Result, Detail: e.Detail})
+	if e.Result != events.RotationVerified {
+		c.failed = append(c.failed, at)
+		return true
+	}
+	c.failed = slices.DeleteFunc(c.failed, func(m *Mark) bool { return at.Knows(m) })
+	return true
+})

@@ -1,0 +1,53 @@
+package aggregate
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// secretLines writes out credentials, rotations and their policies.
+func (s *State) secretLines() []string {
+	var all []string
+	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
+	for id, c := range s.credentials {
+		add("credential %s %s %s made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, show(c.Added),
+			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showMarks(c.failed), showHeads(c.last))
+		for _, v := range c.versions {
+			add("secret %s of %s level %d %x %q staged %s held %s sent %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged),
+				show(v.held), showMap(v.sends, show))
+		}
+		for try, t := range c.tries {
+			add("try %s of %s at %s open %t via %s", try, id, show(t.at), t.open, t.via)
+		}
+		for version, of := range c.shown {
+			for _, e := range of {
+				add("shown %s of %s to %s at %s", version, id, e.User, show(e.At))
+			}
+		}
+		for lease, l := range c.leases {
+			add("lease %s of %s %s %s until %s at %s", lease, id, l.User, l.Version, l.Until, show(l.Granted))
+		}
+		add("uses of %s freed %s used %s", id, showMap(c.freed, show), showMap(c.used, show))
+	}
+	for id, r := range s.rotations {
+		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q", id, r.Credential, r.Account,
+			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why)
+		for try, a := range r.attempts {
+			add("attempt %s of %s %s %s for %s at %s: %s at %s %q", try, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail)
+		}
+	}
+	for id, h := range s.rotationPolicies {
+		add("rotation policy %s %s", id, showHeads(h))
+	}
+	return all
+}
+
+func showMap[K comparable, V any](m map[K]V, show func(V) string) string {
+	var parts []string
+	for k, v := range m {
+		parts = append(parts, fmt.Sprintf("%v=%s", k, show(v)))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
+}

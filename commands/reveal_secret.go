@@ -1,0 +1,235 @@
+package commands
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// RevealSecret says that a person is about to be shown a secret. Administrators
+// may be; others where the account's policy lets those with a standing grant.
+type RevealSecret struct {
+	Account string    // name or id
+	Target  string    // name or id; may be empty with an account's id
+	Version uuid.UUID // zero for the current one
+	Reason  string
+}
+
+var _ = register[RevealSecret]("RevealSecret", byCommand|headroom)
+
+// Decide refuses everybody else, and an account that another person has
+// checked out.
+func (c RevealSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason)
+	if err != nil {
+		return drafts, err
+	}
+	if l := heldByOther(cred, by); l != nil {
+		return nil, checkedOut(s, l)
+	}
+	v, err := versionOf(cred, c.Version)
+	if err != nil {
+		return nil, err
+	}
+	d := newDecision(by, env)
+	d.add(cred.ID.UUID, events.SecretRevealed{Version: v.ID, Reason: c.Reason})
+	return d.done()
+}
+
+// maxLease bounds a check-out.
+const maxLease = 30 * 24 * time.Hour
+
+// CheckOutSecret gives a person the exclusive use of a secret for a time. Who may is
+// as for [RevealSecret]. The right belongs to the account's owner site (rule
+// R11).
+type CheckOutSecret struct {
+	Account string // name or id
+	Target  string // name or id; may be empty with an account's id
+	Reason  string
+	For     time.Duration
+}
+
+var _ = register[CheckOutSecret]("CheckOutSecret", byCommand|headroom)
+
+// Decide refuses a second check-out, and one while a rotation is changing the
+// secret.
+func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason)
+	if err != nil {
+		return drafts, err
+	}
+	if c.For < time.Minute || c.For > maxLease {
+		return nil, invalid("for example --for 1h", "a check-out lasts from 1m to %s, not %s", maxLease, c.For)
+	}
+	if l := cred.Leases(); len(l) > 0 {
+		return nil, checkedOut(s, l[0])
+	}
+	if r, open := s.RotationOf(cred.ID); open {
+		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s is changing the secret", r.ID)
+	}
+	v, err := versionOf(cred, uuid.Nil)
+	if err != nil {
+		return nil, err
+	}
+	d := newDecision(by, env)
+	d.add(cred.ID.UUID, events.SecretCheckedOut{Version: v.ID, Until: env.Now.Add(c.For).UTC(), Reason: c.Reason})
+	return d.done()
+}
+
+// CheckInSecret ends a check-out: by who has it, by an administrator, or by the
+// site when its time is over. The secret is rotated then.
+type CheckInSecret struct {
+	Account string // name or id
+	Target  string // name or id; may be empty with an account's id
+	Reason  string
+}
+
+var _ = register[CheckInSecret]("CheckInSecret", byCommand|headroom)
+
+// Decide refuses a secret that is not checked out, and the site before the
+// time is over.
+func (c CheckInSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	if err := checkText("reason", c.Reason); err != nil {
+		return nil, err
+	}
+	a, t, found := findAccount(s, c.Account, c.Target)
+	person := events.UserID{UUID: by.ID}
+	if by.Kind != events.BySite {
+		if err := s.UserStands(person); by.Kind != events.ByUser || err != nil {
+			return refuseActor(by, env, standing(err), fmt.Sprint(err))
+		}
+		if found != nil && !may(s, person, events.Admin) {
+			return refuseDisclosure(by, env, c.Account, c.Target, found.Error())
+		}
+	}
+	if found != nil {
+		return nil, found
+	}
+	cred, ok := s.Credential(a.Credential)
+	d := newDecision(by, env)
+	if ok {
+		for _, l := range cred.Leases() {
+			expired := !env.Now.Before(l.Until)
+			switch {
+			case by.Kind == events.BySite && !expired:
+				continue
+			case by.Kind == events.ByUser && l.User != person && !may(s, person, events.Admin):
+				return refuseDisclosure(by, env, c.Account, c.Target, "it is checked out by another person")
+			}
+			d.because(l.ID.UUID, cred.ID.UUID, events.SecretCheckedIn{Lease: l.ID, Expired: by.Kind == events.BySite, Reason: c.Reason})
+		}
+	}
+	if len(d.drafts) == 0 {
+		if by.Kind == events.ByUser && !may(s, person, events.Admin) {
+			return refuseDisclosure(by, env, c.Account, c.Target, "it is not checked out")
+		}
+		return nil, conflict("see `secret versions`", "%s is not checked out", accountOnTarget(a.Name, t.Name))
+	}
+	return d.done()
+}
+
+// disclosed judges whether a person may be shown an account's secret. To those
+// who may not, accounts that exist and that don't read the same.
+func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, reason string) (*aggregate.Credential, []events.Draft, error) {
+	person := events.UserID{UUID: by.ID}
+	if by.Kind != events.ByUser {
+		drafts, err := refuseActor(by, env, events.NotAllowedVerb, "only a person is shown secrets")
+		return nil, drafts, err
+	}
+	if err := s.UserStands(person); err != nil {
+		drafts, err := refuseActor(by, env, standing(err), err.Error())
+		return nil, drafts, err
+	}
+	a, t, found := findAccount(s, account, target)
+	if !may(s, person, events.Admin) {
+		why := "the policy lets administrators only"
+		if found != nil {
+			why = found.Error()
+		} else if s.RotationPolicy(a).Disclose == events.ToGranted {
+			_, err := s.GrantFor(person, a.ID, env.Now)
+			if why = ""; err != nil {
+				why = "no standing grant: " + err.Error()
+			}
+		}
+		if why != "" {
+			drafts, err := refuseDisclosure(by, env, account, target, why)
+			return nil, drafts, err
+		}
+	}
+	if found != nil {
+		return nil, nil, found
+	}
+	if reason == "" {
+		return nil, nil, invalid("say why with --reason TEXT", "showing a secret needs a reason")
+	}
+	if err := checkText("reason", reason); err != nil {
+		return nil, nil, err
+	}
+	cred, ok := s.Credential(a.Credential)
+	if !ok {
+		return nil, nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))
+	}
+	return cred, nil, nil
+}
+
+func refuseDisclosure(by events.Actor, env Env, account, target, why string) ([]events.Draft, error) {
+	return denied(by, env, events.AccessDenied{
+		Reason: events.NotAllowedVerb, Login: env.Client.Login, Source: env.Client.Source, Fingerprint: env.Client.Fingerprint,
+		User: events.UserID{UUID: by.ID}, Detail: env.command + " of " + accountOnTarget(account, target) + ": " + why,
+	}, "you may not be shown the secret of "+accountOnTarget(account, target), "ask an administrator of this site")
+}
+
+func heldByOther(c *aggregate.Credential, by events.Actor) *aggregate.Lease {
+	for _, l := range c.Leases() {
+		if l.User.UUID != by.ID {
+			return l
+		}
+	}
+	return nil
+}
+
+func checkedOut(s *aggregate.State, l *aggregate.Lease) error {
+	name := l.User.String()
+	if u, ok := s.User(l.User); ok {
+		name = u.Name
+	}
+	return conflict("wait, or have it checked in: `secret checkin`", "it is checked out by %s until %s", name, l.Until.UTC().Format(time.RFC3339))
+}
+
+// versionOf finds a version to show, the current one for a zero id.
+func versionOf(c *aggregate.Credential, id uuid.UUID) (*aggregate.Version, error) {
+	if id == uuid.Nil {
+		v, ok := c.Current()
+		if !ok {
+			return nil, conflict("enter one with `secret put`", "the credential has no version that was applied")
+		}
+		return v, nil
+	}
+	v, ok := c.Version(events.SecretID{UUID: id})
+	if !ok || v.Sealed == nil {
+		return nil, notFound("see `secret versions`", "no version %s of this secret", id)
+	}
+	return v, nil
+}
+
+// Sealed finds a version of a secret as the vault opens it.
+func Sealed(s *aggregate.State, credential events.CredentialID, version events.SecretID) (vault.Sealed, bool) {
+	c, ok := s.Credential(credential)
+	if !ok {
+		return vault.Sealed{}, false
+	}
+	v, ok := c.Version(version)
+	if !ok || v.Sealed == nil {
+		return vault.Sealed{}, false
+	}
+	return sealedVersion(c, v), true
+}
+
+func sealedVersion(c *aggregate.Credential, v *aggregate.Version) vault.Sealed {
+	return vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public}
+}

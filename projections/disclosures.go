@@ -1,0 +1,66 @@
+package projections
+
+import (
+	"database/sql"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// disclosures tells who was shown which version of a secret, and for how long
+// they had it to themselves.
+var _ = register(projection{
+	name:    "disclosures",
+	version: 1,
+	reads:   events.Ctl,
+	schema: `
+CREATE TABLE disclosures (
+	id BLOB PRIMARY KEY,
+	set_stamp BLOB, credential BLOB, version BLOB, user BLOB, at INTEGER, reason TEXT NOT NULL DEFAULT '', until INTEGER,
+	end_stamp BLOB, ended INTEGER, expired INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;
+CREATE INDEX disclosures_credential ON disclosures (credential);`,
+	on: []handler{on(secretRevealed), on(secretCheckedOut), on(secretCheckedIn)},
+})
+
+var (
+	setDisclosure = keepFirst("disclosures", "id", "set_stamp", "credential", "version", "user", "at", "reason", "until")
+	endDisclosure = keepFirst("disclosures", "id", "end_stamp", "ended", "expired")
+)
+
+func secretRevealed(w *writer, r *record, e events.SecretRevealed) error {
+	return w.exec(setDisclosure, r.Header.ID[:], r.stamp(), r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, nil)
+}
+
+func secretCheckedOut(w *writer, r *record, e events.SecretCheckedOut) error {
+	return w.exec(setDisclosure, r.Header.ID[:], r.stamp(), r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, e.Until.UnixMicro())
+}
+
+func secretCheckedIn(w *writer, r *record, e events.SecretCheckedIn) error {
+	return w.exec(endDisclosure, e.Lease.UUID[:], r.stamp(), r.Header.Wall, e.Expired)
+}
+
+// Disclosure says that a person was shown a version of a secret.
+type Disclosure struct {
+	Event   events.LeaseID  `json:"event"` // that says so; of a check-out also its lease
+	Version events.SecretID `json:"version"`
+	User    string          `json:"user"`
+	UserID  events.UserID   `json:"user_id"`
+	At      time.Time       `json:"at"`
+	Reason  string          `json:"reason"`
+	Until   time.Time       `json:"until,omitzero"`    // of a check-out
+	Ended   time.Time       `json:"ended,omitzero"`    // when a check-out was checked in
+	Expired bool            `json:"expired,omitempty"` // by its time
+}
+
+func (q *query) disclosures(id events.CredentialID) ([]Disclosure, error) {
+	return list(q, scanDisclosure, `SELECT d.id, d.version, COALESCE(u.name, ''), d.user, d.at, d.reason, d.until, d.ended, d.expired
+		FROM disclosures d LEFT JOIN users u ON u.id = d.user WHERE d.credential = ? ORDER BY d.set_stamp`, id.UUID[:])
+}
+
+func scanDisclosure(row scanner) (d Disclosure, err error) {
+	var shown, until, ended sql.NullInt64
+	err = row.Scan(&d.Event, &d.Version, &d.User, &d.UserID, &shown, &d.Reason, &until, &ended, &d.Expired)
+	d.User, d.At, d.Until, d.Ended = named(d.User, d.UserID.UUID), at(shown), at(until), at(ended)
+	return d, err
+}
