@@ -90,9 +90,12 @@ func isLocal(root, found *cobra.Command, words []string) bool {
 	if found == root {
 		return len(words) == 0 || strings.HasPrefix(words[0], "-") || strings.HasPrefix(words[0], cobra.ShellCompRequestCmd)
 	}
-	for ; found.Parent() != root; found = found.Parent() {
+	for ; found != root; found = found.Parent() {
+		if found.Annotations[runsHere] != "" {
+			return true
+		}
 	}
-	return found.Annotations[runsHere] != ""
+	return false
 }
 
 func asksHelp(words []string) bool {

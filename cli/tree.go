@@ -28,6 +28,20 @@ func localWith(verb func(*client) *cobra.Command) struct{} {
 	return struct{}{}
 }
 
+// localUnder is localWith for a verb under a noun of the site's.
+func localUnder(noun string, verb func(*client) *cobra.Command) struct{} {
+	localParts = append(localParts, localPart{noun, verb})
+	return struct{}{}
+}
+
+type localPart struct {
+	noun string
+	verb func(*client) *cobra.Command
+}
+
+// localParts is like localVerbs.
+var localParts []localPart
+
 // tree is the whole command tree: the verbs that run here, and those of a site
 // for their help and completion.
 func (c *client) tree() *cobra.Command {
@@ -47,23 +61,32 @@ func (c *client) tree() *cobra.Command {
 	flags.String("known-hosts", "", "file of known host keys")
 	flags.Bool("no-input", false, "never ask for a passphrase")
 	for _, verb := range localVerbs {
-		cmd := verb(c)
-		if cmd.Annotations == nil {
-			cmd.Annotations = map[string]string{}
-		}
-		cmd.Annotations[runsHere] = "yes"
-		c.noteBegin(cmd)
-		root.AddCommand(cmd)
+		root.AddCommand(c.here(verb(c)))
 	}
 	for _, cmd := range console.Nouns() {
 		if own, _, _ := root.Find([]string{cmd.Name()}); own == root {
 			root.AddCommand(cmd)
 		}
 	}
+	for _, part := range localParts {
+		if noun, _, err := root.Find([]string{part.noun}); err == nil && noun != root {
+			noun.AddCommand(c.here(part.verb(c)))
+		}
+	}
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	markLocal(root, "completion", "help")
 	return root
+}
+
+// here marks a verb as one that runs here.
+func (c *client) here(cmd *cobra.Command) *cobra.Command {
+	if cmd.Annotations == nil {
+		cmd.Annotations = map[string]string{}
+	}
+	cmd.Annotations[runsHere] = "yes"
+	c.noteBegin(cmd)
+	return cmd
 }
 
 // noteBegin makes a verb, or each of a noun's, say when it begins.

@@ -86,6 +86,19 @@ func (h Hash) String() string { return hex.EncodeToString(h[:]) }
 // MarshalText gives the hash in hex, for JSON.
 func (h Hash) MarshalText() ([]byte, error) { return []byte(h.String()), nil }
 
+// UnmarshalText is the reverse.
+func (h *Hash) UnmarshalText(text []byte) error {
+	b, err := hex.DecodeString(string(text))
+	if err == nil && len(b) != len(h) {
+		err = fmt.Errorf("%d bytes", len(b))
+	}
+	if err != nil {
+		return fmt.Errorf("not a SHA-256 hash in hex: %w", err)
+	}
+	*h = Hash(b)
+	return nil
+}
+
 // HeaderVersion is the version of [Header] that this code writes and reads.
 const HeaderVersion = 1
 

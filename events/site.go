@@ -1,5 +1,11 @@
 package events
 
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
+
 // SiteCreated is the first event of a site: one running holdfast with its own
 // logs and keys.
 type SiteCreated struct {
@@ -26,6 +32,24 @@ type SiteStopped struct {
 }
 
 var _ = define[SiteStopped]("site.stopped", 1)
+
+// SiteBackedUp records that a backup of the site was asked for, durable before
+// its first byte is given.
+type SiteBackedUp struct {
+	Backup     uuid.UUID `json:"backup"`
+	Recipients []string  `json:"recipients"` // who can open it: age recipients, or fingerprints of SSH keys
+}
+
+var _ = define[SiteBackedUp]("site.backed_up", 1)
+
+// SiteRestored records that the site goes on from a backup, in new epochs of
+// its logs. What it wrote after the backup may exist elsewhere.
+type SiteRestored struct {
+	Backup uuid.UUID `json:"backup"`
+	Made   time.Time `json:"made"` // of the backup, UTC
+}
+
+var _ = define[SiteRestored]("site.restored", 1)
 
 // LogOpened is the first record of every log epoch, in that log itself.
 type LogOpened struct {

@@ -11,6 +11,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"strconv"
 
 	"golang.org/x/crypto/ssh"
 	"golang.org/x/sys/unix"
@@ -31,8 +32,14 @@ func (d data) table() string            { return filepath.Join(d.keys(), "table"
 func (d data) views() string            { return filepath.Join(d.dir, "views") }
 func (d data) order() string            { return filepath.Join(d.dir, "log", "order") }
 func (d data) others() string           { return filepath.Join(d.dir, "log", "others") }
+func (d data) restored() string         { return filepath.Join(d.dir, "restored.json") }
 func (d data) runFile() string          { return filepath.Join(d.dir, "run", "site.json") }
 func (d data) log(k events.Kind) string { return filepath.Join(d.dir, "log", string(k)) }
+
+// other is the directory of another site's log.
+func (d data) other(o events.Origin) string {
+	return filepath.Join(d.others(), o.Site.String(), string(o.Kind), strconv.FormatUint(uint64(o.Epoch), 10))
+}
 
 // ErrInUse says that another process runs the site.
 var ErrInUse = errors.New("data directory is in use by another holdfast process")
@@ -184,9 +191,5 @@ func writeDurable(path string, content []byte, mode fs.FileMode) error {
 	if err := os.Rename(tmp, path); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return syncDir(filepath.Dir(path))
 }

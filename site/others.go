@@ -81,7 +81,7 @@ func (s *Site) Other(o events.Origin) (store.Log, error) {
 	if log := s.others.logs[o]; log != nil {
 		return log, nil
 	}
-	dir := filepath.Join(s.data.others(), o.Site.String(), string(o.Kind), strconv.FormatUint(uint64(o.Epoch), 10))
+	dir := s.data.other(o)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make the directory of log %s: %w", o, err)
 	}

@@ -107,6 +107,9 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.openViews(ctx); err != nil {
 		return err
 	}
+	if err := s.recordRestore(ctx); err != nil {
+		return err
+	}
 	return s.endLostSessions(ctx)
 }
 

@@ -2,9 +2,12 @@ package console
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"time"
 
+	"filippo.io/age"
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -50,6 +53,9 @@ type Site interface {
 	// is added, until it ends. It calls caughtUp each time that all there is
 	// was given.
 	Watch(ctx context.Context, session events.SessionID, caughtUp func() error) replay.Source
+
+	// Backup writes a backup of the site for the recipients to open.
+	Backup(ctx context.Context, w io.Writer, id uuid.UUID, recipients ...age.Recipient) error
 
 	// Live lists the sessions that run at the site, with how far they are.
 	Live() []gateway.LiveSession

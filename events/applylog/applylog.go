@@ -141,6 +141,11 @@ func encodeCell(o events.Origin, to uint64, seed uint32) []byte {
 	return binary.BigEndian.AppendUint32(b, crc32.Update(seed, castagnoli, b))
 }
 
+func decodeCell(cell []byte) (o events.Origin, to uint64) {
+	return events.Origin{Site: events.SiteID{UUID: uuid.UUID(cell[:16])}, Epoch: binary.BigEndian.Uint32(cell[16:20]), Kind: events.Ctl},
+		binary.BigEndian.Uint64(cell[20:bodySize])
+}
+
 // decode reads all cells that check. l.size is where they end.
 func decode(data []byte) (*Log, error) {
 	first := firstCell()
@@ -182,8 +187,7 @@ func (l *Log) tail(rest []byte) error {
 }
 
 func (l *Log) take(cell []byte) error {
-	o := events.Origin{Site: events.SiteID{UUID: uuid.UUID(cell[:16])}, Epoch: binary.BigEndian.Uint32(cell[16:20]), Kind: events.Ctl}
-	if err := l.extend(o, binary.BigEndian.Uint64(cell[20:bodySize])); err != nil {
+	if err := l.extend(decodeCell(cell)); err != nil {
 		return err
 	}
 	l.crc, l.size = cellCRC(cell), l.size+cellSize
@@ -213,6 +217,24 @@ func (l *Log) extend(o events.Origin, to uint64) error {
 	}
 	l.at = l.at.With(o, to)
 	return nil
+}
+
+// Prefix cuts the content of an apply log's file before the first cell that says
+// more of a log than holds, for a copy of the site that holds no more. Logs
+// that holds does not name are not looked at.
+func Prefix(content []byte, holds events.Clock) ([]byte, error) {
+	l, err := decode(content)
+	if err != nil {
+		return nil, err
+	}
+	end := int64(cellSize)
+	for ; end < l.size; end += cellSize {
+		o, to := decodeCell(content[end : end+cellSize])
+		if most := holds.At(o); most > 0 && to > most {
+			break
+		}
+	}
+	return content[:end], nil
 }
 
 // Append records that the site has applied a ctl log up to a position, next
