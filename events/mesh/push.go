@@ -1,0 +1,152 @@
+package mesh
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// gotSubscribe begins, restarts or ends the pushing of a log to a peer.
+func (c *Core) gotSubscribe(l *link, m Subscribe) {
+	if m.Stop {
+		delete(l.subs, m.Origin)
+		return
+	}
+	if lg := c.logs[m.Origin]; lg == nil {
+		c.emit(Refused{Link: l.id, Site: l.site, Origin: m.Origin, What: "was asked for and is not held here"})
+		return
+	}
+	l.subs[m.Origin] = &sub{sent: m.From, acked: m.From, payloads: m.Payloads}
+	c.pairHas(l.site, m.Origin, m.From)
+}
+
+// gotAck frees what was under way.
+func (c *Core) gotAck(l *link, o events.Origin, size uint64) {
+	c.pairHas(l.site, o, size)
+	s := l.subs[o]
+	if s == nil {
+		return
+	}
+	s.acked = max(s.acked, size)
+	s.inflight = slices.DeleteFunc(s.inflight, func(f chunk) bool { return f.end <= s.acked })
+	if s.acked > s.sent && !s.reading { // it got them from somebody else
+		s.sent = s.acked
+	}
+}
+
+// push reads what a peer wants, as far as its windows and the rate allow. Logs
+// take turns.
+func (c *Core) push(l *link) {
+	if !l.ready {
+		return
+	}
+	for lane := range Lane(lanes) {
+		for _, o := range l.inTurn(lane) {
+			room := l.room(lane, uint64(c.cfg.BatchSize))
+			if room == 0 || lane == RecLane && !c.mayPush(l) {
+				break
+			}
+			lg, s := c.logs[o], l.subs[o]
+			if lg == nil || s.reading || s.failed || s.sent >= lg.size || l.other[o] {
+				continue
+			}
+			s.reading = true
+			l.last[lane] = o
+			c.emit(Read{Link: l.id, Origin: o, From: s.sent, To: lg.size, Bytes: int(min(room, uint64(c.cfg.BatchSize))), Payloads: s.payloads, Own: lg.own})
+		}
+	}
+}
+
+// inTurn gives the logs that a peer wants on a lane, beginning after the one
+// that was pushed last.
+func (l *link) inTurn(lane Lane) []events.Origin {
+	var all []events.Origin
+	for _, o := range slices.SortedFunc(maps.Keys(l.subs), events.Origin.Compare) {
+		if laneOf(o) == lane {
+			all = append(all, o)
+		}
+	}
+	i, found := slices.BinarySearchFunc(all, l.last[lane], events.Origin.Compare)
+	if found {
+		i++
+	}
+	return append(slices.Clone(all[i:]), all[:i]...)
+}
+
+// room is how many more bytes may be under way on a lane. What is being read
+// counts as a batch. A peer with a window smaller than a batch gets one at a
+// time.
+func (l *link) room(lane Lane, batch uint64) uint64 {
+	used := uint64(0)
+	for o, s := range l.subs {
+		if laneOf(o) != lane {
+			continue
+		}
+		if s.reading {
+			used += batch
+		}
+		for _, f := range s.inflight {
+			used += f.bytes
+		}
+	}
+	window := l.hello.Windows[lane]
+	if used == 0 {
+		return max(window, 1)
+	}
+	return window - min(used, window)
+}
+
+// mayPush fills and asks the token bucket of the rec lane.
+func (c *Core) mayPush(l *link) bool {
+	if c.cfg.RecRate == 0 {
+		return true
+	}
+	rate := float64(c.cfg.RecRate)
+	l.tokens = min(rate, l.tokens+rate*(c.now-l.filled).Seconds())
+	l.filled = c.now
+	if l.tokens > 0 {
+		return true
+	}
+	l.resume = c.now + time.Duration((1-l.tokens)/rate*float64(time.Second))
+	return false
+}
+
+// readDone sends what was read, if it still fits what the peer wants.
+func (c *Core) readDone(in ReadDone) {
+	l := c.links[in.Link]
+	if l == nil {
+		return
+	}
+	s, lg := l.subs[in.Origin], c.logs[in.Origin]
+	if s == nil || lg == nil {
+		return
+	}
+	s.reading = false
+	if in.Err != nil {
+		s.failed = true
+		c.emit(Refused{Link: l.id, Site: l.site, Origin: in.Origin, What: "could not be read for a peer", Err: in.Err})
+		return
+	}
+	if in.From != s.sent || len(in.Entries) == 0 {
+		return // it was asked anew meanwhile
+	}
+	b := Batch{Origin: in.Origin, First: in.From + 1, Records: wireRecords(in.Entries), Head: in.Head}
+	if lg.own {
+		head, err := c.cfg.Crypto.Sign(in.Origin, b.last(), in.Root)
+		if err != nil {
+			s.failed = true
+			c.emit(Refused{Link: l.id, Site: l.site, Origin: in.Origin, What: "could not be signed", Err: err})
+			return
+		}
+		b.Head = head.Note
+	}
+	lane, size := laneOf(in.Origin), uint64(b.size())
+	s.sent = b.last()
+	s.inflight = append(s.inflight, chunk{b.last(), size})
+	if lane == RecLane {
+		l.tokens -= float64(size)
+	}
+	c.send(l, lane, b)
+}

@@ -1,0 +1,152 @@
+package mesh
+
+import (
+	"fmt"
+
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/evidence"
+)
+
+// chooseSources asks, for each log written elsewhere, one peer to push it: the
+// site that writes it, while there is a link to it, else one that says it has
+// more. So each record enters a site once.
+func (c *Core) chooseSources() {
+	for _, lg := range c.logsInOrder() {
+		if lg.own {
+			continue
+		}
+		best := c.bestSource(lg)
+		if best == nil || best.id == lg.source && !c.stalled(lg, best) {
+			continue
+		}
+		if old := c.links[lg.source]; old != nil && old != best {
+			delete(old.fed, lg.origin)
+			c.send(old, CtlLane, Subscribe{Origin: lg.origin, Stop: true})
+		}
+		lg.source, lg.asked = best.id, c.now
+		best.fed[lg.origin] = true
+		c.send(best, CtlLane, Subscribe{Origin: lg.origin, From: lg.ahead.Size(), Payloads: c.cfg.Payloads(lg.origin)})
+	}
+}
+
+// bestSource picks the peer to push a log. A source that has more to give and
+// is silent loses its turn to another one that has more.
+func (c *Core) bestSource(lg *log) *link {
+	var best *link
+	score := -1
+	for _, l := range c.linksInOrder() {
+		h, knows := l.have[lg.origin]
+		if !l.ready || !knows || l.other[lg.origin] {
+			continue
+		}
+		s := 0
+		if h.Size > lg.ahead.Size() {
+			s += 4
+		}
+		if l.site == lg.origin.Site {
+			s += 2
+		}
+		if l.id == lg.source {
+			s++
+			if c.stalled(lg, l) {
+				s -= 3
+			}
+		}
+		if l.site == lg.origin.Site && !c.stalled(lg, l) {
+			s += 4 // it will have more as soon as anybody
+		}
+		if s > score {
+			best, score = l, s
+		}
+	}
+	return best
+}
+
+// stalled reports whether the source says it has more and does not give it.
+func (c *Core) stalled(lg *log, l *link) bool {
+	return l.id == lg.source && l.have[lg.origin].Size > lg.ahead.Size() && lg.storing == 0 &&
+		c.now >= lg.asked+c.cfg.HaveEvery
+}
+
+// gotBatch verifies records and hands them to the disk.
+func (c *Core) gotBatch(l *link, lane Lane, b Batch) {
+	lg := c.logs[b.Origin]
+	size := uint64(b.size())
+	switch {
+	case lane != laneOf(b.Origin):
+		c.violation(l, b.Origin, fmt.Errorf("records of %s on the wrong lane", b.Origin))
+		return
+	case lg == nil || lg.own:
+		c.emit(Refused{Link: l.id, Site: l.site, Origin: b.Origin, What: "was not asked for"})
+		return
+	case l.held[lane]+size > c.cfg.Windows[lane]+maxBatch:
+		c.violation(l, b.Origin, fmt.Errorf("more than %d bytes that are not acknowledged", c.cfg.Windows[lane]))
+		return
+	case l.other[b.Origin]:
+		return
+	case b.First > lg.ahead.Size()+1:
+		c.emit(Refused{Link: l.id, Site: l.site, Origin: b.Origin, What: fmt.Sprintf("begins at position %d, the next one is %d", b.First, lg.ahead.Size()+1)})
+		return
+	case b.last() <= lg.ahead.Size():
+		if b.last() <= lg.size {
+			c.send(l, CtlLane, Ack{lg.origin, lg.size})
+		}
+		return
+	}
+	head, err := c.cfg.Crypto.Open(b.Head, lg.key.Key)
+	if err == nil && (head.Origin != b.Origin || head.Size != b.last()) {
+		err = fmt.Errorf("it is of log %s at %d, the records end at %s position %d", head.Origin, head.Size, b.Origin, b.last())
+	}
+	if err != nil {
+		c.violation(l, b.Origin, fmt.Errorf("head of a batch: %w", err))
+		return
+	}
+	b.Records = b.Records[lg.ahead.Size()+1-b.First:]
+	b.First = lg.ahead.Size() + 1
+	if err := checkRecords(b); err != nil {
+		c.violation(l, b.Origin, err)
+		return
+	}
+	tree := lg.ahead.Clone()
+	for _, r := range b.Records {
+		tree.Append(evidence.LeafHash(r.Header))
+	}
+	if tree.Root() != head.Root {
+		c.startSearch(l, lg)
+		return
+	}
+	if h := l.have[lg.origin]; h.Size < head.Size {
+		l.have[lg.origin] = Holding{lg.origin, head.Size, head.Root}
+	}
+	b.from = l.id
+	l.held[lane] += size
+	lg.ahead, lg.waiting, lg.asked = tree, append(lg.waiting, b), c.now
+	c.startStoring(lg)
+}
+
+// checkRecords holds every record of a batch against its place, and payloads
+// that are there against their headers.
+func checkRecords(b Batch) error {
+	for i, e := range b.entries() {
+		r, err := events.DecodeEntry(e)
+		if err != nil {
+			return err
+		}
+		if at := b.First + uint64(i); r.Header.Origin() != b.Origin || r.Header.Position != at {
+			return fmt.Errorf("a record of %s position %d in the place of %s position %d",
+				r.Header.Origin(), r.Header.Position, b.Origin, at)
+		}
+	}
+	return nil
+}
+
+func (b Batch) last() uint64 { return b.First - 1 + uint64(len(b.Records)) }
+
+// size is what a batch counts against a window.
+func (b Batch) size() int {
+	n := 0
+	for _, r := range b.Records {
+		n += len(r.Header) + len(r.Payload)
+	}
+	return n
+}
