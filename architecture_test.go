@@ -26,6 +26,7 @@ var layers = map[string][]string{
 	"events/applylog":    {"events"},
 	"events/store":       {"events", "events/evidence"},
 	"events/bus":         {"events", "events/store"},
+	"events/mesh":        {"events", "events/evidence", "events/store"},
 	"gateway/sshwire":    {},
 	"replay":             {"events", "events/store", "events/seal", "gateway/sshwire"},
 	"projections":        {"events", "events/applylog", "events/store", "replay"},

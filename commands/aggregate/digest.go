@@ -56,7 +56,7 @@ func (s *State) lines() []string {
 			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills))
 	}
 	for origin, l := range s.logs {
-		add("log %s %d", origin, l.position)
+		add("log %s %d", origin, s.held(origin, l.position))
 	}
 	all = append(all, s.caLines()...)
 	all = append(all, s.accessLines()...)

@@ -14,6 +14,7 @@ import (
 // lookups return is read-only and valid until the next Apply.
 type State struct {
 	logs   map[events.Origin]*log
+	holds  map[events.Origin]uint64 // up to where logs count that are held
 	counts Counts
 
 	sites       map[events.SiteID]*Site
@@ -73,6 +74,30 @@ func New() *State {
 type log struct {
 	position uint64
 	coder    events.ClockCoder
+}
+
+// Hold masks what a log says after a size: its records are applied and change
+// nothing, and nobody waits for them. That is what becomes of a log that was
+// written twice, or whose site is not to be trusted any more (rule R14); of
+// several sizes the smallest counts. It reports false when records after the
+// size took effect already: the state must then be built anew, with the hold
+// set first.
+func (s *State) Hold(o events.Origin, size uint64) bool {
+	if s.holds == nil {
+		s.holds = map[events.Origin]uint64{}
+	}
+	if at, held := s.holds[o]; !held || size < at {
+		s.holds[o] = size
+	}
+	return s.At(o) <= size
+}
+
+// held is up to where a log counts.
+func (s *State) held(o events.Origin, position uint64) uint64 {
+	if size, held := s.holds[o]; held {
+		return min(size, position)
+	}
+	return position
 }
 
 // Counts are the records that were applied without a fold, by why.
@@ -167,7 +192,9 @@ func (s *State) Apply(r events.Record) error {
 	}
 	*at = next
 	s.logs[origin] = at
-	s.change(&r, clock)
+	if s.held(origin, h.Position) == h.Position {
+		s.change(&r, clock)
+	}
 	return nil
 }
 
@@ -184,7 +211,7 @@ func (s *State) caused(h *events.Header, clock events.Clock) error {
 		if e.Origin == h.Origin() {
 			have = h.Position - 1
 		}
-		if have < e.Position {
+		if have < s.held(e.Origin, e.Position) {
 			return fmt.Errorf("apply %s position %d: %w: %s position %d", h.Origin(), h.Position, ErrEarly, e.Origin, e.Position)
 		}
 	}

@@ -2,7 +2,6 @@ package mesh
 
 import (
 	"cmp"
-	"maps"
 	"slices"
 	"time"
 
@@ -86,10 +85,14 @@ type Core struct {
 	out     []Output
 	members map[events.SiteID]Member
 	logs    map[events.Origin]*log
+	inOrder []*log // all logs, by origin
 	forks   map[events.Origin]Fork
 	links   map[LinkID]*link
+	peers   []*link // all links, by number
 	pairs   map[events.SiteID]*pair
 	fetches map[uint64]*fetch
+	stale   bool          // something changed that sources depend on
+	chosen  time.Duration // when sources were looked at
 }
 
 // New makes the core of a site that is in a mesh, without logs and links.
@@ -125,6 +128,8 @@ type log struct {
 
 	source  LinkID        // whom we asked to push; 0 for nobody
 	asked   time.Duration // when we did, or last got something from there
+	avoid   avoided
+	behind  time.Duration // since when somebody has more; 0 for nobody
 	told    uint64        // size in the last Have to all
 	toldAt  time.Duration
 	release uint64   // own logs: delivered up to here
@@ -148,6 +153,8 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 		c.opened(in)
 	case Grew:
 		c.grew(in)
+	case KnownFork:
+		c.forks[in.Fork.Origin] = in.Fork
 	case LinkUp:
 		c.linkUp(in)
 	case LinkDown:
@@ -175,7 +182,10 @@ func (c *Core) emit(o Output) { c.out = append(c.out, o) }
 // turn does what is due, whatever the input was.
 func (c *Core) turn() {
 	c.checkPairs()
-	c.chooseSources()
+	if c.stale || c.now >= c.chosen+c.cfg.HaveEvery/4 {
+		c.stale, c.chosen = false, c.now
+		c.chooseSources()
+	}
 	c.tellHoldings()
 	for _, l := range c.linksInOrder() {
 		c.push(l)
@@ -199,20 +209,22 @@ func (c *Core) NextTick() time.Duration {
 	return max(next, c.now+time.Millisecond)
 }
 
-func (c *Core) linksInOrder() []*link {
-	var all []*link
-	for _, id := range slices.Sorted(maps.Keys(c.links)) {
-		all = append(all, c.links[id])
-	}
-	return all
-}
+// linksInOrder gives the links; the slice is not changed when one comes or goes.
+func (c *Core) linksInOrder() []*link { return c.peers }
 
-func (c *Core) logsInOrder() []*log {
-	var all []*log
-	for _, o := range slices.SortedFunc(maps.Keys(c.logs), events.Origin.Compare) {
-		all = append(all, c.logs[o])
+func (c *Core) logsInOrder() []*log { return c.inOrder }
+
+// addLog takes in a log, in the place of one that is known already.
+func (c *Core) addLog(l *log) {
+	c.logs[l.origin] = l
+	i, known := slices.BinarySearchFunc(c.inOrder, l.origin, func(l *log, o events.Origin) int { return l.origin.Compare(o) })
+	if known {
+		c.inOrder = slices.Clone(c.inOrder)
+		c.inOrder[i] = l
+	} else {
+		c.inOrder = slices.Insert(slices.Clone(c.inOrder), i, l)
 	}
-	return all
+	c.stale = true
 }
 
 // setMembers replaces who is a site of the mesh. Links and logs of who is none
@@ -236,17 +248,14 @@ func (c *Core) setMembers(m Members) {
 
 // opened takes in a log that the site holds: at its start, or when it began a
 // new epoch of its own. A log of its own that was opened before and comes again
-// without Own is one that it no longer writes to.
+// without Own is one that it no longer writes to: nothing more of it is
+// released.
 func (c *Core) opened(in Opened) {
-	before := c.logs[in.Key.Origin]
 	l := &log{
 		origin: in.Key.Origin, own: in.Own, key: in.Key, size: in.Tree.Size(), root: in.Tree.Root(),
 		tree: in.Tree.Clone(), ahead: in.Tree.Clone(), head: in.Head, release: in.Tree.Size(),
 	}
-	c.logs[l.origin] = l
-	if before != nil && before.own {
-		c.releaseAll(before)
-	}
+	c.addLog(l)
 	for _, peer := range c.linksInOrder() {
 		if peer.ready {
 			c.introduce(peer, l)
@@ -279,6 +288,7 @@ func (c *Core) startStoring(l *log) {
 		bytes += size
 		s.Entries = append(s.Entries, b.entries()...)
 		s.Heads = append(s.Heads, b.Head)
+		s.Sizes = append(s.Sizes, b.last())
 		l.storing++
 	}
 	c.emit(s)
@@ -320,6 +330,7 @@ func (c *Core) stored(in Stored) {
 func (c *Core) dropWaiting(l *log) {
 	c.settle(l.waiting)
 	l.waiting, l.storing, l.source = nil, 0, 0
+	c.stale = true
 	l.ahead = l.tree.Clone()
 	l.asked = c.now
 }

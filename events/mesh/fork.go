@@ -282,6 +282,7 @@ func (c *Core) gotFork(l *link, f Fork) {
 func (c *Core) foundFork(f Fork, with *link) {
 	if with != nil {
 		with.other[f.Origin] = true
+		c.stale = true
 		if lg := c.logs[f.Origin]; lg.source == with.id {
 			c.dropWaiting(lg)
 		}
@@ -304,4 +305,25 @@ func (c *Core) forksInOrder() []Fork {
 		all = append(all, c.forks[o])
 	}
 	return all
+}
+
+// MakeBranch proves the roots of a log at sizes (those that it reaches) against
+// a head that covers all of hashes.
+func MakeBranch(hashes *evidence.Hashes, head []byte, sizes []uint64) (Branch, error) {
+	b := Branch{Head: head}
+	for _, size := range sizes {
+		if size == 0 || size > hashes.Size() {
+			continue
+		}
+		root, err := hashes.Root(size)
+		if err != nil {
+			return Branch{}, err
+		}
+		proof, err := hashes.Consistency(size, hashes.Size())
+		if err != nil {
+			return Branch{}, err
+		}
+		b.Points = append(b.Points, Point{size, root, proof})
+	}
+	return b, nil
 }

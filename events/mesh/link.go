@@ -1,7 +1,9 @@
 package mesh
 
 import (
+	"cmp"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -21,6 +23,7 @@ type link struct {
 	held     [lanes]uint64             // bytes received and not durable yet
 
 	subs   map[events.Origin]*sub // what they asked us to push
+	wanted [lanes][]events.Origin // the logs in subs, by lane, in order
 	last   [lanes]events.Origin   // pushed last, for turns
 	tokens float64                // bytes that may be sent on the rec lane
 	filled time.Duration          // when tokens were counted
@@ -74,6 +77,8 @@ func (c *Core) linkUp(in LinkUp) {
 		heard: c.now, filled: c.now, counts: c.now, budget: messageBurst, tokens: float64(c.cfg.RecRate),
 	}
 	c.links[in.Link] = l
+	c.peers = append(slices.Clone(c.peers), l)
+	slices.SortFunc(c.peers, func(a, b *link) int { return cmp.Compare(a.id, b.id) })
 	c.send(l, CtlLane, Hello{Level: c.cfg.Level, Site: c.cfg.Self, Wall: in.Wall, Windows: c.cfg.Windows, Mesh: c.cfg.Mesh})
 }
 
@@ -83,6 +88,8 @@ func (c *Core) linkDown(id LinkID) {
 		return
 	}
 	delete(c.links, id)
+	c.peers = slices.DeleteFunc(slices.Clone(c.peers), func(l *link) bool { return l.id == id })
+	c.stale = true
 	for _, lg := range c.logs {
 		if lg.source == id {
 			lg.source = 0
@@ -178,6 +185,7 @@ func (c *Core) gotHello(l *link, h Hello) {
 		return
 	}
 	l.hello, l.ready, l.told = h, true, c.now
+	c.stale = true
 	for _, lg := range c.logsInOrder() {
 		c.introduce(l, lg)
 	}
@@ -269,7 +277,7 @@ func (c *Core) gotKey(l *link, k Key) {
 	}
 	lg = &log{origin: o, key: k, asked: c.now - c.cfg.HaveEvery}
 	lg.root = lg.tree.Root()
-	c.logs[o] = lg
+	c.addLog(lg)
 	c.emit(NewLog{k})
 	for _, peer := range c.linksInOrder() {
 		if peer.ready && peer != l {
@@ -297,6 +305,7 @@ func (c *Core) gotHave(l *link, m Have) {
 			}
 			continue // its key has not been accepted
 		}
+		c.stale = c.stale || l.have[h.Origin] != h
 		l.have[h.Origin] = h
 		differs := h.Size == lg.size && h.Root != lg.root
 		if (lg.own && h.Size > lg.size || differs) && !l.other[h.Origin] {

@@ -74,13 +74,6 @@ func (c *Core) releaseTo(lg *log, size uint64) {
 	c.emit(Release{lg.origin, size})
 }
 
-// releaseAll lets go of a log that is not written any more.
-func (c *Core) releaseAll(lg *log) {
-	if lg.size > lg.release {
-		c.releaseTo(lg, lg.size)
-	}
-}
-
 // pairDue is when a sync peer has been silent for too long on something that
 // waits for it.
 func (c *Core) pairDue(p *pair) (at time.Duration, waits bool) {

@@ -1,7 +1,6 @@
 package mesh
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -10,13 +9,21 @@ import (
 
 // gotSubscribe begins, restarts or ends the pushing of a log to a peer.
 func (c *Core) gotSubscribe(l *link, m Subscribe) {
+	lane := laneOf(m.Origin)
+	i, known := slices.BinarySearchFunc(l.wanted[lane], m.Origin, events.Origin.Compare)
 	if m.Stop {
 		delete(l.subs, m.Origin)
+		if known {
+			l.wanted[lane] = slices.Delete(l.wanted[lane], i, i+1)
+		}
 		return
 	}
 	if lg := c.logs[m.Origin]; lg == nil {
 		c.emit(Refused{Link: l.id, Site: l.site, Origin: m.Origin, What: "was asked for and is not held here"})
 		return
+	}
+	if !known {
+		l.wanted[lane] = slices.Insert(l.wanted[lane], i, m.Origin)
 	}
 	l.subs[m.Origin] = &sub{sent: m.From, acked: m.From, payloads: m.Payloads}
 	c.pairHas(l.site, m.Origin, m.From)
@@ -43,15 +50,12 @@ func (c *Core) push(l *link) {
 		return
 	}
 	for lane := range Lane(lanes) {
-		for _, o := range l.inTurn(lane) {
+		for _, o := range c.inTurn(l, lane) {
 			room := l.room(lane, uint64(c.cfg.BatchSize))
 			if room == 0 || lane == RecLane && !c.mayPush(l) {
 				break
 			}
 			lg, s := c.logs[o], l.subs[o]
-			if lg == nil || s.reading || s.failed || s.sent >= lg.size || l.other[o] {
-				continue
-			}
 			s.reading = true
 			l.last[lane] = o
 			c.emit(Read{Link: l.id, Origin: o, From: s.sent, To: lg.size, Bytes: int(min(room, uint64(c.cfg.BatchSize))), Payloads: s.payloads, Own: lg.own})
@@ -59,20 +63,21 @@ func (c *Core) push(l *link) {
 	}
 }
 
-// inTurn gives the logs that a peer wants on a lane, beginning after the one
-// that was pushed last.
-func (l *link) inTurn(lane Lane) []events.Origin {
-	var all []events.Origin
-	for _, o := range slices.SortedFunc(maps.Keys(l.subs), events.Origin.Compare) {
-		if laneOf(o) == lane {
-			all = append(all, o)
+// inTurn gives the logs that a peer wants on a lane and that have more for it,
+// beginning after the one that was pushed last.
+func (c *Core) inTurn(l *link, lane Lane) []events.Origin {
+	var after, before []events.Origin
+	for _, o := range l.wanted[lane] {
+		lg, s := c.logs[o], l.subs[o]
+		switch {
+		case lg == nil || s.reading || s.failed || s.sent >= lg.size || l.other[o]:
+		case o.Compare(l.last[lane]) > 0:
+			after = append(after, o)
+		default:
+			before = append(before, o)
 		}
 	}
-	i, found := slices.BinarySearchFunc(all, l.last[lane], events.Origin.Compare)
-	if found {
-		i++
-	}
-	return append(slices.Clone(all[i:]), all[:i]...)
+	return append(after, before...)
 }
 
 // room is how many more bytes may be under way on a lane. What is being read
@@ -80,10 +85,8 @@ func (l *link) inTurn(lane Lane) []events.Origin {
 // time.
 func (l *link) room(lane Lane, batch uint64) uint64 {
 	used := uint64(0)
-	for o, s := range l.subs {
-		if laneOf(o) != lane {
-			continue
-		}
+	for _, o := range l.wanted[lane] {
+		s := l.subs[o]
 		if s.reading {
 			used += batch
 		}
@@ -129,8 +132,8 @@ func (c *Core) readDone(in ReadDone) {
 		c.emit(Refused{Link: l.id, Site: l.site, Origin: in.Origin, What: "could not be read for a peer", Err: in.Err})
 		return
 	}
-	if in.From != s.sent || len(in.Entries) == 0 {
-		return // it was asked anew meanwhile
+	if in.From != s.sent || len(in.Entries) == 0 || !lg.own && len(in.Head) == 0 {
+		return // it was asked anew meanwhile, or the epoch ended here
 	}
 	b := Batch{Origin: in.Origin, First: in.From + 1, Records: wireRecords(in.Entries), Head: in.Head}
 	if lg.own {

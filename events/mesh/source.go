@@ -2,24 +2,32 @@ package mesh
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
 )
 
-// chooseSources asks, for each log written elsewhere, one peer to push it: the
-// site that writes it, while there is a link to it, else one that says it has
-// more. So each record enters a site once.
+// chooseSources asks, for each log written elsewhere, one peer to push it, so
+// that each record enters a site once: the site that writes it, while there is
+// a link to it, else the one that was asked last, as long as it gives what
+// others say they have.
 func (c *Core) chooseSources() {
 	for _, lg := range c.logsInOrder() {
 		if lg.own {
 			continue
 		}
+		old := c.links[lg.source]
+		stalled := old != nil && c.stalled(lg)
+		if stalled {
+			lg.avoid = avoided{lg.source, c.now + silent*c.cfg.HaveEvery}
+		}
 		best := c.bestSource(lg)
-		if best == nil || best.id == lg.source && !c.stalled(lg, best) {
+		if best == nil || best == old && !stalled {
 			continue
 		}
-		if old := c.links[lg.source]; old != nil && old != best {
+		if old != nil && old != best {
 			delete(old.fed, lg.origin)
 			c.send(old, CtlLane, Subscribe{Origin: lg.origin, Stop: true})
 		}
@@ -29,8 +37,13 @@ func (c *Core) chooseSources() {
 	}
 }
 
-// bestSource picks the peer to push a log. A source that has more to give and
-// is silent loses its turn to another one that has more.
+// avoided is a source that was silent, until when others go first.
+type avoided struct {
+	link  LinkID
+	until time.Duration
+}
+
+// bestSource picks the peer to push a log.
 func (c *Core) bestSource(lg *log) *link {
 	var best *link
 	score := -1
@@ -41,19 +54,16 @@ func (c *Core) bestSource(lg *log) *link {
 		}
 		s := 0
 		if h.Size > lg.ahead.Size() {
-			s += 4
-		}
-		if l.site == lg.origin.Site {
-			s += 2
+			s++
 		}
 		if l.id == lg.source {
-			s++
-			if c.stalled(lg, l) {
-				s -= 3
-			}
+			s += 2
 		}
-		if l.site == lg.origin.Site && !c.stalled(lg, l) {
-			s += 4 // it will have more as soon as anybody
+		if l.site == lg.origin.Site {
+			s += 4
+		}
+		if l.id == lg.avoid.link && c.now < lg.avoid.until {
+			s = 0
 		}
 		if s > score {
 			best, score = l, s
@@ -62,10 +72,19 @@ func (c *Core) bestSource(lg *log) *link {
 	return best
 }
 
-// stalled reports whether the source says it has more and does not give it.
-func (c *Core) stalled(lg *log, l *link) bool {
-	return l.id == lg.source && l.have[lg.origin].Size > lg.ahead.Size() && lg.storing == 0 &&
-		c.now >= lg.asked+c.cfg.HaveEvery
+// stalled reports whether somebody has said for a while that they have more than
+// what the source gave.
+func (c *Core) stalled(lg *log) bool {
+	behind := slices.ContainsFunc(c.peers, func(l *link) bool {
+		return l.ready && !l.other[lg.origin] && l.have[lg.origin].Size > lg.ahead.Size()
+	})
+	switch {
+	case !behind || lg.storing > 0:
+		lg.behind = 0
+	case lg.behind == 0:
+		lg.behind = c.now
+	}
+	return lg.behind > 0 && c.now >= max(lg.behind, lg.asked)+c.cfg.HaveEvery
 }
 
 // gotBatch verifies records and hands them to the disk.

@@ -29,6 +29,10 @@ type Grew struct {
 	Root   events.Hash
 }
 
+// KnownFork gives the core a proof that it found in an earlier life. It comes
+// after the log was opened.
+type KnownFork struct{ Fork Fork }
+
 // LinkUp says that a link to a site is there; who it is was proven by its key.
 type LinkUp struct {
 	Link LinkID
@@ -39,7 +43,7 @@ type LinkUp struct {
 // LinkDown says that a link is gone.
 type LinkDown struct{ Link LinkID }
 
-// Received is a message from a link.
+// Received is a message from a link; a nil one is of a newer level.
 type Received struct {
 	Link    LinkID
 	Lane    Lane
@@ -96,6 +100,7 @@ type Tick struct{}
 func (Members) input()      {}
 func (Opened) input()       {}
 func (Grew) input()         {}
+func (KnownFork) input()    {}
 func (LinkUp) input()       {}
 func (LinkDown) input()     {}
 func (Received) input()     {}
@@ -124,6 +129,7 @@ type Store struct {
 	Expect  uint64
 	Entries []events.Entry
 	Heads   [][]byte // the last one covers exactly up to the last entry
+	Sizes   []uint64 // what each head covers
 }
 
 // NewLog says that a log is going to be stored whose key came from a peer. It
