@@ -20,7 +20,7 @@ type consoleHandler struct {
 // Run implements [gateway.Console].
 func (h consoleHandler) Run(ctx context.Context, r *gateway.ConsoleRequest) int {
 	q := &console.Request{
-		Person: console.Person{ID: r.User, Login: r.Login, Source: r.Source, Fingerprint: r.Fingerprint},
+		Person: console.Person{ID: r.User, Login: r.Login, Source: r.Source, Fingerprint: r.Fingerprint, Factor: r.Factor},
 		Line:   r.Line, Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr,
 	}
 	if t := r.Terminal; t != nil {

@@ -19,6 +19,7 @@ import (
 const (
 	dialTimeout  = 10 * time.Second
 	loginTimeout = 60 * time.Second // a person may have to type a passphrase
+	answerTime   = 3 * time.Minute  // from each question of the gateway's on: it sets the time itself
 )
 
 // client runs verbs at a site over SSH, with the identity of the person at
@@ -125,7 +126,6 @@ func (c *client) login(ctx context.Context, d destination) (*ssh.Client, error) 
 	if err != nil {
 		return nil, err
 	}
-	attempt := &attempt{check: check, signers: id.signers}
 	conn, err := (&net.Dialer{Timeout: dialTimeout}).DialContext(ctx, "tcp", d.addr)
 	if err != nil {
 		return nil, unavailable(d, err)
@@ -133,9 +133,13 @@ func (c *client) login(ctx context.Context, d destination) (*ssh.Client, error) 
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	_ = conn.SetDeadline(time.Now().Add(loginTimeout))
+	attempt := &attempt{check: check, signers: id.signers, answer: func(instruction string, questions []string, _ []bool) ([]string, error) {
+		_ = conn.SetDeadline(time.Now().Add(answerTime))
+		return c.answer(instruction, questions)
+	}}
 	sc, channels, requests, err := ssh.NewClientConn(conn, d.addr, &ssh.ClientConfig{
 		User:              d.login,
-		Auth:              []ssh.AuthMethod{ssh.PublicKeysCallback(attempt.keys)},
+		Auth:              []ssh.AuthMethod{ssh.PublicKeysCallback(attempt.keys), ssh.RetryableAuthMethod(ssh.KeyboardInteractive(attempt.asked), tries)},
 		HostKeyCallback:   attempt.hostKey,
 		HostKeyAlgorithms: algorithms,
 		BannerCallback:    c.banner,
@@ -156,6 +160,29 @@ func (c *client) banner(message string) error {
 	return nil
 }
 
+// tries is how often a question may be answered wrong, as in OpenSSH.
+const tries = 3
+
+// answer shows the person what the gateway says, and asks what it asks.
+func (c *client) answer(instruction string, questions []string) ([]string, error) {
+	_ = c.banner(instruction)
+	answers := make([]string, len(questions))
+	for i, q := range questions {
+		if c.ask == nil {
+			return nil, errNobodyAsked
+		}
+		b, err := c.ask(console.Printable(strings.TrimRight(q, "\r\n")))
+		if err != nil {
+			return nil, err
+		}
+		answers[i] = string(b)
+		clear(b)
+	}
+	return answers, nil
+}
+
+var errNobodyAsked = errors.New("it asks for a code, and there is nobody to be asked here")
+
 // attempt watches one login, to tell afterwards how far it came.
 type attempt struct {
 	check    ssh.HostKeyCallback
@@ -163,6 +190,14 @@ type attempt struct {
 	refused  error // by our check of the host key
 	proven   bool  // the host key
 	askedFor bool  // keys, by the gateway
+	question bool  // was asked, once a key was accepted
+	answer   func(instruction string, questions []string, echo []bool) ([]string, error)
+}
+
+// asked answers the gateway's questions. Before a key is accepted it has none that could be answered.
+func (a *attempt) asked(_, instruction string, questions []string, echo []bool) ([]string, error) {
+	a.question = a.question || len(questions) > 0
+	return a.answer(instruction, questions, echo)
 }
 
 func (a *attempt) hostKey(host string, remote net.Addr, key ssh.PublicKey) error {
@@ -188,6 +223,10 @@ func (a *attempt) explain(d destination, id *identity, err error) error {
 	}
 	f := &console.Fault{Exit: console.Login, Message: fmt.Sprintf("the gateway %s did not accept the login: %s", d.addr, err)}
 	switch {
+	case errors.Is(err, errNobodyAsked):
+		f.Message, f.Hint = fmt.Sprintf("the gateway %s asks for a code of your second factor", d.addr), "run it on a terminal, and without --no-input"
+	case a.question:
+		f.Hint = "the codes that were given were not taken"
 	case len(id.locked) > 0:
 		f.Hint = fmt.Sprintf("these keys need a passphrase: %s; add them to an SSH agent with ssh-add", strings.Join(id.locked, ", "))
 	case len(id.signers) == 0:

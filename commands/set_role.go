@@ -9,13 +9,14 @@ import (
 type SetRole struct {
 	Role         events.Role
 	SecondFactor *bool
+	FactorReuse  *uint64 // seconds for which a code does for further logins
 	Staleness    *events.Staleness
 	Within       *uint64 // seconds, of [events.Strict]
 }
 
 var _ = register[SetRole]("SetRole", byAdmin|headroom)
 
-// Decide refuses strictness without a time.
+// Decide refuses strictness without a time, and a time for codes that nobody needs.
 func (c SetRole) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	if !knownRole(c.Role) {
 		return nil, invalid(roleHint, "%s is not a role", quoted(string(c.Role)))
@@ -24,6 +25,9 @@ func (c SetRole) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.
 	before := set
 	if c.SecondFactor != nil {
 		set.SecondFactor = *c.SecondFactor
+	}
+	if c.FactorReuse != nil {
+		set.FactorReuse = *c.FactorReuse
 	}
 	if c.Staleness != nil {
 		set.Staleness = *c.Staleness
@@ -38,6 +42,15 @@ func (c SetRole) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.
 		return nil, invalid("say for how long without news sessions may start, for example 5m", "strict needs a time")
 	case set.Staleness == events.BestEffort:
 		set.Within = 0
+	}
+	if err := checkReuse(set.FactorReuse); err != nil {
+		return nil, err
+	}
+	if set.FactorReuse > 0 && !set.SecondFactor {
+		if c.FactorReuse != nil && *c.FactorReuse > 0 {
+			return nil, invalid("require it as well", "a code can be used again only where a second factor is required")
+		}
+		set.FactorReuse = 0
 	}
 	if set == before {
 		return nil, nil

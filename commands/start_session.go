@@ -24,6 +24,7 @@ type StartSession struct {
 	Client      string                 // client's SSH version line
 	Jump        string                 // host that the client jumped to; empty without a jump
 	Certificate *aggregate.Certificate // verified, by which the key is the user's; nil for a key on record
+	Factor      events.Factor          // how the login proved a second factor; zero for none
 }
 
 var _ = register[StartSession]("StartSession", byCommand)
@@ -64,8 +65,8 @@ type denial struct {
 	hint    string
 }
 
-// Decide checks, in this order, the user with their key, the account, the
-// grant, the target's kind and host keys, the secret and the sessions that run already. To a person without a grant,
+// Decide checks, in this order, the user with their key and their second factor, the
+// account, the grant, the target's kind and host keys, the secret and the sessions that run already. To a person without a grant,
 // everything about accounts and targets reads the same.
 func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	p, no := c.find(s, by, env.Now)
@@ -79,7 +80,7 @@ func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 		User: p.user.ID, Account: p.account.ID, Target: p.target.ID, Credential: p.account.Credential,
 		Secret: p.secret.ID, Grant: p.grant.ID, Source: bounded(c.Source, maxText), Client: bounded(c.Client, maxText),
 		Fingerprint: c.Fingerprint, Login: bounded(c.Login, maxLogin), Jump: bounded(c.Jump, maxText),
-		Certificate: c.certificate(s),
+		Certificate: c.certificate(s), Factor: c.Factor,
 	})
 	return d.done()
 }
@@ -89,6 +90,9 @@ func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (
 	var no *denial
 	if p.user, no = c.findUser(s, by, now); no != nil {
 		return p, no
+	}
+	if err := s.FactorProven(p.user.ID, c.Factor); err != nil {
+		return p, factorDenial(err)
 	}
 	if p.account, p.target, no = c.findAccount(s); no != nil {
 		return p, no

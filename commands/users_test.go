@@ -121,7 +121,7 @@ func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	}
 	judgedInside := []string{"ReadSession", "StartSession"} // tested on their own
 	bySite = append(bySite, rotationSteps...)
-	judgedInside = append(judgedInside, judgedSecrets...)
+	judgedInside = append(append(judgedInside, judgedSecrets...), judgedFactors...)
 	w := newWorld(t)
 	w.do("ada", commands.AddUser{Name: "gone", Role: events.Admin, Key: key("gone")})
 	w.do("ada", commands.DisableUser{User: "gone"})

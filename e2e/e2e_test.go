@@ -48,6 +48,9 @@ func requireOpenSSH(t *testing.T) {
 
 func TestScripts(t *testing.T) {
 	requireOpenSSH(t)
+	if _, err := exec.LookPath("oathtool"); err != nil && os.Getenv("HOLDFAST_REQUIRE_CLIENTS") != "" {
+		t.Error(err) // without it second-factor.txtar is skipped
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,

@@ -23,6 +23,8 @@ const (
 	BadCertificate  DenyReason = "certificate refused"      // revoked, out of its time, for somebody or something else
 	NoSessions      DenyReason = "takes no sessions"        // the target is not an SSH one
 	OutsideTime     DenyReason = "outside the grant's time" // before it begins, or in none of its windows
+	NoFactor        DenyReason = "second factor missing"    // needed, and not proven by this login
+	FactorRefused   DenyReason = "second factor refused"    // wrong, spent, locked, or not to be checked now
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

@@ -20,6 +20,7 @@ type RoleSet struct {
 	Role         Role      `json:"role"`
 	SecondFactor bool      `json:"second_factor,omitempty"` // needed for the console and for sessions
 	Staleness    Staleness `json:"staleness,omitempty"`     // empty is BestEffort
+	FactorReuse  uint64    `json:"factor_reuse,omitempty"`  // of SecondFactor: seconds for which a code does for further logins
 	Within       uint64    `json:"within,omitempty"`        // of Strict: seconds without news after which no session starts
 }
 

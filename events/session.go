@@ -15,6 +15,7 @@ type SessionStarted struct {
 	Login       string       `json:"login,omitempty"`      // SSH user name as sent; of a jump, that of the outer login
 	Jump        string       `json:"jump,omitempty"`       // host that the client jumped to; empty without a jump
 	Certificate Certificate  `json:"certificate,omitzero"` // by which the key was the user's; zero for a key on record
+	Factor      Factor       `json:"factor,omitzero"`      // how the login proved a second factor; zero for none
 }
 
 var _ = define[SessionStarted]("session.started", 1)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"strings"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -23,22 +24,27 @@ type identity struct {
 	fingerprint string                 // of the key that they hold
 	certificate *aggregate.Certificate // by which the key is theirs; nil for a key on record
 	permits     permits
+	factor      events.Factor // how they proved a second factor; zero for none
 }
 
 // login is one connection on its way in. Its methods run in the goroutine of sshwire.Server.
 type login struct {
 	server *Server
 	client *rekeyGate
-	grace  func() // ends the time that a client has to prove who it is
+	grace  func()                                                    // ends the time that a client has to prove who it is
+	stay   func(user events.UserID, most time.Duration, late string) // gives a known user more time to go on
 
-	name        string // SSH user name as sent; of a jump, that of the outer login
-	jump        string // host that the client jumped to, as sent; empty without a jump
-	jumpTo      string // target that it stands for
-	identity    *identity
-	offered     string   // fingerprint of the key that was last offered and not taken
-	denied      *noEntry // why no key let anybody in, nil if none was refused
+	name        string    // SSH user name as sent; of a jump, that of the outer login
+	jump        string    // host that the client jumped to, as sent; empty without a jump
+	jumpTo      string    // target that it stands for
+	claimed     *identity // whom a proven key belongs to, while more is asked
+	identity    *identity // who is let in
+	offered     string    // fingerprint of the key that was last offered and not taken
+	denied      *noEntry  // why no key let anybody in, nil if none was refused
 	explained   bool
-	opened      *opened // the target's leg, once Accept has made it
+	factor      events.FactorID // that the user has to prove, zero for none
+	tried       bool            // a code was given
+	opened      *opened         // the target's leg, once Accept has made it
 	wantConsole bool
 }
 
@@ -58,23 +64,26 @@ var keyTexts = map[events.DenyReason]string{
 	events.NameConflict:   "your key belongs to more than one user; an administrator has to settle it first",
 }
 
-// auth is the sshwire.ServerAuth of the login.
-func (l *login) auth() sshwire.ServerAuth {
-	return sshwire.ServerAuth{PublicKey: l.publicKey, KeyboardInteractive: l.explain, Accept: l.accept}
+// auth is the sshwire.ServerAuth of the login. ctx is that of the connection.
+func (l *login) auth(ctx context.Context) sshwire.ServerAuth {
+	return sshwire.ServerAuth{
+		PublicKey:           func(m sshwire.Meta, key ssh.PublicKey, proven bool) error { return l.publicKey(ctx, m, key, proven) },
+		KeyboardInteractive: l.explain, Accept: l.accept,
+	}
 }
 
 var errNotLetIn = errors.New("this key does not let anybody in")
 
 // publicKey decides on a key. A probe says nothing of who asks, so it changes nothing here: only the key that was
 // proven counts. Whose key opens nothing for a reason of their own is told so after the proof and not before.
-func (l *login) publicKey(m sshwire.Meta, key ssh.PublicKey, proven bool) error {
+func (l *login) publicKey(ctx context.Context, m sshwire.Meta, key ssh.PublicKey, proven bool) error {
 	l.name = m.User()
 	who, no := l.server.whose(key, m.RemoteAddr())
 	switch {
+	case no == nil && proven:
+		l.claimed = who
+		return l.further(ctx, m)
 	case no == nil:
-		if proven {
-			l.identity = who
-		}
 		return nil
 	case no.reason == events.UnknownKey:
 		if l.denied == nil {
@@ -88,6 +97,25 @@ func (l *login) publicKey(m sshwire.Meta, key ssh.PublicKey, proven bool) error 
 	l.denied, l.offered = no, ssh.FingerprintSHA256(bare(key))
 	l.tell(m)
 	return errNotLetIn
+}
+
+// further lets a proven key in, or says what is to be proven beside it: from then on nothing else is looked at.
+func (l *login) further(ctx context.Context, m sshwire.Meta) error {
+	if !l.askFactor(ctx, m) {
+		l.identity = l.claimed
+		return nil
+	}
+	l.stay(l.claimed.user, l.server.cfg.Limits.FactorTime, factorLate)
+	_ = m.Banner("holdfast: " + factorNext + "\r\n") // for clients that can't be asked; who can is asked in any case
+	return &sshwire.PartialSuccess{Next: sshwire.ServerAuth{
+		KeyboardInteractive: func(m sshwire.Meta, ask func(name, instruction string, prompts []sshwire.Prompt) ([]string, error)) error {
+			err := l.proveFactor(ctx, m, ask)
+			if err == nil {
+				l.identity = l.claimed
+			}
+			return err
+		},
+	}}
 }
 
 // bare is the key itself where it comes with a certificate.
@@ -195,6 +223,12 @@ func text(s string) error {
 // failed records that a connection ended without a login, if it offered a key. Each connection makes one event at most,
 // and unknown keys of one address only so many.
 func (l *login) failed(ctx context.Context, from net.Addr) {
+	if l.claimed != nil && l.identity == nil && !l.tried {
+		l.deny(ctx, from, commands.DenyAccess{
+			Reason: events.NoFactor, User: l.claimed.user, Fingerprint: l.claimed.fingerprint, Detail: "the login ended without a code",
+		})
+		return
+	}
 	if l.denied == nil || l.identity != nil {
 		return
 	}

@@ -24,10 +24,11 @@ type ConsoleRequest struct {
 	User        events.UserID
 	Name        string
 	Role        events.Role
-	Fingerprint string // of the key that they proved
-	Login       string // SSH user name as sent
-	Source      string // client's address
-	Line        string // as sent; empty for a shell
+	Fingerprint string        // of the key that they proved
+	Factor      events.Factor // how they proved a second factor; zero for none
+	Login       string        // SSH user name as sent
+	Source      string        // client's address
+	Line        string        // as sent; empty for a shell
 	Terminal    *ConsoleTerminal
 	Stdin       io.Reader
 	Stdout      io.Writer
@@ -67,7 +68,7 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, nc net.Conn, l
 			return 255
 		}
 		r := &ConsoleRequest{
-			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint,
+			User: l.identity.user, Name: l.identity.name, Role: l.identity.role, Fingerprint: l.identity.fingerprint, Factor: l.identity.factor,
 			Login: l.name, Source: source, Line: c.Command, Stdin: c, Stdout: c, Stderr: c.Stderr(),
 		}
 		if c.Pty != nil {

@@ -14,6 +14,7 @@ type Limits struct {
 	PerSource       int           // of those, from one address (IPv6: one /64). Default 64
 	SourceRate      int           // new connections from one address in a second, with a burst of twice as many. Default 32
 	Channels        int           // channels at once in one session. Default 256
+	FactorTime      time.Duration // from a proven key to a right code of the user's second factor. Default 2 min
 	TargetDial      time.Duration // to connect to a target. Default 10 s
 	TargetLogin     time.Duration // to log in there once connected. Default 20 s
 	StoragePause    time.Duration // how long sessions wait for a full log before they end. Default 10 s
@@ -32,6 +33,7 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	duration(&l.LoginGrace, 30*time.Second)
+	duration(&l.FactorTime, 2*time.Minute)
 	duration(&l.TargetDial, 10*time.Second)
 	duration(&l.TargetLogin, 20*time.Second)
 	duration(&l.StoragePause, 10*time.Second)
@@ -82,6 +84,8 @@ const (
 	tooFast = "too many new connections from your address at once; wait a second and try again"
 	tooMany = "too many connections from your address that have not logged in; try again"
 	crowded = "too many connections that have not logged in; try again"
+	// crowdedUser is for those who have proven a key and are asked for more.
+	crowdedUser = "too many logins of yours wait for an answer; the newest one goes on"
 )
 
 func newDoor(l Limits, now func() time.Time) *door {

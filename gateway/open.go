@@ -58,7 +58,7 @@ func (s *Server) open(ctx context.Context, l *login, m sshwire.Meta, to route) (
 	started, err := s.cfg.Dispatcher.StartSession(ctx, events.UserActor(l.identity.user), commands.StartSession{
 		User: l.identity.user, Fingerprint: l.identity.fingerprint, Account: to.account, Target: to.target,
 		Login: l.name, Source: m.RemoteAddr().String(), Client: string(m.ClientVersion()),
-		Jump: l.jump, Certificate: l.identity.certificate,
+		Jump: l.jump, Certificate: l.identity.certificate, Factor: l.identity.factor,
 	})
 	if err != nil {
 		return nil, s.refusal(err)

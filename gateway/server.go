@@ -41,6 +41,7 @@ type Server struct {
 	log   *slog.Logger
 	actor events.Actor
 	door  *door
+	waits waits
 	lives lives
 
 	ctx    context.Context // ends with Shutdown, for connections that are not let in yet
@@ -189,7 +190,8 @@ func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c ne
 	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, func() { cancel(nil) })
 	defer grace.Stop()
 	l := &login{server: s, client: &rekeyGate{}, grace: func() { grace.Stop(); leave() }}
-	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(), MaxAuthTries: 20, FitOffer: true}
+	defer s.letStay(l, cancel)()
+	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: s.cfg.HostKeys, Auth: l.auth(ctx), MaxAuthTries: 20, FitOffer: true}
 	cfg.OnRekey = l.client.onRekey
 	conn, err := sshwire.Server(ctx, c, cfg)
 	switch {
@@ -204,6 +206,23 @@ func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c ne
 	default:
 		s.relay(context.WithoutCancel(ctx), l.opened, newLeg(conn, l.client, c))
 	}
+}
+
+// letStay lets a login give its user more time once a key was proven. done is to be called when the connection has ended.
+func (s *Server) letStay(l *login, cancel context.CancelCauseFunc) (done func()) {
+	end := func(text string) {
+		cancel(&sshwire.DisconnectError{Reason: sshwire.ReasonByApplication, Text: "holdfast: " + text})
+	}
+	strangers, over := l.grace, func() {}
+	l.stay = func(user events.UserID, most time.Duration, late string) {
+		strangers()
+		over()
+		leave := s.waits.enter(user, func() { end(crowdedUser) })
+		timer := time.AfterFunc(most, func() { end(late) })
+		over = func() { timer.Stop(); leave() }
+	}
+	l.grace = func() { strangers(); over() }
+	return func() { over() }
 }
 
 // Shutdown stops accepting, tells everybody, and waits until every connection has ended or ctx has. Sessions end with

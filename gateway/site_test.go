@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,7 +52,10 @@ type site struct {
 	expires    time.Time // of bob's grant, where a test has one that ends
 	log        *bytes.Buffer
 	logMu      sync.Mutex
+	ahead      atomic.Int64 // how far the site's clock is before the true time, in nanoseconds
 }
+
+func (s *site) now() time.Time { return time.Now().Add(time.Duration(s.ahead.Load())) }
 
 // onDisk keeps the recordings of a site in segment files instead of in memory.
 func onDisk(t testing.TB) func(*Config) {
@@ -115,7 +119,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 	})
 	s.rec, rec = openLog(events.Rec, nil)
 	s.space = &spaceLog{Log: s.rec}
-	s.dispatcher = commands.NewDispatcher(commands.DispatcherConfig{Writer: ctl, State: aggregate.New(), After: func(records []events.Record) {
+	s.dispatcher = commands.NewDispatcher(commands.DispatcherConfig{Writer: ctl, State: aggregate.New(), Now: s.now, After: func(records []events.Record) {
 		for _, r := range records {
 			if s.server != nil {
 				s.server.OnEvent(r)
@@ -126,7 +130,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 	s.do(events.SiteActor(s.id), commands.CreateSite{Name: "here", SealingKey: []byte("key"), HostKey: authorizedKey(host.PublicKey())})
 	cfg := Config{
 		Site: s.id, Dispatcher: s.dispatcher, Rec: rec, RecLog: s.space, Sealer: s.sealer, HostKeys: []ssh.Signer{host},
-		CA: newKey(t, filepath.Join(s.dir, "ca")), Console: echoConsole{}, Log: slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		CA: newKey(t, filepath.Join(s.dir, "ca")), Console: echoConsole{}, Now: s.now, Log: slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Limits: Limits{StoragePause: 300 * time.Millisecond},
 	}
 	for _, f := range change {

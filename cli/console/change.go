@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/projections"
 )
@@ -56,15 +57,29 @@ func (c *call) from() context.Context {
 // deny writes a denial to the log and returns it. What is denied was not done
 // even where that could not be written.
 func (c *call) deny(verb, detail string) error {
+	return c.denyFor(events.NotAllowedVerb, verb, detail, &Fault{Exit: Denied, Message: "you may not use " + verb + " here",
+		Hint: "ask an administrator of this site; whoami shows your role"})
+}
+
+// denyUnproven is deny for a caller whose login did not prove the second factor that they need.
+func (c *call) denyUnproven(verb string) error {
+	f := &Fault{Exit: Denied, Message: "you need a second factor here and have none", Hint: "enrol one: user totp enroll; until then nothing else is open to you"}
+	if errors.Is(c.unproven, aggregate.ErrFactorMissing) {
+		f.Message, f.Hint = "this login did not prove your second factor", "log in again"
+	}
+	return c.denyFor(events.NoFactor, verb, c.unproven.Error(), f)
+}
+
+func (c *call) denyFor(reason events.DenyReason, verb, detail string, f *Fault) error {
 	records, err := c.cfg.Site.Commands().Do(c.from(), events.SiteActor(c.cfg.Site.ID()), commands.DenyAccess{
-		Reason: events.NotAllowedVerb, Login: c.by.Login, Source: c.by.Source, User: c.by.ID, Fingerprint: c.by.Fingerprint,
+		Reason: reason, Login: c.by.Login, Source: c.by.Source, User: c.by.ID, Fingerprint: c.by.Fingerprint,
 		Detail: verb + ": " + detail,
 	})
 	if err != nil {
 		return fmt.Errorf("%s is denied, and that could not be recorded: %w", verb, err)
 	}
-	return &Fault{Exit: Denied, Message: "you may not use " + verb + " here", Event: records[0].Header.ID,
-		Hint: "ask an administrator of this site; whoami shows your role"}
+	f.Event = records[0].Header.ID
+	return f
 }
 
 // finder is the query of the projections for one item.

@@ -20,9 +20,10 @@ import (
 // they are called and may do is asked of the site at each call.
 type Person struct {
 	ID          events.UserID
-	Login       string // SSH user name as sent
-	Source      string // client's address
-	Fingerprint string // of the key that they proved
+	Login       string        // SSH user name as sent
+	Source      string        // client's address
+	Fingerprint string        // of the key that they proved
+	Factor      events.Factor // how they proved a second factor; zero for none
 }
 
 func (p *Person) actor() events.Actor { return events.UserActor(p.ID) }
@@ -114,6 +115,7 @@ type call struct {
 	by             Person
 	name           string      // of the caller
 	role           events.Role // of the caller
+	unproven       error       // why the caller may do nothing but enrol a second factor; nil if they may
 	terminal       *Terminal
 	json           bool
 	behind         *Fault // the views may lack what was decided before; nil if they don't
@@ -130,6 +132,7 @@ func (c *call) identify() error {
 		if err = s.UserStands(c.by.ID); err == nil {
 			u, _ := s.User(c.by.ID)
 			c.name, c.role = u.Name, u.Role
+			c.unproven = s.FactorProven(c.by.ID, c.by.Factor)
 		}
 	})
 	if err != nil {

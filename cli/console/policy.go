@@ -1,6 +1,12 @@
 package console
 
-import "github.com/holdfast-pam/holdfast/events"
+import (
+	"errors"
+	"slices"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+)
 
 // right is what a verb asks of the person who uses it.
 type right string
@@ -35,11 +41,17 @@ func allows(role events.Role, needed right) bool {
 // and returns it. Only the verb's name is written: arguments may be secrets
 // put in the wrong place.
 func (c *call) permit(verb string, needed right) error {
+	if c.unproven != nil && !(errors.Is(c.unproven, aggregate.ErrNoFactor) && slices.Contains(beforeFactor, verb)) {
+		return c.denyUnproven(verb)
+	}
 	if allows(c.role, needed) {
 		return nil
 	}
 	return c.deny(verb, string(c.role)+" may not use it; it needs the right to "+string(needed))
 }
+
+// beforeFactor are the verbs for those who need a second factor and have none.
+var beforeFactor = []string{"user totp enroll", "user totp confirm", "whoami"}
 
 // seesAll reports whether the caller sees what belongs to others.
 func (c *call) seesAll() bool { return allows(c.role, read) }

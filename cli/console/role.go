@@ -16,6 +16,7 @@ var roles = []events.Role{events.Admin, events.Auditor, events.Approver, events.
 type roleView struct {
 	Name         events.Role      `json:"name"`
 	SecondFactor bool             `json:"second_factor"`
+	FactorReuse  uint64           `json:"factor_reuse,omitempty"` // seconds
 	Staleness    events.Staleness `json:"staleness"`
 	Within       uint64           `json:"within,omitempty"` // seconds, of strict
 }
@@ -23,6 +24,7 @@ type roleView struct {
 var roleColumns = []column[roleView]{
 	{"name", func(r roleView) string { return string(r.Name) }},
 	{"second factor", func(r roleView) string { return yes(r.SecondFactor) }},
+	{"factor reuse", func(r roleView) string { return seconds(r.FactorReuse) }},
 	{"staleness", func(r roleView) string { return string(r.Staleness) }},
 	{"within", func(r roleView) string { return seconds(r.Within) }},
 }
@@ -36,7 +38,7 @@ func (c *call) roleViews() (all []roleView) {
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		for _, r := range roles {
 			set := s.RoleSettings(r)
-			all = append(all, roleView{r, set.SecondFactor, set.Staleness, set.Within})
+			all = append(all, roleView{r, set.SecondFactor, set.FactorReuse, set.Staleness, set.Within})
 		}
 	})
 	return all
@@ -49,7 +51,7 @@ func (c *call) roleList() *cobra.Command {
 }
 
 func (c *call) roleSet() *cobra.Command {
-	var factor, staleness, within string
+	var factor, reuse, staleness, within string
 	cmd := c.verb("set ROLE", "Say what holds for everybody of a role", change, func(args []string) error {
 		set := commands.SetRole{Role: events.Role(args[0])}
 		switch factor {
@@ -59,6 +61,13 @@ func (c *call) roleSet() *cobra.Command {
 			set.SecondFactor = &required
 		default:
 			return usageError("--second-factor is required or off, not %q", factor)
+		}
+		if reuse != "" {
+			n, err := reuseTime(reuse)
+			if err != nil {
+				return err
+			}
+			set.FactorReuse = &n
 		}
 		if staleness != "" {
 			mode := events.Staleness(staleness)
@@ -88,6 +97,7 @@ func (c *call) roleSet() *cobra.Command {
 	})
 	f := cmd.Flags()
 	f.StringVar(&factor, "second-factor", "", "required or off")
+	f.StringVar(&reuse, "factor-reuse", "", "let a code do for further logins from the same address by the same key, for so long (10m), or off")
 	f.StringVar(&staleness, "staleness", "", "best_effort or strict: what a site does that has no news of the user's home site")
 	f.StringVar(&within, "within", "", "of strict: how long without news sessions may still start (5m)")
 	return cmd

@@ -40,7 +40,7 @@ func conflicting(state string, conflict bool) string {
 }
 
 var _ = noun(func(c *call) *cobra.Command {
-	return group("user", "People and automation, and their keys", c.userAdd(), c.userLimit(), c.userDisable(), c.userList(), c.userShow(),
+	return group("user", "People and automation, and their keys", c.userAdd(), c.userLimit(), c.userFactor(), c.userDisable(), c.userList(), c.userShow(), c.userTOTP(),
 		group("key", "The keys that a user may log in with", c.userKeyAdd(), c.userKeyRemove()))
 })
 

@@ -60,6 +60,7 @@ func (s *State) lines() []string {
 	}
 	all = append(all, s.caLines()...)
 	all = append(all, s.accessLines()...)
+	all = append(all, s.factorLines()...)
 	all = append(all, indexLines("user name", s.usersByName)...)
 	all = append(all, indexLines("user key", s.usersByKey)...)
 	all = append(all, indexLines("target name", s.targetsByName)...)

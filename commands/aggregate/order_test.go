@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 50).Draw(t, "event") {
+	switch rapid.IntRange(0, 58).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -209,6 +209,8 @@ func (h *history) act(t *rapid.T, at, step int) {
 		on("account", events.AccountParamsSet{Params: []events.Param{{Name: "host", Value: name}}})
 	case 32, 33, 34, 35, 36, 37, 38:
 		h.access(t, at, step, pick, add, on)
+	case 39, 40, 41, 42, 43, 44, 45, 46:
+		h.factor(t, step, name, pick, add, on)
 	default:
 		h.rotate(t, at, step, pick, add, on)
 	}

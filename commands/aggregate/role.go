@@ -17,12 +17,15 @@ var _ = fold(func(s *State, at *Mark, e events.RoleSet) bool {
 
 // RoleSettings is what holds for everybody of a role. Of settings that did not
 // know of each other, each field has its strictest value: a second factor
-// rather than none, strict rather than not, and soon rather than late.
+// rather than none and for one login rather than more, strict rather than not, and soon rather than late.
 func (s *State) RoleSettings(role events.Role) events.RoleSet {
 	set := events.RoleSet{Role: role, Staleness: events.BestEffort}
 	if h := s.roles[role]; h != nil {
-		for _, v := range *h {
+		for n, v := range *h {
 			set.SecondFactor = set.SecondFactor || v.value.SecondFactor
+			if n == 0 || v.value.FactorReuse < set.FactorReuse {
+				set.FactorReuse = v.value.FactorReuse
+			}
 			if v.value.Staleness == events.Strict {
 				if set.Staleness != events.Strict || v.value.Within < set.Within {
 					set.Within = v.value.Within

@@ -29,6 +29,8 @@ type State struct {
 	groups      map[events.GroupID]*Group
 	groupsOf    map[events.UserID]map[events.GroupID]bool // every group that a user was ever taken into
 	roles       map[events.Role]*heads[events.RoleSet]
+	factors     map[events.FactorID]*Factor
+	factorsOf   map[events.UserID][]events.FactorID
 	rotations   map[events.RotationID]*Rotation
 	rotationsOf index[events.CredentialID, events.RotationID]
 
@@ -58,6 +60,8 @@ func New() *State {
 		groups:           map[events.GroupID]*Group{},
 		groupsOf:         map[events.UserID]map[events.GroupID]bool{},
 		roles:            map[events.Role]*heads[events.RoleSet]{},
+		factors:          map[events.FactorID]*Factor{},
+		factorsOf:        map[events.UserID][]events.FactorID{},
 		rotations:        map[events.RotationID]*Rotation{},
 		rotationsOf:      index[events.CredentialID, events.RotationID]{},
 		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},

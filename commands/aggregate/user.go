@@ -20,6 +20,9 @@ type User struct {
 	disabled []*Mark // usually none or one
 	keys     map[string]*heads[keyState]
 	limits   heads[uint32]
+
+	factorRule   heads[events.UserFactorRuleSet]
+	factorResets []*Mark
 }
 
 // Key is a public key of a user.
