@@ -1,5 +1,5 @@
 # Short targets; each does its own set-up.
-.PHONY: demo test test-full nightly soak bench build lint
+.PHONY: demo test test-full nightly soak bench build pkcs11 lint
 
 export CGO_ENABLED ?= 0
 FUZZTIME ?= 5m
@@ -7,6 +7,9 @@ SOAK ?= 30m
 
 build:            ## the static binary, bin/holdfast
 	go build -trimpath -o bin/holdfast .
+
+pkcs11:           ## the helper for PKCS#11 tokens, bin/holdfast-pkcs11; needs a C compiler
+	CGO_ENABLED=1 go build -trimpath -o bin/holdfast-pkcs11 ./cmd/holdfast-pkcs11
 
 demo: build       ## the main job, from start to proof, on loopback
 	@.ci/setup demo

@@ -36,6 +36,7 @@ var layers = map[string][]string{
 	"site":               {"events", "commands", "projections", "replay", "gateway"},
 	"cli":                {"events", "commands", "projections", "replay", "gateway", "site"},
 	"bench":              {"cli/lab", "cli/localsshd"},
+	"cmd":                {"events/seal"},
 	"e2e":                {},
 	"":                   {"cli"},
 }

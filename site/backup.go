@@ -21,8 +21,9 @@ import (
 // Backup writes a backup of the site as it stands, for the recipients to open,
 // while the site goes on. It has everything but the site's private key: whoever
 // holds both opens all. What the site decides while it is written may be left
-// out; nothing that is in it lacks what it depends on.
+// out; nothing that is in it lacks what it depends on. No rekey goes on meanwhile.
 func (s *Site) Backup(ctx context.Context, w io.Writer, id uuid.UUID, recipients ...age.Recipient) error {
+	defer s.keys.ring.Hold()()
 	b, err := backup.NewWriter(w, backup.About{
 		ID: id, Site: s.who.ID, Name: s.who.Name, Version: s.version, Made: time.Now().UTC().Truncate(time.Second),
 	}, recipients...)
@@ -92,7 +93,7 @@ func (s *Site) backUpFiles(ctx context.Context, b *backup.Writer) error {
 		}
 	}
 	err := filepath.WalkDir(s.data.keys(), func(path string, e fs.DirEntry, err error) error {
-		if err != nil || !e.Type().IsRegular() || path == s.cfg.Keys.SiteKey || path == s.data.siteKey() || path == s.data.table() {
+		if err != nil || !e.Type().IsRegular() || path == s.ringConfig().KeyFile || path == s.data.siteKey() || path == s.data.table() {
 			return err
 		}
 		rel, err := filepath.Rel(s.data.dir, path)

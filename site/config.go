@@ -17,6 +17,8 @@ import (
 	"github.com/knadh/koanf/providers/rawbytes"
 	"github.com/knadh/koanf/providers/structs"
 	"github.com/knadh/koanf/v2"
+
+	"github.com/holdfast-pam/holdfast/events/seal/keyring"
 )
 
 // Config is a site's configuration: one YAML file whose sections and keys are
@@ -76,11 +78,34 @@ type LogConfig struct {
 	Headroom int64 `koanf:"headroom"`
 }
 
-// KeysConfig is the section "keys".
+// KeysConfig is the section "keys": what holds the site's private key, which
+// opens its data keys.
 type KeysConfig struct {
-	// SiteKey is the file with the private key that opens the site's data
-	// keys, mode 0600. Default: keys/site.key in the data directory.
+	// Provider is what holds the key that a new site, and each rekey, makes:
+	// "file", "passphrase", "credential", "shares" or "pkcs11". Another value than
+	// that of the key in use changes nothing until `vault rekey`. A site whose
+	// first key needs somebody to enter a secret begins with a key file.
+	Provider string `koanf:"provider"`
+	// SiteKey is the key file of provider "file", mode 0600. Default:
+	// keys/site.key in the data directory; another volume is better.
 	SiteKey string `koanf:"site_key"`
+	// Credential is the name of the systemd credential of provider "credential"
+	// (LoadCredentialEncrypted=). Its content is 32 random bytes or more.
+	Credential string `koanf:"credential"`
+	// Shares is how many shares provider "shares" makes, and Threshold how many
+	// of them open the key, 2 at least.
+	Shares    int `koanf:"shares"`
+	Threshold int `koanf:"threshold"`
+	// PKCS11Module is the library of the token of provider "pkcs11", and
+	// PKCS11Token the token's label.
+	PKCS11Module string `koanf:"pkcs11_module"`
+	PKCS11Token  string `koanf:"pkcs11_token"`
+	// PKCS11PINFile is a file with the token's PIN, mode 0600, for a site that
+	// unseals itself. Without it somebody enters the PIN (`vault unseal`).
+	PKCS11PINFile string `koanf:"pkcs11_pin_file"`
+	// PKCS11Helper is the program that loads the library. Default:
+	// holdfast-pkcs11 beside this program.
+	PKCS11Helper string `koanf:"pkcs11_helper"`
 }
 
 // Defaults are the values used where nothing else is said.
@@ -96,7 +121,8 @@ func Defaults() Config {
 			StoragePause:                10 * time.Second,
 			PeerTimeout:                 4 * time.Minute,
 		},
-		Log: LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
+		Log:  LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
+		Keys: KeysConfig{Provider: string(keyring.File), Credential: "holdfast-site-key", Shares: 5, Threshold: 3},
 	}
 }
 
@@ -226,7 +252,7 @@ func (c *Config) Check() error {
 	if c.Log.Headroom < 1<<20 || c.Log.Headroom > c.Log.SegmentSize {
 		bad("log.headroom", "%d is out of range, 1 MiB to the size of a segment", c.Log.Headroom)
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, c.Keys.check())...)
 }
 
 // Loopback reports whether what listens at addr ("HOST:PORT") is reached from

@@ -44,7 +44,7 @@ func TestLoadConfigIsStrict(t *testing.T) {
 		want string
 	}{
 		"unknown key":             {"ssh:\n  lissten: 127.0.0.1:1\n", nil, "configuration: there is no key ssh.lissten; the keys are ssh.dial_timeout, ssh.listen, "},
-		"unknown section":         {"sshd:\n  listen: 127.0.0.1:1\n", nil, "there is no key sshd.listen; the keys are keys.site_key, "},
+		"unknown section":         {"sshd:\n  listen: 127.0.0.1:1\n", nil, "there is no key sshd.listen; the keys are keys.credential, "},
 		"empty unknown section":   {"sshd:\n", nil, "there is no key sshd; "},
 		"unknown variable":        {"", []string{"HOLDFAST_SSH_LISSTEN=x"}, "there is no key ssh.lissten; "},
 		"text where a section is": {"ssh: x\n", nil, "there is no key ssh; the keys are ssh.dial_timeout, "},
@@ -73,6 +73,11 @@ func TestConfigCheck(t *testing.T) {
 		"ssh.max_rate_per_source":            func(c *Config) { c.SSH.MaxRatePerSource = 0 },
 		"log.segment_size":                   func(c *Config) { c.Log.SegmentSize = 1 },
 		"log.headroom":                       func(c *Config) { c.Log.Headroom = 1 << 40 },
+		"keys.provider":                      func(c *Config) { c.Keys.Provider = "paper" },
+		"keys.threshold":                     func(c *Config) { c.Keys.Provider, c.Keys.Threshold = "shares", 1 },
+		"keys.shares":                        func(c *Config) { c.Keys.Provider, c.Keys.Shares = "shares", 2 },
+		"keys.credential":                    func(c *Config) { c.Keys.Credential = "../x" },
+		"keys.pkcs11_module":                 func(c *Config) { c.Keys.Provider = "pkcs11" },
 	} {
 		c := Defaults()
 		c.Site.Data = "d"

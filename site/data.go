@@ -24,7 +24,6 @@ type data struct{ dir string }
 
 func (d data) identity() string         { return filepath.Join(d.dir, "site.json") }
 func (d data) keys() string             { return filepath.Join(d.dir, "keys") }
-func (d data) sitePub() string          { return filepath.Join(d.keys(), "site.pub") }
 func (d data) siteKey() string          { return filepath.Join(d.keys(), "site.key") }
 func (d data) hostKey() string          { return filepath.Join(d.keys(), "host.key") }
 func (d data) caKey() string            { return filepath.Join(d.keys(), "ca.key") }

@@ -4,7 +4,7 @@
 //
 //	DATA/site.json     id and name of the site
 //	DATA/lock          held by the process that runs the site
-//	DATA/keys/         site.key (private, 0600), site.pub, host.key and ca.key (SSH, 0600), table (wrapped data keys)
+//	DATA/keys/         site.key (private, 0600), ring (the site keys), host.key and ca.key (SSH, 0600), table (wrapped data keys)
 //	DATA/log/ctl|rec/  the two logs, one directory an epoch
 //	DATA/log/order     the apply log: in which order the ctl logs were applied
 //	DATA/views/        projections: disposable

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"strings"
@@ -34,7 +33,7 @@ type Site struct {
 	who     identity
 
 	unlock   func() error
-	table    *seal.KeyTable
+	keys     *Keys
 	sealer   *seal.Sealer
 	hostKey  ssh.Signer
 	ca       ssh.Signer
@@ -63,9 +62,6 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 		return nil, err
 	}
 	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), failed: make(chan error, 1)}
-	if s.cfg.Keys.SiteKey == "" {
-		s.cfg.Keys.SiteKey = s.data.siteKey()
-	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -110,7 +106,11 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.recordRestore(ctx); err != nil {
 		return err
 	}
-	return s.endLostSessions(ctx)
+	if err := s.endLostSessions(ctx); err != nil {
+		return err
+	}
+	s.keys.settle(ctx)
+	return nil
 }
 
 func (s *Site) openLogs(ctx context.Context) (err error) {
@@ -206,64 +206,9 @@ func (s *Site) keepOrder() (err error) {
 	return nil
 }
 
-// openKeys opens the key table, and unseals the site where its key file is at
-// hand. Without it the site runs sealed: it records, and opens no secret.
-func (s *Site) openKeys(ctx context.Context, isNew bool) error {
-	if isNew {
-		if err := s.makeKeys(); err != nil {
-			return err
-		}
-	}
-	public, err := seal.ReadPublicKeyFile(s.data.sitePub(), s.who.ID.UUID)
-	if err != nil {
-		return err
-	}
-	if s.table, err = seal.OpenKeyTable(s.data.table(), seal.TableOptions{}); err != nil {
-		return err
-	}
-	if s.sealer, err = seal.NewSealer(seal.Config{Table: s.table, Site: public}); err != nil {
-		return err
-	}
-	key, err := seal.OpenKeyFile(s.cfg.Keys.SiteKey)
-	if errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("the site is sealed: it records, and opens no secret and no recording", "missing", s.cfg.Keys.SiteKey)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return s.sealer.Unseal(ctx, key)
-}
-
-// makeKeys makes what a new site needs and an interrupted first start left out.
-func (s *Site) makeKeys() error {
-	key, err := seal.CreateKeyFile(s.cfg.Keys.SiteKey)
-	if errors.Is(err, fs.ErrExist) {
-		key, err = seal.OpenKeyFile(s.cfg.Keys.SiteKey)
-	}
-	if err != nil {
-		return err
-	}
-	public, err := key.Public(s.who.ID.UUID)
-	if err != nil {
-		return errors.Join(err, key.Close())
-	}
-	if err := public.WriteFile(s.data.sitePub()); err != nil && !errors.Is(err, fs.ErrExist) {
-		return errors.Join(err, key.Close())
-	}
-	if err := seal.CreateKeyTable(s.data.table()); err != nil && !errors.Is(err, fs.ErrExist) {
-		return errors.Join(err, key.Close())
-	}
-	return key.Close()
-}
-
 func (s *Site) create(ctx context.Context) error {
-	public, err := seal.ReadPublicKeyFile(s.data.sitePub(), s.who.ID.UUID)
-	if err != nil {
-		return err
-	}
-	_, err = s.commands.Do(ctx, s.actor(), commands.CreateSite{
-		Name: s.who.Name, SealingKey: public.Bytes(), HostKey: s.HostKey(),
+	_, err := s.commands.Do(ctx, s.actor(), commands.CreateSite{
+		Name: s.who.Name, SealingKey: s.keys.Status().Public, HostKey: s.HostKey(),
 	})
 	return err
 }
@@ -346,11 +291,8 @@ func (s *Site) Close() error {
 		}
 	}
 	errs = append(errs, s.others.close())
-	if s.sealer != nil {
-		errs = append(errs, s.sealer.Seal())
-	}
-	if s.table != nil {
-		errs = append(errs, s.table.Close())
+	if s.keys != nil {
+		errs = append(errs, s.keys.ring.Close())
 	}
 	if s.unlock != nil {
 		errs = append(errs, s.unlock())
@@ -371,6 +313,9 @@ func (s *Site) HostKey() string { return authorizedKey(s.hostKey.PublicKey()) }
 
 // Commands is the site's dispatcher.
 func (s *Site) Commands() *commands.Dispatcher { return s.commands }
+
+// Keys are the site's keys.
+func (s *Site) Keys() *Keys { return s.keys }
 
 // Sealer makes and finds data keys.
 func (s *Site) Sealer() *seal.Sealer { return s.sealer }

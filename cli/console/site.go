@@ -18,6 +18,7 @@ import (
 	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/projections"
 	"github.com/holdfast-pam/holdfast/replay"
+	"github.com/holdfast-pam/holdfast/site"
 )
 
 // Site is what the console needs of the site that it runs at. All methods are
@@ -32,6 +33,9 @@ type Site interface {
 
 	// Sealer seals the secrets of new accounts.
 	Sealer() *seal.Sealer
+
+	// Keys are the site's own keys.
+	Keys() *site.Keys
 
 	// Views are what verbs read, and CaughtUp returns once they hold every
 	// event that was durable when it was called, so that a person reads their
@@ -153,7 +157,7 @@ func (s *siteState) trouble() string {
 		}
 	}
 	if s.Sealed {
-		return "sealed: it records, and opens no credential"
+		return "sealed: it records, and opens no credential (vault unseal)"
 	}
 	for _, p := range s.Projections {
 		if p.Failed != "" {

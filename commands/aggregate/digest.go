@@ -25,7 +25,7 @@ func (s *State) lines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, t := range s.sites {
-		add("site %s %q %x %q %q made %s runs %s full %s %s", id, t.Name, t.SealingKey, t.HostKey, t.CA, show(t.Created),
+		add("site %s %q %s %q %q made %s runs %s full %s %s", id, t.Name, showHeads(t.sealing), t.HostKey, t.CA, show(t.Created),
 			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
 	}
 	for id, u := range s.users {

@@ -150,7 +150,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 58).Draw(t, "event") {
+	switch rapid.IntRange(0, 62).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -211,6 +211,8 @@ func (h *history) act(t *rapid.T, at, step int) {
 		h.access(t, at, step, pick, add, on)
 	case 39, 40, 41, 42, 43, 44, 45, 46:
 		h.factor(t, step, name, pick, add, on)
+	case 47, 48, 49:
+		h.rekey(t, at, step, name, on)
 	default:
 		h.rotate(t, at, step, pick, add, on)
 	}

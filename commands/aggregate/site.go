@@ -6,15 +6,15 @@ import (
 
 // Site is one running holdfast with its own logs and keys.
 type Site struct {
-	ID         events.SiteID
-	Name       string
-	SealingKey []byte
-	HostKey    string // authorized_keys form
-	CA         string // its own, which vouches for its targets' names; authorized_keys form, empty before it was made
-	Created    *Mark
+	ID      events.SiteID
+	Name    string
+	HostKey string // authorized_keys form
+	CA      string // its own, which vouches for its targets' names; authorized_keys form, empty before it was made
+	Created *Mark
 
-	runs heads[run]
-	full map[events.Kind]*heads[bool]
+	runs    heads[run]
+	full    map[events.Kind]*heads[bool]
+	sealing heads[sealingKeys]
 }
 
 type run struct {
@@ -45,10 +45,9 @@ var _ = fold(func(s *State, at *Mark, e events.SiteCreated) bool {
 	if s.sites[id] != nil {
 		return false
 	}
-	s.sites[id] = &Site{
-		ID: id, Name: e.Name, SealingKey: e.SealingKey, HostKey: e.HostKey, Created: at,
-		full: map[events.Kind]*heads[bool]{},
-	}
+	t := &Site{ID: id, Name: e.Name, HostKey: e.HostKey, Created: at, full: map[events.Kind]*heads[bool]{}}
+	t.sealing.put(at, sealingKeys{current: e.SealingKey})
+	s.sites[id] = t
 	return true
 })
 

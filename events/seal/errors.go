@@ -9,7 +9,7 @@ var (
 	// ErrSealed: the site's private key is not available, so nothing can be opened.
 	// Recording goes on.
 	ErrSealed = errors.New("the site is sealed: recording goes on, but nothing sealed can be opened; " +
-		"an administrator starts it again with its key file in place")
+		"an administrator unseals it (vault unseal)")
 
 	// ErrMismatch: authentication failed. The bytes were altered, belong to
 	// another place (see Binding), or are under another key.

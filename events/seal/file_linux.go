@@ -36,3 +36,26 @@ func LockDown() error {
 	}
 	return nil
 }
+
+// lockedMemory gives at least n bytes outside the Go heap, left out of core
+// dumps, of child processes and, where this process may lock memory, of swap.
+func lockedMemory(n int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		return nil, fmt.Errorf("get memory for a key: %w", err)
+	}
+	if err := errors.Join(unix.Madvise(b, unix.MADV_DONTDUMP), unix.Madvise(b, unix.MADV_WIPEONFORK)); err != nil {
+		return nil, errors.Join(fmt.Errorf("keep the memory of a key out of core dumps: %w", err), unix.Munmap(b))
+	}
+	_ = unix.Mlock(b) // RLIMIT_MEMLOCK may forbid it: then swap must be encrypted or off, as for the rest
+	return b, nil
+}
+
+// freeLocked overwrites what lockedMemory gave and gives it back.
+func freeLocked(b []byte) error {
+	clear(b)
+	if err := unix.Munmap(b); err != nil {
+		return fmt.Errorf("give the memory of a key back: %w", err)
+	}
+	return nil
+}

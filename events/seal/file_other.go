@@ -22,3 +22,23 @@ func LockDown() error {
 	}
 	return nil
 }
+
+// lockedMemory gives at least n bytes outside the Go heap, not swapped out where
+// this process may lock memory.
+func lockedMemory(n int) ([]byte, error) {
+	b, err := unix.Mmap(-1, 0, n, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANON)
+	if err != nil {
+		return nil, fmt.Errorf("get memory for a key: %w", err)
+	}
+	_ = unix.Mlock(b) // RLIMIT_MEMLOCK may forbid it
+	return b, nil
+}
+
+// freeLocked overwrites what lockedMemory gave and gives it back.
+func freeLocked(b []byte) error {
+	clear(b)
+	if err := unix.Munmap(b); err != nil {
+		return fmt.Errorf("give the memory of a key back: %w", err)
+	}
+	return nil
+}

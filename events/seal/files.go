@@ -48,6 +48,62 @@ func writeFile(path string, mode fs.FileMode, content []byte) error {
 	return errors.Join(err, f.Close())
 }
 
+// ReplaceFile puts content, of mode 0600, in the place of the file at path:
+// after a crash it is the old one or the new one. What the old one held is then
+// overwritten, unless the file has another name, such as that of a backup.
+func ReplaceFile(path string, content []byte) error {
+	tmp := path + ".new-" + rand.Text()
+	defer os.Remove(tmp)
+	old, err := os.OpenFile(path, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	if old != nil {
+		defer old.Close()
+	}
+	if err := writeFile(tmp, 0o600, content); err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return fmt.Errorf("replace %s: %w", path, err)
+	}
+	if err := syncParent(path); err != nil || old == nil {
+		return err
+	}
+	if err := overwrite(old); err != nil {
+		return fmt.Errorf("overwrite what %s held before: %w", path, err)
+	}
+	return nil
+}
+
+// overwrite puts zeros over a file that has no name any more.
+func overwrite(f *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil || st.Nlink > 0 {
+		return err
+	}
+	if _, err := f.WriteAt(make([]byte, st.Size), 0); err != nil {
+		return err
+	}
+	return f.Sync()
+}
+
+func syncParent(path string) error { return syncDir(filepath.Dir(path)) }
+
+// ReadFile returns the content of a small file that nobody but this process's
+// user and root may have written or, where private is set, read.
+func ReadFile(path string, private bool) ([]byte, error) {
+	if private {
+		return readFile(path, 0o077)
+	}
+	return readFile(path, 0o022)
+}
+
+// ReadCredential returns the content of a file that the service manager handed
+// over. Others may not read it. A group may: where access is given by a list,
+// the group's bits are the list's mask.
+func ReadCredential(path string) ([]byte, error) { return readFile(path, 0o037) }
+
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {

@@ -31,55 +31,10 @@ type Provider interface {
 	Close() error
 }
 
-// KeyFile is the provider that keeps the site key in a file of mode 0600.
-// It protects against whoever gets the data directory or a backup of it without
-// this file, so the file belongs on another volume than the data.
-type KeyFile struct {
-	*PrivateKey
-	path string
-}
-
-// CreateKeyFile makes a new site key and stores it durably at path, mode 0600.
-// It never replaces a file: an existing one is fs.ErrExist.
-func CreateKeyFile(path string) (*KeyFile, error) {
-	key, err := GeneratePrivateKey()
-	if err != nil {
-		return nil, err
-	}
-	content, err := key.MarshalSecret()
-	if err != nil {
-		return nil, err
-	}
-	defer content.Wipe()
-	if err := createFile(path, 0o600, content.Bytes()); err != nil {
-		return nil, fmt.Errorf("store site key: %w", err)
-	}
-	return &KeyFile{PrivateKey: key, path: path}, nil
-}
-
-// OpenKeyFile reads the site key at path. It refuses a symlink, another owner
-// than this process or root, and a mode that gives group or others anything.
-func OpenKeyFile(path string) (*KeyFile, error) {
-	b, err := readFile(path, 0o077)
-	if err != nil {
-		return nil, fmt.Errorf("read site key: %w", err)
-	}
-	content := NewSecret(b)
-	defer content.Wipe()
-	key, err := ParsePrivateKey(content)
-	if err != nil {
-		return nil, fmt.Errorf("key file %s: %w", path, err)
-	}
-	return &KeyFile{PrivateKey: key, path: path}, nil
-}
-
-// Name is "key file" and the path.
-func (f *KeyFile) Name() string { return "key file " + f.path }
-
-// checkProvider proves that p opens what is wrapped to site: it wraps a probe
-// and has p unwrap it. A mixed-up key file or a replaced site.pub shows here
+// CheckProvider proves that p opens what is wrapped to site: it wraps a probe
+// and has p unwrap it. A mixed-up key file or a replaced public key shows here
 // and not at the first secret somebody needs.
-func checkProvider(ctx context.Context, p Provider, site *PublicKey) error {
+func CheckProvider(ctx context.Context, p Provider, site *PublicKey) error {
 	probe := newKeyBytes()
 	w, err := site.Wrap(uuid.Nil, probe)
 	if err != nil {
@@ -88,7 +43,7 @@ func checkProvider(ctx context.Context, p Provider, site *PublicKey) error {
 	got, err := p.Unwrap(ctx, w.Sealed, wrapInfo(uuid.Nil, w.To))
 	if errors.Is(err, ErrMismatch) {
 		return fmt.Errorf("%s does not hold the private half of key %08x of site %s: %w; "+
-			"give the key file made together with this site.pub", p.Name(), w.To.Key, w.To.Site, err)
+			"give the one that was made together with this public key", p.Name(), w.To.Key, w.To.Site, err)
 	}
 	if err != nil {
 		return fmt.Errorf("%s: %w", p.Name(), err)

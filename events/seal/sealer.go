@@ -15,6 +15,10 @@ type Config struct {
 	Table *KeyTable  // where wraps are kept; the caller closes it after the last use of the Sealer
 	Site  *PublicKey // this site's key
 
+	// Next is the key that a rekey under way leads to: new data keys are wrapped
+	// to it as well. Nil without one.
+	Next *PublicKey
+
 	// Custodians are the other sites that may open what this site seals.
 	Custodians []*PublicKey
 }
@@ -22,8 +26,13 @@ type Config struct {
 // Sealer makes and finds data keys. It starts sealed: NewKey works, Key does
 // not, until Unseal. Keys stay in memory only while somebody holds them.
 type Sealer struct {
-	cfg      Config
+	cfg      Config      // Site and Next are guarded by making
 	unsealed atomic.Bool // provider != nil, readable without mu
+
+	// making is held for reading from the choice of recipients until the wraps
+	// are in the table, so that whoever changes the recipients and then walks the
+	// table misses none, and an erasure is not undone. Lock order: making, mu.
+	making sync.RWMutex
 
 	mu       sync.Mutex // guards the rest
 	provider Provider
@@ -42,9 +51,16 @@ func NewSealer(cfg Config) (*Sealer, error) {
 // and closes a provider that was there before. On error nothing changes and p
 // stays the caller's.
 func (s *Sealer) Unseal(ctx context.Context, p Provider) error {
-	if err := checkProvider(ctx, p, s.cfg.Site); err != nil {
+	s.making.RLock()
+	defer s.making.RUnlock()
+	if err := CheckProvider(ctx, p, s.cfg.Site); err != nil {
 		return fmt.Errorf("unseal site %s: %w", s.cfg.Site.to.Site, err)
 	}
+	return s.take(p)
+}
+
+// take makes p the provider and closes the one before.
+func (s *Sealer) take(p Provider) error {
 	s.mu.Lock()
 	before := s.provider
 	s.provider = p
@@ -98,8 +114,10 @@ func (s *Sealer) NewKey(ctx context.Context, id uuid.UUID, to ...*PublicKey) (*D
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("new data key %s: %w", id, err)
 	}
+	s.making.RLock()
+	defer s.making.RUnlock()
 	if len(to) == 0 {
-		to = append([]*PublicKey{s.cfg.Site}, s.cfg.Custodians...)
+		to = s.recipients()
 	}
 	raw := newKeyBytes()
 	defer raw.Wipe()
@@ -120,28 +138,53 @@ func (s *Sealer) NewKey(ctx context.Context, id uuid.UUID, to ...*PublicKey) (*D
 	return s.holdFresh(k), nil
 }
 
+// recipients are those that a new data key is wrapped to; making is held.
+func (s *Sealer) recipients() []*PublicKey {
+	to := []*PublicKey{s.cfg.Site}
+	if s.cfg.Next != nil {
+		to = append(to, s.cfg.Next)
+	}
+	return append(to, s.cfg.Custodians...)
+}
+
 // Key returns the data key named id, from memory or from the table by way of
 // the provider. Errors: ErrSealed, ErrNotFound, ErrNotRecipient, ErrMismatch (the
 // table holds something else under this name), or the provider's own.
 // The caller releases the key.
 func (s *Sealer) Key(ctx context.Context, id uuid.UUID) (*DataKey, error) {
-	s.mu.Lock()
-	p := s.provider
-	if p == nil {
+	for {
+		s.mu.Lock()
+		p := s.provider
+		if p == nil {
+			s.mu.Unlock()
+			return nil, fmt.Errorf("data key %s: %w", id, ErrSealed)
+		}
+		if k := s.held[id]; k != nil {
+			defer s.mu.Unlock()
+			return s.handle(k), nil
+		}
 		s.mu.Unlock()
-		return nil, fmt.Errorf("data key %s: %w", id, ErrSealed)
-	}
-	if k := s.held[id]; k != nil {
-		defer s.mu.Unlock()
-		return s.handle(k), nil
-	}
-	s.mu.Unlock()
 
-	k, err := s.load(ctx, p, id)
-	if err != nil {
-		return nil, fmt.Errorf("data key %s: %w", id, err)
+		k, err := s.load(ctx, p, id)
+		if h := s.holdLoaded(k, p); h != nil || err != nil && s.uses(p) {
+			return h, keyError(id, err)
+		}
+		// A rekey or an unseal put another provider in p's place meanwhile, or the
+		// site was sealed.
 	}
-	return s.holdLoaded(k, p)
+}
+
+func keyError(id uuid.UUID, err error) error {
+	if err != nil {
+		return fmt.Errorf("data key %s: %w", id, err)
+	}
+	return nil
+}
+
+func (s *Sealer) uses(p Provider) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.provider == p
 }
 
 // load reads and unwraps a key, without the lock: a provider may be slow.
@@ -164,17 +207,19 @@ func (s *Sealer) load(ctx context.Context, p Provider, id uuid.UUID) (*heldKey, 
 	return nil, err
 }
 
-func (s *Sealer) holdLoaded(k *heldKey, p Provider) (*DataKey, error) {
+// holdLoaded takes a key in that p opened; nil if there is none, or if p is not
+// the provider any more.
+func (s *Sealer) holdLoaded(k *heldKey, p Provider) *DataKey {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.provider != p {
-		return nil, fmt.Errorf("data key %s: %w", k.id, ErrSealed)
+	if k == nil || s.provider != p {
+		return nil
 	}
 	if first := s.held[k.id]; first != nil {
 		k = first // somebody else loaded it meanwhile
 	}
 	s.held[k.id] = k
-	return s.handle(k), nil
+	return s.handle(k)
 }
 
 func (s *Sealer) holdFresh(k *heldKey) *DataKey {
@@ -192,6 +237,8 @@ func (s *Sealer) holdFresh(k *heldKey) *DataKey {
 // out of memory. What it sealed can't be opened here again. Erasing an
 // absent key is not an error, so an erasure cut by a crash is simply repeated.
 func (s *Sealer) Erase(id uuid.UUID) error {
+	s.making.Lock()
+	defer s.making.Unlock()
 	if err := s.cfg.Table.Erase(id); err != nil {
 		return err
 	}

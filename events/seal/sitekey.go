@@ -2,15 +2,12 @@ package seal
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"fmt"
-	"sync/atomic"
 
 	"github.com/google/uuid"
 	"github.com/tink-crypto/tink-go/v2/hybrid"
 	"github.com/tink-crypto/tink-go/v2/hybrid/hpke"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
 	"github.com/tink-crypto/tink-go/v2/keyset"
 	"github.com/tink-crypto/tink-go/v2/tink"
 )
@@ -24,7 +21,7 @@ type Recipient struct {
 // Wrap is a data key encrypted to one recipient. It is safe on disk and on the wire.
 type Wrap struct {
 	To     Recipient `json:"to"`
-	Sealed []byte    `json:"sealed"` // tink key prefix (5), encapsulated key (32), ciphertext and tag (48)
+	Sealed []byte    `json:"sealed"` // tink key prefix (5), encapsulated key (X25519: 32, P-256: 65), ciphertext and tag (48)
 }
 
 // PublicKey is the public half of a site key. It is immutable.
@@ -35,7 +32,8 @@ type PublicKey struct {
 }
 
 // ParsePublicKey reads a public tink keyset (JSON) of site. It refuses a keyset
-// that holds private material and any key that is not HPKE over X25519.
+// that holds private material and any key that is not HPKE over X25519, or over
+// P-256, the curve that tokens have.
 func ParsePublicKey(site uuid.UUID, keysetJSON []byte) (*PublicKey, error) {
 	handle, err := keyset.ReadWithNoSecrets(keyset.NewJSONReader(bytes.NewReader(keysetJSON)))
 	if err != nil {
@@ -65,8 +63,13 @@ func checkHPKE(e *keyset.Entry) error {
 		return errors.New("not an HPKE public key")
 	}
 	p, ok := k.Parameters().(*hpke.Parameters)
-	if !ok || p.KEMID() != hpke.DHKEM_X25519_HKDF_SHA256 || p.Variant() != hpke.VariantTink {
-		return errors.New("not an X25519 key with a key id in its output")
+	switch {
+	case !ok || p.Variant() != hpke.VariantTink:
+		return errors.New("not a key with a key id in its output")
+	case p.KEMID() != hpke.DHKEM_X25519_HKDF_SHA256 && p.KEMID() != hpke.DHKEM_P256_HKDF_SHA256:
+		return errors.New("neither an X25519 nor a P-256 key")
+	case p.KDFID() != hpke.HKDFSHA256 || p.AEADID() != hpke.AES256GCM:
+		return errors.New("not a key for HKDF-SHA256 and AES-256-GCM")
 	}
 	return nil
 }
@@ -107,96 +110,4 @@ func wrapInfo(id uuid.UUID, to Recipient) []byte {
 	info := append([]byte("holdfast data key\x00"), id[:]...)
 	info = append(info, to.Site[:]...)
 	return append(info, byte(to.Key>>24), byte(to.Key>>16), byte(to.Key>>8), byte(to.Key))
-}
-
-// PrivateKey is the private half of a site key, held in memory. It does the
-// work for every Provider that can get at the key itself (file, passphrase,
-// credential, shares). Safe for concurrent use.
-type PrivateKey struct {
-	held atomic.Pointer[heldPrivate] // nil once closed
-}
-
-type heldPrivate struct {
-	handle *keyset.Handle
-	open   tink.HybridDecrypt
-}
-
-// GeneratePrivateKey makes a new X25519 site key.
-func GeneratePrivateKey() (*PrivateKey, error) {
-	handle, err := keyset.NewHandle(hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Key_Template())
-	if err != nil {
-		return nil, fmt.Errorf("generate site key: %w", err)
-	}
-	return newPrivateKey(handle)
-}
-
-// ParsePrivateKey reads a private tink keyset (JSON) as MarshalSecret gave it.
-// The keyset may hold older keys too: what was wrapped to them still opens.
-func ParsePrivateKey(keysetJSON Secret) (*PrivateKey, error) {
-	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(keysetJSON.Bytes())))
-	if err != nil {
-		return nil, errors.New("parse site key: not a tink keyset in JSON") // the cause may quote the content
-	}
-	return newPrivateKey(handle)
-}
-
-func newPrivateKey(handle *keyset.Handle) (*PrivateKey, error) {
-	dec, err := hybrid.NewHybridDecrypt(handle)
-	if err != nil {
-		return nil, fmt.Errorf("parse site key: no private key for hybrid decryption in it: %w", err)
-	}
-	k := &PrivateKey{}
-	k.held.Store(&heldPrivate{handle: handle, open: dec})
-	return k, nil
-}
-
-// Public returns the public half, as the key of site.
-func (k *PrivateKey) Public(site uuid.UUID) (*PublicKey, error) {
-	held := k.held.Load()
-	if held == nil {
-		return nil, ErrSealed
-	}
-	public, err := held.handle.Public()
-	if err != nil {
-		return nil, fmt.Errorf("derive public key of site %s: %w", site, err)
-	}
-	var out bytes.Buffer
-	if err := public.WriteWithNoSecrets(keyset.NewJSONWriter(&out)); err != nil {
-		return nil, fmt.Errorf("derive public key of site %s: %w", site, err)
-	}
-	return ParsePublicKey(site, out.Bytes())
-}
-
-// MarshalSecret returns the key for safekeeping: whoever has it reads everything.
-func (k *PrivateKey) MarshalSecret() (Secret, error) {
-	held := k.held.Load()
-	if held == nil {
-		return Secret{}, ErrSealed
-	}
-	var out bytes.Buffer
-	if err := insecurecleartextkeyset.Write(held.handle, keyset.NewJSONWriter(&out)); err != nil {
-		return Secret{}, errors.New("encode site key: tink refused the keyset")
-	}
-	return NewSecret(out.Bytes()), nil
-}
-
-// Unwrap decrypts what PublicKey.Wrap made; see Provider.
-func (k *PrivateKey) Unwrap(_ context.Context, sealed, info []byte) (Secret, error) {
-	held := k.held.Load()
-	if held == nil {
-		return Secret{}, ErrSealed
-	}
-	key, err := held.open.Decrypt(sealed, info)
-	if err != nil {
-		return Secret{}, ErrMismatch
-	}
-	return NewSecret(key), nil
-}
-
-// Close drops the key from this object. The memory is freed by the garbage
-// collector and not overwritten: tink gives no access to it. LockDown keeps it
-// out of core dumps.
-func (k *PrivateKey) Close() error {
-	k.held.Store(nil)
-	return nil
 }

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -148,7 +149,7 @@ func TestPublicKeyHoldsNothingPrivate(t *testing.T) {
 func TestParsePublicKeyRefusesOtherKinds(t *testing.T) {
 	site := uuid.New()
 	for name, template := range map[string]*tinkpb.KeyTemplate{
-		"P-256":     hybrid.DHKEM_P256_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Key_Template(),
+		"AES-128":   hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_128_GCM_Key_Template(),
 		"no prefix": hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Raw_Key_Template(),
 		"ECIES":     hybrid.ECIESHKDFAES128GCMKeyTemplate(),
 	} {
@@ -183,24 +184,96 @@ func TestOlderKeysStillOpen(t *testing.T) {
 	w, err := old.Wrap(id, raw)
 	must(t, err)
 
-	m := keyset.NewManagerFromHandle(key.held.Load().handle)
-	next, err := m.Add(hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Key_Template())
+	rekeyed, err := GeneratePrivateKey()
 	must(t, err)
-	must(t, m.SetPrimary(next))
-	handle, err := m.Handle()
-	must(t, err)
-	rekeyed, err := newPrivateKey(handle)
-	must(t, err)
+	must(t, rekeyed.Add(key))
 	public, err := rekeyed.Public(site)
 	must(t, err)
 	if public.Recipient() == old.Recipient() {
 		t.Error("the new key has the old one's name")
+	}
+	stored, err := rekeyed.MarshalSecret()
+	must(t, err)
+	rekeyed, err = ParsePrivateKey(stored)
+	must(t, err)
+	if again, err := rekeyed.Public(site); err != nil || again.Recipient() != public.Recipient() {
+		t.Errorf("another primary key came back: %v", err)
 	}
 	got, err := rekeyed.Unwrap(ctx, w.Sealed, wrapInfo(id, w.To))
 	must(t, err)
 	if !equalSecrets(got, raw) {
 		t.Error("the older wrap opened to something else")
 	}
+}
+
+// TestTinkAgrees: tink reads the keysets written here and the other way round,
+// and each opens what the other wrapped.
+func TestTinkAgrees(t *testing.T) {
+	ctx, site, id := context.Background(), uuid.New(), uuid.New()
+	raw := newKeyBytes()
+	theirs, err := keyset.NewHandle(hybrid.DHKEM_X25519_HKDF_SHA256_HKDF_SHA256_AES_256_GCM_Key_Template())
+	must(t, err)
+	var out bytes.Buffer
+	must(t, insecurecleartextkeyset.Write(theirs, keyset.NewJSONWriter(&out)))
+	key, err := ParsePrivateKey(NewSecret(bytes.Clone(out.Bytes())))
+	must(t, err)
+	public, err := key.Public(site)
+	must(t, err)
+	wrapped, err := public.Wrap(id, raw)
+	must(t, err)
+	for range 2 {
+		dec, err := hybrid.NewHybridDecrypt(theirs)
+		must(t, err)
+		got, err := dec.Decrypt(wrapped.Sealed, wrapInfo(id, wrapped.To))
+		must(t, err)
+		if !bytes.Equal(got, raw.Bytes()) {
+			t.Error("tink opened something else")
+		}
+		ours, err := key.Unwrap(ctx, wrapped.Sealed, wrapInfo(id, wrapped.To))
+		must(t, err)
+		if !equalSecrets(ours, raw) {
+			t.Error("we opened something else")
+		}
+		stored, err := key.MarshalSecret() // and once more with what we write
+		must(t, err)
+		theirs, err = insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(stored.Bytes())))
+		must(t, err)
+	}
+	_, err = key.Unwrap(ctx, wrapped.Sealed, wrapInfo(uuid.New(), wrapped.To))
+	wantErr(t, err, ErrMismatch)
+	for bit := range len(wrapped.Sealed) * 8 {
+		altered := bytes.Clone(wrapped.Sealed)
+		altered[bit/8] ^= 1 << (bit % 8)
+		if _, err := key.Unwrap(ctx, altered, wrapInfo(id, wrapped.To)); !errors.Is(err, ErrMismatch) {
+			t.Fatalf("bit %d flipped: %v", bit, err)
+		}
+	}
+}
+
+// FuzzPrivateKey: no key file makes the reader panic, and what it takes it gives
+// back the same.
+func FuzzPrivateKey(f *testing.F) {
+	key, err := GeneratePrivateKey()
+	must(f, err)
+	content, err := key.MarshalSecret()
+	must(f, err)
+	f.Add(content.Bytes())
+	f.Add([]byte(`{"primaryKeyId":1,"key":[{"keyData":{"typeUrl":"type.googleapis.com/google.crypto.tink.HpkePrivateKey","value":"EgA="},"status":"ENABLED","keyId":1,"outputPrefixType":"TINK"}]}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		key, err := ParsePrivateKey(NewSecret(b))
+		if err != nil {
+			return
+		}
+		defer key.Close()
+		content, err := key.MarshalSecret()
+		must(t, err)
+		again, err := ParsePrivateKey(content)
+		must(t, err)
+		defer again.Close()
+		if !slices.Equal(again.IDs(), key.IDs()) {
+			t.Errorf("keys %v became %v", key.IDs(), again.IDs())
+		}
+	})
 }
 
 func TestClosedPrivateKey(t *testing.T) {
