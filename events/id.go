@@ -18,6 +18,7 @@ type (
 	GrantID      struct{ uuid.UUID }
 	SessionID    struct{ uuid.UUID }
 	CAID         struct{ uuid.UUID }
+	InvitationID struct{ uuid.UUID }
 )
 
 // SecretID names one version of a credential's secret: the id of the event
@@ -60,3 +61,6 @@ func (id SecretID) IsZero() bool { return id.UUID == uuid.Nil }
 
 // IsZero reports whether the id names nothing.
 func (id CAID) IsZero() bool { return id.UUID == uuid.Nil }
+
+// IsZero reports whether the id names nothing.
+func (id InvitationID) IsZero() bool { return id.UUID == uuid.Nil }

@@ -91,6 +91,7 @@ type Core struct {
 	peers   []*link // all links, by number
 	pairs   map[events.SiteID]*pair
 	fetches map[uint64]*fetch
+	knows   map[events.SiteID]*acquaintance
 	stale   bool          // something changed that sources depend on
 	chosen  time.Duration // when sources were looked at
 }
@@ -105,6 +106,7 @@ func New(cfg Config) *Core {
 		links:   map[LinkID]*link{},
 		pairs:   map[events.SiteID]*pair{},
 		fetches: map[uint64]*fetch{},
+		knows:   map[events.SiteID]*acquaintance{},
 	}
 	for _, site := range cfg.Sync {
 		c.pairs[site] = newPair(site)

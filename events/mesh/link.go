@@ -126,6 +126,7 @@ func (c *Core) received(in Received) {
 		return
 	}
 	l.heard = c.now
+	known := c.met(l.site)
 	hello, isHello := in.Message.(Hello)
 	if !l.ready {
 		if isHello && in.Lane == CtlLane {
@@ -147,10 +148,18 @@ func (c *Core) received(in Received) {
 	case Key:
 		c.gotKey(l, m)
 	case Have:
+		for _, h := range m.Logs {
+			if c.logs[h.Origin] != nil {
+				known.has[h.Origin] = h.Size
+			}
+		}
 		c.gotHave(l, m)
 	case Subscribe:
 		c.gotSubscribe(l, m)
 	case Ack:
+		if c.logs[m.Origin] != nil {
+			known.has[m.Origin] = max(known.has[m.Origin], m.Size)
+		}
 		c.gotAck(l, m.Origin, m.Size)
 	case Prove:
 		c.gotProve(l, m)

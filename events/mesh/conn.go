@@ -1,0 +1,410 @@
+package mesh
+
+import (
+	"bufio"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+const (
+	// handshakeTime is how long a connection may take to prove who it is, and
+	// the second lane of a link to follow the first.
+	handshakeTime = 10 * time.Second
+	// maxHandshakes bounds connections that have not proven who they are.
+	maxHandshakes = 64
+	// dialEvery is how long a site waits between two attempts at a peer.
+	dialEvery = time.Second
+	// maxLinks bounds the links to one peer: one each way is normal.
+	maxLinks = 4
+	// queued bounds the messages that wait to be sent on a lane. What is
+	// acknowledged late is bounded by windows; who reads nothing at all loses
+	// its link.
+	queued = 8192
+	// writeTime is how long a peer may take nothing while something is sent.
+	writeTime = 30 * time.Second
+)
+
+// lanePair is a link: two connections, and what waits to be sent on each.
+type lanePair struct {
+	id    LinkID
+	site  events.SiteID
+	conns [lanes]net.Conn
+	out   [lanes]chan []byte
+	done  chan struct{} // closed by close
+}
+
+// close ends the link's goroutines; it may be called more than once, under the
+// node's mu.
+func (l *lanePair) close() {
+	select {
+	case <-l.done:
+		return
+	default:
+	}
+	close(l.done)
+	for _, c := range l.conns {
+		_ = c.Close() // nothing more is expected from it
+	}
+}
+
+// halfLink is the first connection of a link that waits for the second.
+type halfLink struct {
+	conn net.Conn
+	lane Lane
+}
+
+// halfKey tells which two connections belong together: a number that the dialing
+// site made, within what its key allows it to say.
+type halfKey struct {
+	site  events.SiteID
+	nonce [16]byte
+}
+
+// preamble is what the dialing side sends first on each connection.
+const preambleSize = 1 + 16
+
+func (n *Node) accept() {
+	slots := make(chan struct{}, maxHandshakes)
+	cfg := serverTLS(n.cert, func(key ed25519.PublicKey) bool { _, ok := n.peerByKey(key); return ok })
+	for {
+		conn, err := n.cfg.Listener.Accept()
+		if err != nil {
+			if n.ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
+				n.cfg.Log.Error("the mesh port takes no connections for a moment", "error", err)
+				select {
+				case <-time.After(time.Second):
+					continue
+				case <-n.ctx.Done():
+				}
+			}
+			return
+		}
+		select {
+		case slots <- struct{}{}:
+		default:
+			_ = conn.Close() // too many at once; an honest peer dials again
+			continue
+		}
+		n.work.Go(func() {
+			defer func() { <-slots }()
+			if err := n.welcome(tls.Server(conn, cfg)); err != nil && n.ctx.Err() == nil {
+				n.cfg.Log.Warn("a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", err)
+			}
+		})
+	}
+}
+
+func (n *Node) peerByKey(key ed25519.PublicKey) (Peer, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, p := range n.peers {
+		if key.Equal(ed25519.PublicKey(p.Identity)) && p.Site != n.cfg.Core.Self {
+			return p, true
+		}
+	}
+	return Peer{}, false
+}
+
+// welcome takes one connection in, until it is a link, half of one, or done.
+func (n *Node) welcome(conn *tls.Conn) error {
+	ctx, cancel := context.WithTimeout(n.ctx, handshakeTime)
+	defer cancel()
+	if err := conn.HandshakeContext(ctx); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	key, err := peerKey(conn.ConnectionState())
+	if err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	if conn.ConnectionState().NegotiatedProtocol == joinProtocol {
+		return errors.Join(n.answerJoin(ctx, conn, key), conn.Close())
+	}
+	peer, ok := n.peerByKey(key)
+	if !ok {
+		return errors.Join(ErrStranger, conn.Close())
+	}
+	var b [preambleSize]byte
+	if err := conn.SetReadDeadline(time.Now().Add(handshakeTime)); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	if _, err := io.ReadFull(conn, b[:]); err != nil {
+		return errors.Join(err, conn.Close())
+	}
+	lane := Lane(b[0])
+	if lane >= lanes {
+		return errors.Join(fmt.Errorf("lane %d", lane), conn.Close())
+	}
+	return n.pair(halfKey{peer.Site, [16]byte(b[1:])}, lane, conn)
+}
+
+// pair puts the two connections of a link together.
+func (n *Node) pair(key halfKey, lane Lane, conn net.Conn) error {
+	n.mu.Lock()
+	first := n.halves[key]
+	switch {
+	case first == nil && len(n.halves) >= maxHandshakes:
+		n.mu.Unlock()
+		return errors.Join(errors.New("too many links are half made"), conn.Close())
+	case first == nil:
+		n.halves[key] = &halfLink{conn, lane}
+		n.mu.Unlock()
+		n.work.Go(func() { n.expire(key, conn) })
+		return nil
+	case first.lane == lane:
+		n.mu.Unlock()
+		return errors.Join(errors.New("the same lane twice"), conn.Close())
+	}
+	delete(n.halves, key)
+	n.mu.Unlock()
+	var conns [lanes]net.Conn
+	conns[first.lane], conns[lane] = first.conn, conn
+	n.addLink(key.site, conns)
+	return nil
+}
+
+// expire drops half a link whose other half does not come.
+func (n *Node) expire(key halfKey, conn net.Conn) {
+	select {
+	case <-time.After(handshakeTime):
+	case <-n.ctx.Done():
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if h := n.halves[key]; h != nil && h.conn == conn {
+		delete(n.halves, key)
+		_ = conn.Close() // it never became a link
+	}
+}
+
+// addLink brings a link up, in place of the oldest one when there are too many.
+func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn) {
+	l := &lanePair{site: site, conns: conns, done: make(chan struct{})}
+	for lane := range l.out {
+		l.out[lane] = make(chan []byte, queued)
+	}
+	n.mu.Lock()
+	var same []LinkID
+	for id, other := range n.lanes {
+		if other.site == site {
+			same = append(same, id)
+		}
+	}
+	n.nextLink++
+	l.id = n.nextLink
+	n.lanes[l.id] = l
+	closing := n.ctx.Err() != nil
+	if closing {
+		l.close()
+	}
+	n.mu.Unlock()
+	if closing {
+		return
+	}
+	if len(same) >= maxLinks {
+		oldest := same[0]
+		for _, id := range same {
+			oldest = min(oldest, id)
+		}
+		n.closeLink(oldest)
+	}
+	n.work.Go(func() {
+		n.hand(LinkUp{Link: l.id, Site: site, Wall: time.Now().UnixMicro()})
+		for lane := range Lane(lanes) {
+			n.work.Go(func() { n.receive(l, lane) })
+			n.work.Go(func() { n.transmit(l, lane) })
+		}
+	})
+}
+
+// closeLink ends a link; its readers tell the core.
+func (n *Node) closeLink(id LinkID) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if l := n.lanes[id]; l != nil {
+		l.close()
+		delete(n.lanes, id)
+	}
+}
+
+// receive reads one lane until it ends. It reads no further while the core has
+// not taken what came before, so no peer can fill memory.
+func (n *Node) receive(l *lanePair, lane Lane) {
+	err := n.receiveAll(l, lane)
+	n.closeLink(l.id)
+	n.hand(LinkDown{l.id})
+	if n.ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
+		n.cfg.Log.Info("a lane of a link ended", "site", l.site.String(), "lane", lane, "error", err)
+	}
+}
+
+func (n *Node) receiveAll(l *lanePair, lane Lane) error {
+	conn := l.conns[lane]
+	if err := conn.SetReadDeadline(time.Time{}); err != nil {
+		return err
+	}
+	r := bufio.NewReaderSize(conn, 64<<10)
+	for {
+		b, err := ReadFrame(r)
+		if err != nil {
+			return err
+		}
+		m, err := Decode(b)
+		if errors.Is(err, ErrUnknownMessage) {
+			m, err = nil, nil
+		}
+		if err != nil {
+			n.cfg.Log.Warn("refused from the mesh", "site", l.site.String(), "error", err)
+			return err
+		}
+		n.hand(Received{Link: l.id, Lane: lane, Message: m})
+		if n.ctx.Err() != nil {
+			return n.ctx.Err()
+		}
+	}
+}
+
+// transmit writes what waits on one lane until the link ends.
+func (n *Node) transmit(l *lanePair, lane Lane) {
+	conn := l.conns[lane]
+	w := bufio.NewWriterSize(conn, 64<<10)
+	for {
+		var b []byte
+		select {
+		case b = <-l.out[lane]:
+		case <-l.done:
+			return
+		}
+		err := conn.SetWriteDeadline(time.Now().Add(writeTime))
+		if err == nil {
+			err = WriteFrame(w, b)
+		}
+		if err == nil && len(l.out[lane]) == 0 {
+			err = w.Flush()
+		}
+		if err != nil {
+			n.closeLink(l.id)
+			return
+		}
+	}
+}
+
+// send puts a message in a lane's queue. A peer whose queue is full has not
+// read for long: its link ends.
+func (n *Node) send(s Send) {
+	n.mu.Lock()
+	l := n.lanes[s.Link]
+	n.mu.Unlock()
+	if l == nil {
+		return
+	}
+	if p, ok := s.Message.(Ping); ok {
+		p.Wall = time.Now().UnixMicro()
+		s.Message = p
+	}
+	b, err := Encode(s.Message)
+	if err != nil {
+		n.cfg.Log.Error("a message of the mesh can't be written", "site", l.site.String(), "error", err)
+		n.closeLink(s.Link)
+		return
+	}
+	select {
+	case l.out[s.Lane] <- b:
+	default:
+		n.cfg.Log.Warn("a link of the mesh ends", "site", l.site.String(), "why", "the peer does not read")
+		n.closeLink(s.Link)
+	}
+}
+
+// dial keeps a link to every peer that has an address, one attempt at a time
+// for each.
+func (n *Node) dial() {
+	tick := time.NewTicker(dialEvery / 4)
+	defer tick.Stop()
+	busy := map[events.SiteID]chan struct{}{}
+	for {
+		for _, p := range n.unlinked() {
+			if last := busy[p.Site]; last != nil {
+				select {
+				case <-last:
+				default:
+					continue
+				}
+			}
+			done := make(chan struct{})
+			busy[p.Site] = done
+			n.work.Go(func() {
+				defer close(done)
+				if err := n.dialPeer(p); err != nil {
+					n.cfg.Log.Debug("a peer can't be reached", "site", p.Site.String(), "addr", p.Addr, "error", err)
+					select {
+					case <-time.After(dialEvery):
+					case <-n.ctx.Done():
+					}
+				}
+			})
+		}
+		select {
+		case <-tick.C:
+		case <-n.ctx.Done():
+			return
+		}
+	}
+}
+
+// unlinked lists the peers with an address and no link.
+func (n *Node) unlinked() []Peer {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	var out []Peer
+	for _, p := range n.peers {
+		if p.Addr == "" || p.Site == n.cfg.Core.Self {
+			continue
+		}
+		linked := false
+		for _, l := range n.lanes {
+			linked = linked || l.site == p.Site
+		}
+		if !linked {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+func (n *Node) dialPeer(p Peer) error {
+	ctx, cancel := context.WithTimeout(n.ctx, handshakeTime)
+	defer cancel()
+	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: clientTLS(n.cert, linkProtocol, p.Identity)}
+	hello := make([]byte, preambleSize)
+	if _, err := rand.Read(hello[1:]); err != nil {
+		return err
+	}
+	var conns [lanes]net.Conn
+	for lane := range conns {
+		conn, err := d.DialContext(ctx, "tcp", p.Addr)
+		if err == nil {
+			conns[lane] = conn
+			hello[0] = byte(lane)
+			_, err = conn.Write(hello)
+		}
+		if err != nil {
+			for _, c := range conns {
+				if c != nil {
+					err = errors.Join(err, c.Close())
+				}
+			}
+			return err
+		}
+	}
+	n.addLink(p.Site, conns)
+	return nil
+}

@@ -1,0 +1,144 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// SiteStatus is how things stand with another site.
+type SiteStatus struct {
+	Site  events.SiteID
+	Links int
+	Heard time.Duration // when something last came from it, on the core's clock; 0 for never
+	// Lag is how many records of ctl logs this site holds that the other one is
+	// not known to hold, and Behind how many it is the other way round.
+	Lag, Behind uint64
+	Degraded    bool // a pair that waits for nothing
+	Pair        bool
+}
+
+// acquaintance is what is known of a site, beyond the life of links.
+type acquaintance struct {
+	heard time.Duration
+	has   map[events.Origin]uint64
+}
+
+// met notes that something came from a site.
+func (c *Core) met(site events.SiteID) *acquaintance {
+	a := c.knows[site]
+	if a == nil {
+		a = &acquaintance{has: map[events.Origin]uint64{}}
+		c.knows[site] = a
+	}
+	a.heard = c.now
+	return a
+}
+
+// Status tells how things stand with every other member, by site.
+func (c *Core) Status() []SiteStatus {
+	var out []SiteStatus
+	for site := range c.members {
+		if site == c.cfg.Self {
+			continue
+		}
+		s := SiteStatus{Site: site}
+		a := c.knows[site]
+		if a != nil {
+			s.Heard = a.heard
+		}
+		for _, lg := range c.logs {
+			if lg.origin.Kind != events.Ctl {
+				continue
+			}
+			has := uint64(0)
+			if a != nil {
+				has = a.has[lg.origin]
+			}
+			s.Lag += lg.size - min(lg.size, has)
+			s.Behind += has - min(lg.size, has)
+		}
+		for _, l := range c.peers {
+			if l.site == site && l.ready {
+				s.Links++
+			}
+		}
+		if p := c.pairs[site]; p != nil {
+			s.Pair, s.Degraded = true, p.degraded
+		}
+		out = append(out, s)
+	}
+	slices.SortFunc(out, func(a, b SiteStatus) int { return slices.Compare(a.Site.UUID[:], b.Site.UUID[:]) })
+	return out
+}
+
+// Standing is a [SiteStatus] with the time of day.
+type Standing struct {
+	SiteStatus
+	LastSeen time.Time // zero for never in this run
+}
+
+// Status tells how things stand with every other member.
+func (n *Node) Status(ctx context.Context) ([]Standing, error) {
+	answer := make(chan []SiteStatus, 1)
+	select {
+	case n.calls <- func() { answer <- n.core.Status() }:
+	case <-n.ctx.Done():
+		return nil, errors.New("the mesh is closing")
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	var out []Standing
+	for _, s := range <-answer {
+		st := Standing{SiteStatus: s}
+		if s.Heard > 0 {
+			st.LastSeen = n.began.Add(s.Heard).UTC()
+		}
+		out = append(out, st)
+	}
+	return out, nil
+}
+
+// gotPayload hands on what was fetched.
+func (n *Node) gotPayload(p GotPayload) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if ch := n.asking[p.ID]; ch != nil {
+		select {
+		case ch <- p:
+		default: // it has room for all that was asked for
+		}
+	}
+}
+
+// Fetch gets a payload that is held elsewhere. It is checked against the header,
+// which is held here. The error says that nobody in reach has it.
+func (n *Node) Fetch(ctx context.Context, header *events.Header) ([]byte, error) {
+	o, position := header.Origin(), header.Position
+	n.mu.Lock()
+	n.nextAsk++
+	id, ch := n.nextAsk, make(chan GotPayload, 2)
+	n.asking[id] = ch
+	n.mu.Unlock()
+	defer func() {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		delete(n.asking, id)
+	}()
+	n.hand(WantPayloads{ID: id, Origin: o, First: position, Count: 1})
+	select {
+	case p := <-ch:
+		if p.Failed {
+			return nil, fmt.Errorf("log %s position %d: %w, and nobody in reach has it; try again when its site is", o, position, events.ErrPayloadAbsent)
+		}
+		return p.Payload, header.CheckPayload(p.Payload)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-n.ctx.Done():
+		return nil, errors.New("the mesh is closing")
+	}
+}
