@@ -110,8 +110,11 @@ func Start(cfg NodeConfig) (*Node, error) {
 	n.setPeers(cfg.Peers)
 	n.work.Go(func() { n.loop(append([]Input{members(cfg.Peers)}, first...)) })
 	n.work.Go(n.report)
-	for _, h := range cfg.Own {
-		n.work.Go(func() { n.follow(h.Log()) })
+	for _, in := range first {
+		if o, ok := in.(Opened); ok && o.Own {
+			log, _ := n.own(o.Key.Origin)
+			n.work.Go(func() { n.follow(log, o.Tree.Size()) })
+		}
 	}
 	if cfg.Listener != nil {
 		n.work.Go(n.accept)
@@ -350,9 +353,10 @@ func (n *Node) prove(in MakeProof) ProveDone {
 	return out
 }
 
-// follow tells the core of what the site itself writes.
-func (n *Node) follow(log store.Log) {
-	for size, _ := log.Size(); ; {
+// follow tells the core of what the site itself writes, after a size that the
+// core knows.
+func (n *Node) follow(log store.Log, size uint64) {
+	for {
 		select {
 		case <-log.Watch(size):
 		case <-n.ctx.Done():
