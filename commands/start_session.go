@@ -275,7 +275,7 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 	v, _ := c.Version(n.Secret)
 	return Started{
 		Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
-		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: g.Terms,
+		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: s.TermsOf(g),
 		Secret: vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public},
 	}, nil
 }

@@ -140,6 +140,7 @@ func TestTermsOfGrants(t *testing.T) {
 	agent, local := []events.Way{events.Agent}, []events.Way{events.Local}
 	wide := events.Terms{Allow: []events.Way{events.Agent, events.Local}, To: []string{"*:*", "localhost:80"}, MaxTime: 100, Idle: 10, MaxSessions: 4}
 	limited := func(change func(*events.Terms)) events.Terms { t := wide; change(&t); return t }
+	upload := []events.Transfer{events.Upload}
 	added := []string{"grant.added"}
 	type row struct {
 		name        string
@@ -154,6 +155,10 @@ func TestTermsOfGrants(t *testing.T) {
 		{name: "destination without local", when: events.Terms{To: []string{"*:*"}}, code: commands.Invalid, says: "without local"},
 		{name: "listener without remote", when: events.Terms{Allow: agent, Listen: []string{"*:*"}}, code: commands.Invalid, says: "without remote"},
 		{name: "bad destination", when: events.Terms{Allow: local, To: []string{"w\x1b:80"}}, code: commands.Invalid, says: `"w\x1b:80" is no destination`},
+		{name: "unknown transfer", when: events.Terms{Deny: []events.Transfer{"sideways"}}, code: commands.Invalid, says: "upload download"},
+		{name: "no uploads any more", given: wide, when: limited(func(t *events.Terms) { t.Deny = upload }), code: commands.Conflict, says: "allows as much"},
+		{name: "uploads from now on", given: limited(func(t *events.Terms) { t.Deny = upload }), when: wide},
+		{name: "uploads instead", given: events.Terms{Allow: agent, Deny: upload}, when: events.Terms{Allow: agent, Deny: []events.Transfer{events.Download}}, code: commands.Conflict, says: "the newest counts"},
 		{name: "too many rules", when: events.Terms{Allow: local, To: slices.Repeat([]string{"a:1"}, 65)}, code: commands.Invalid, says: "limit is 64"},
 		{name: "for ever", when: events.Terms{Idle: 1 << 40}, code: commands.Invalid, says: "ten years"},
 		{name: "the same again", given: wide, when: wide, code: commands.Conflict, says: "allows as much"},

@@ -25,6 +25,11 @@ func checkTerms(t events.Terms) (events.Terms, error) {
 			return t, invalid("use some of: shell exec sftp subsystem", "%s is no service that a grant can allow", quoted(string(v)))
 		}
 	}
+	for _, v := range t.Deny {
+		if v != events.Upload && v != events.Download {
+			return t, invalid("use some of: upload download", "%s is no transfer that a grant can deny", quoted(string(v)))
+		}
+	}
 	for _, list := range [][]string{t.To, t.Listen} {
 		if err := checkRules(list); err != nil {
 			return t, err
@@ -46,7 +51,7 @@ func checkTerms(t events.Terms) (events.Terms, error) {
 	if max(t.MaxTime, t.Idle) > maxSeconds {
 		return t, invalid("leave it out for no limit", "a limit of more than ten years is none")
 	}
-	t.Allow, t.To, t.Listen, t.Services = unique(t.Allow), unique(t.To), unique(t.Listen), unique(t.Services)
+	t.Allow, t.To, t.Listen, t.Services, t.Deny = unique(t.Allow), unique(t.To), unique(t.Listen), unique(t.Services), unique(t.Deny)
 	return t, nil
 }
 
@@ -74,7 +79,7 @@ func unique[T ~string](list []T) []T {
 // covers reports whether sessions under terms a may do all that they may under
 // b, as far as the rules say the same in the same words.
 func covers(a, b events.Terms) bool {
-	return (len(a.Services) == 0 || len(b.Services) > 0 && holds(a.Services, b.Services)) && holds(a.Allow, b.Allow) && holds(a.To, b.To) && holds(a.Listen, b.Listen) &&
+	return (len(a.Services) == 0 || len(b.Services) > 0 && holds(a.Services, b.Services)) && holds(b.Deny, a.Deny) && holds(a.Allow, b.Allow) && holds(a.To, b.To) && holds(a.Listen, b.Listen) &&
 		reaches(a.MaxTime, b.MaxTime) && reaches(a.Idle, b.Idle) && reaches(uint64(a.MaxSessions), uint64(b.MaxSessions))
 }
 

@@ -27,8 +27,19 @@ type Terms struct {
 	Idle        uint64   `json:"idle,omitempty"`         // seconds without user input that end a session
 	MaxSessions uint32   `json:"max_sessions,omitempty"` // at once, under this grant
 
-	Services []Service `json:"services,omitempty"` // of the target's; empty for all
+	Services []Service  `json:"services,omitempty"` // of the target's; empty for all
+	Deny     []Transfer `json:"deny,omitempty"`     // where files may not go by SFTP, scp, rsync and git
 }
+
+// Transfer is a way that files take.
+type Transfer string
+
+const (
+	// Upload is from the client to the target. Changes to files there count as uploads.
+	Upload Transfer = "upload"
+	// Download is from the target to the client.
+	Download Transfer = "download"
+)
 
 // Service is what a session channel may be used for.
 type Service string

@@ -1,6 +1,7 @@
 package events
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -83,4 +84,29 @@ func (p *SessionPackets) Packets(block []byte) ([]Packet, error) {
 		return nil, fmt.Errorf("%w: %d packets where %d are declared", ErrBadBlock, len(out), p.Count)
 	}
 	return out, nil
+}
+
+// Edit is bytes that took the place of as many others in a packet.
+type Edit struct {
+	At     uint64 `json:"at"` // place of the first one
+	Bytes  []byte `json:"bytes"`
+	Repeat uint64 `json:"repeat,omitempty"` // how many times Bytes stand there; 0 is once
+}
+
+// ErrBadEdit says that an edit reaches beyond its packet.
+var ErrBadEdit = errors.New("an edit does not fit its packet")
+
+// ApplyEdits gives a copy of packet with the edits made.
+func ApplyEdits(packet []byte, edits []Edit) ([]byte, error) {
+	packet = bytes.Clone(packet)
+	for _, e := range edits {
+		times := max(1, e.Repeat)
+		if len(e.Bytes) == 0 || e.At > uint64(len(packet)) || times > (uint64(len(packet))-e.At)/uint64(len(e.Bytes)) {
+			return nil, ErrBadEdit
+		}
+		for i := range times {
+			copy(packet[e.At+i*uint64(len(e.Bytes)):], e.Bytes)
+		}
+	}
+	return packet, nil
 }

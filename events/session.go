@@ -159,7 +159,8 @@ type SessionPacketMade struct {
 	Output    uint64    `json:"output"`    // its number among the packets sent in that direction
 	At        uint64    `json:"at"`        // microseconds since session start
 	Packet    []byte    `json:"packet"`
-	Refuses   uint64    `json:"refuses"` // number of the refused packet, of the other direction
+	Refuses   uint64    `json:"refuses"`           // number of the refused packet, of the other direction
+	Instead   bool      `json:"instead,omitempty"` // the refused packet is of this direction
 }
 
 var _ = define[SessionPacketMade]("session.packet_made", 1)

@@ -36,7 +36,7 @@ type batch struct {
 	spans []span          // the packets
 	outs  [2][][]byte     // packets to send, by the direction they travel in
 
-	drops    []store.Prepared // go into the log before the packets that they are about
+	drops    []store.Prepared // what was dropped or altered: goes into the log before the packets that it is about
 	prepared []store.Prepared // for the log: drops, then records and made packets in the relay's order
 	refused  []events.SessionRefused
 	forwards []relay.Output // what happened to channels of forwardings
@@ -201,10 +201,12 @@ func (c *scribe) take(b *batch, o relay.Output) error {
 		b.outs[o.Direction] = append(b.outs[o.Direction], o.Packet)
 		return c.prepare(&b.prepared, events.SessionPacketMade{
 			Direction: eventDirection(o.Direction), Output: o.Number, At: uint64(b.at.Microseconds()),
-			Packet: o.Packet, Refuses: o.Refuses,
+			Packet: o.Packet, Refuses: o.Refuses, Instead: o.Instead,
 		})
 	case relay.Drop:
 		return c.prepare(&b.drops, events.SessionPacketDropped{Direction: eventDirection(o.Direction), Number: o.Number, Why: o.What})
+	case relay.Altered:
+		return c.prepare(&b.drops, events.SessionPacketAltered{Direction: eventDirection(o.Direction), Number: o.Number, Edits: o.Edits})
 	case relay.Opened, relay.Closed:
 		b.forwards = append(b.forwards, o)
 	case relay.Refused:

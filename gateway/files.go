@@ -162,6 +162,8 @@ func OpenRecord(r events.Record, key *seal.DataKey) (replay.Record, error) {
 		return replay.Record{Made: &e}, nil
 	case events.SessionPacketDropped:
 		return replay.Record{Dropped: &e}, nil
+	case events.SessionPacketAltered:
+		return replay.Record{Altered: &e}, nil
 	}
 	return replay.Record{}, fmt.Errorf("record %s position %d: %s has no place in a recording: %w",
 		r.Header.Origin(), r.Header.Position, r.Header.Type, errors.ErrUnsupported)

@@ -16,6 +16,7 @@ func policyOf(terms events.Terms) (p relay.Policy) {
 		without := func(v events.Service) bool { return !slices.Contains(terms.Services, v) }
 		p.NoShell, p.NoExec, p.NoSFTP, p.NoSubsystem = without(events.ShellService), without(events.ExecService), without(events.SFTPService), without(events.SubsystemService)
 	}
+	p.NoUpload, p.NoDownload = slices.Contains(terms.Deny, events.Upload), slices.Contains(terms.Deny, events.Download)
 	if slices.Contains(terms.Allow, events.Local) {
 		p.To = rules(terms.To)
 	}

@@ -123,13 +123,17 @@ func (l *fakeLog) events(t testing.TB) (all []events.Event) {
 // sent rebuilds, from the log alone, the packets that the session sends in a direction.
 func (l *fakeLog) sent(t testing.TB, s *session, d events.Direction) [][]byte {
 	t.Helper()
-	dropped, made := map[uint64]bool{}, map[uint64][]byte{}
+	dropped, made, altered := map[uint64]bool{}, map[uint64][]byte{}, map[uint64][]events.Edit{}
 	var received [][]byte
 	for _, event := range l.events(t) {
 		switch e := event.(type) {
 		case events.SessionPacketDropped:
 			if e.Direction == d {
 				dropped[e.Number] = true
+			}
+		case events.SessionPacketAltered:
+			if e.Direction == d {
+				altered[e.Number] = e.Edits
 			}
 		case events.SessionPacketMade:
 			if e.Direction == d {
@@ -150,7 +154,9 @@ func (l *fakeLog) sent(t testing.TB, s *session, d events.Direction) [][]byte {
 				t.Errorf("%s: %d packets in a record of %d bytes", d, len(packets), len(block))
 			}
 			for _, p := range packets {
-				received = append(received, p.Bytes)
+				changed, err := events.ApplyEdits(p.Bytes, altered[p.Number])
+				must(t, err)
+				received = append(received, changed)
 			}
 		}
 	}

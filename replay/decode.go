@@ -57,7 +57,7 @@ type decoder struct {
 func (d *decoder) decode(i int, item Item) Event {
 	e := Event{
 		At: item.Packet.At, Direction: item.Direction, Number: item.Packet.Number,
-		Made: item.Made, Dropped: item.Dropped, Packet: item.Packet.Bytes, Detail: item.Why,
+		Made: item.Made, Dropped: item.Dropped, Altered: len(item.Altered) > 0, Packet: item.Packet.Bytes, Detail: item.Why,
 	}
 	if len(e.Packet) == 0 {
 		e.Kind, e.Detail = KindMalformed, "empty packet"

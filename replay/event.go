@@ -36,6 +36,7 @@ type Event struct {
 	Number    uint64 // of the packet; see [Item]
 	Made      bool   // by the gateway
 	Dropped   bool   // by the gateway: it never reached the other side, and changes nothing
+	Altered   bool   // by the gateway: it reached the other side with bytes changed; Packet is as received
 	Packet    []byte // the whole packet
 
 	Channel *Channel // nil if the event is not about one, or about one that is not known

@@ -4,17 +4,19 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"maps"
 	"slices"
 
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// Record is one record of a session in the rec log: exactly one of the three pointers is set.
+// Record is one record of a session in the rec log: exactly one of the pointers is set.
 type Record struct {
 	Packets *events.SessionPackets
 	Block   []byte // the opened block of Packets; it must not change afterwards
 	Made    *events.SessionPacketMade
 	Dropped *events.SessionPacketDropped
+	Altered *events.SessionPacketAltered
 }
 
 // Item is one packet of a session with what became of it.
@@ -24,6 +26,7 @@ type Item struct {
 	Made      bool          // by the gateway
 	Dropped   bool          // received, and not passed on
 	Why       string        // it was dropped
+	Altered   []events.Edit // made in it before it was passed on; Packet is as received
 	Missing   uint64        // packets of Direction just before this one that the recording lacks
 }
 
@@ -42,7 +45,7 @@ const (
 // Items puts the records of one session, in the order of the rec log, together to a [Source]. Two rules bind whoever
 // writes the log; they hold by themselves if a commit takes the drops and made packets of a step before its packets:
 //
-//   - session.packet_dropped stands before the session.packets that holds its packet. Else the packet would already
+//   - session.packet_dropped or session.packet_altered stands before the session.packets that holds its packet. Else the packet would already
 //     have been given out as delivered: that is [ErrRecordOrder].
 //   - session.packet_made stands before the session.packets that holds the next packet sent after it in its direction.
 //     Else it comes late, and may be taken for the reply to a later request.
@@ -80,6 +83,7 @@ type side struct {
 	seen    uint64 // number of the packet to be given out next
 	sent    uint64 // packets given out that were sent: not dropped, or made
 	dropped map[uint64]string
+	altered map[uint64][]events.Edit
 	made    []*events.SessionPacketMade // by Output
 	held    []Item                      // packets that wait behind a made one
 }
@@ -87,7 +91,7 @@ type side struct {
 func newAssembler() *assembler {
 	a := &assembler{}
 	for i := range a.sides {
-		a.sides[i].dropped = map[uint64]string{}
+		a.sides[i].dropped, a.sides[i].altered = map[uint64]string{}, map[uint64][]events.Edit{}
 	}
 	return a
 }
@@ -111,6 +115,8 @@ func (a *assembler) add(r Record) error {
 		return a.addMade(r.Made)
 	case r.Dropped != nil:
 		return a.addDropped(r.Dropped)
+	case r.Altered != nil:
+		return a.addAltered(r.Altered)
 	}
 	return fmt.Errorf("%w: an empty record", ErrRecordOrder)
 }
@@ -132,7 +138,8 @@ func (a *assembler) addPackets(p *events.SessionPackets, block []byte) error {
 	for _, packet := range packets {
 		why, dropped := s.dropped[packet.Number]
 		delete(s.dropped, packet.Number)
-		s.held = append(s.held, Item{Direction: p.Direction, Packet: packet, Dropped: dropped, Why: why, Missing: missing})
+		s.held = append(s.held, Item{Direction: p.Direction, Packet: packet, Dropped: dropped, Why: why, Missing: missing, Altered: s.altered[packet.Number]})
+		delete(s.altered, packet.Number)
 		a.heldBytes += len(packet.Bytes)
 		missing = 0
 	}
@@ -175,6 +182,22 @@ func (a *assembler) addDropped(d *events.SessionPacketDropped) error {
 	}
 }
 
+func (a *assembler) addAltered(e *events.SessionPacketAltered) error {
+	i, err := index(e.Direction)
+	if err != nil {
+		return err
+	}
+	switch s := &a.sides[i]; {
+	case e.Number < s.next:
+		return fmt.Errorf("%w: packet %d (%s) is said to be altered only after it", ErrRecordOrder, e.Number, e.Direction)
+	case len(s.altered) == maxWaiting:
+		return fmt.Errorf("%w: %d altered packets (%s) are not in it", ErrRecordOrder, maxWaiting, e.Direction)
+	default:
+		s.altered[e.Number] = e.Edits
+		return nil
+	}
+}
+
 // drain gives out what can be. With all set, it doesn't wait for what an item should stand behind. It is false when
 // the consumer wants no more.
 func (a *assembler) drain(yield func(Item, error) bool, all bool) bool {
@@ -201,12 +224,19 @@ func (a *assembler) take(i int, all bool) (Item, bool) {
 	if len(s.made) > 0 {
 		m := s.made[0]
 		if m.Output <= s.sent || all && len(s.held) == 0 {
-			if other.seen <= m.Refuses && !all {
-				return Item{}, false
+			waits := other.seen <= m.Refuses
+			if m.Instead {
+				waits = s.seen <= m.Refuses
 			}
-			s.made = s.made[1:]
-			s.sent++
-			return madeItem(m), true
+			switch {
+			case waits && m.Instead && len(s.held) > 0: // the packet that it stands for comes first
+			case waits && !all:
+				return Item{}, false
+			default:
+				s.made = s.made[1:]
+				s.sent++
+				return madeItem(m), true
+			}
 		}
 	}
 	if len(s.held) == 0 {
@@ -231,6 +261,7 @@ func (s *side) skip(item Item) {
 		return
 	}
 	s.sent += item.Missing
+	maps.DeleteFunc(s.altered, func(number uint64, _ []events.Edit) bool { return number < item.Packet.Number })
 	for number := range s.dropped {
 		if number < item.Packet.Number {
 			delete(s.dropped, number)

@@ -32,6 +32,7 @@ var grantDetails = append(grantColumns[:len(grantColumns):len(grantColumns)], []
 	{"from", func(g projections.Grant) string { return stamp(g.From) }},
 	{"windows", func(g projections.Grant) string { return words(g.Windows) }},
 	{"only", func(g projections.Grant) string { return words(g.Terms.Services) }},
+	{"denies", func(g projections.Grant) string { return words(g.Terms.Deny) }},
 	{"to", func(g projections.Grant) string { return words(g.Terms.To) }},
 	{"listens on", func(g projections.Grant) string { return words(g.Terms.Listen) }},
 	{"max time", func(g projections.Grant) string { return seconds(g.Terms.MaxTime) }},
@@ -138,6 +139,7 @@ func (c *call) grantAdd() *cobra.Command {
 type termFlags struct {
 	only              []string
 	allow, to, listen []string
+	deny              []string
 	maxTime, idle     string
 	maxSessions       uint32
 }
@@ -146,6 +148,7 @@ func (t *termFlags) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringSliceVar(&t.only, "only", nil, "of shell, exec, sftp and subsystem, only these; exec runs any command, a shell too")
 	f.StringSliceVar(&t.allow, "allow", nil, "forwardings: local (also dynamic), remote, agent; without it there are none")
+	f.StringSliceVar(&t.deny, "deny", nil, "upload, download: files may not go that way by SFTP, scp, rsync and git; a shell or a command is not held back, see --only")
 	f.StringSliceVar(&t.to, "to", nil, "where local ones may lead, like 10.0.0.0/8:5432,localhost:*,/run/app.sock; * is any host but the target itself")
 	f.StringSliceVar(&t.listen, "listen", nil, "what remote ones may listen on at the target, like localhost:8000-8999")
 	f.StringVar(&t.maxTime, "max-time", "", "how long a session may last (8h)")
@@ -162,6 +165,9 @@ func (t *termFlags) read() (terms events.Terms, err error) {
 	}
 	for _, w := range t.only {
 		terms.Services = append(terms.Services, events.Service(w))
+	}
+	for _, w := range t.deny {
+		terms.Deny = append(terms.Deny, events.Transfer(w))
 	}
 	terms.To, terms.Listen, terms.MaxSessions = t.to, t.listen, t.maxSessions
 	if terms.MaxTime, err = wholeSeconds(t.maxTime); err == nil {

@@ -29,7 +29,9 @@ func (s *step) open() error {
 		return nil
 	}
 	c := &channel{opened: s.d}
-	if m.Type != sessionChannel {
+	if m.Type == sessionChannel {
+		c.guard = s.policy.guarded()
+	} else {
 		c.forward = &forward{serial: s.forwards, kind: m.Type, to: to.String(), origin: to.from}
 		s.forwards++
 		s.tell(Opened, c, "")
@@ -86,7 +88,7 @@ func (s *step) fail() error {
 }
 
 func (s *step) data() error {
-	id, n, err := dataOf(s.packet)
+	id, data, err := dataOf(s.packet)
 	if err != nil {
 		return violation("%v", err)
 	}
@@ -94,19 +96,23 @@ func (s *step) data() error {
 	if c == nil {
 		return violation("data on channel %d, which is not open", id)
 	}
-	s.dir[s.d].counts.Bytes += uint64(n)
-	c.bytes[s.d] += uint64(n)
+	s.dir[s.d].counts.Bytes += uint64(len(data))
+	c.bytes[s.d] += uint64(len(data))
+	if c.guard != nil {
+		s.guardedData(c, data)
+		return nil
+	}
 	s.forward()
 	return nil
 }
 
-func dataOf(packet []byte) (id uint32, n int, err error) {
+func dataOf(packet []byte) (id uint32, data []byte, err error) {
 	if packet[0] == sshwire.MsgChannelData {
 		m, err := sshwire.ParseChannelData(packet)
-		return m.Recipient, len(m.Data), err
+		return m.Recipient, m.Data, err
 	}
 	m, err := sshwire.ParseChannelExtendedData(packet)
-	return m.Recipient, len(m.Data), err
+	return m.Recipient, m.Data, err
 }
 
 // adjust takes a CHANNEL_WINDOW_ADJUST. Some implementations send one after their CLOSE; it says nothing then.
@@ -128,8 +134,16 @@ func (s *step) eof() error {
 	if err != nil {
 		return violation("%v", err)
 	}
-	if s.speaking(m.Recipient) == nil {
+	c := s.speaking(m.Recipient)
+	if c == nil {
 		return violation("end of data on channel %d, which is not open", m.Recipient)
+	}
+	if c.guard != nil && s.d == In {
+		if c.cut {
+			s.drop("the client's half of this channel has ended")
+			return nil
+		}
+		c.cut = true
 	}
 	s.forward()
 	return nil

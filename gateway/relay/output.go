@@ -1,5 +1,7 @@
 package relay
 
+import "github.com/holdfast-pam/holdfast/events"
+
 // Direction is one of the two packet sequences of a session.
 type Direction uint8
 
@@ -31,8 +33,11 @@ const (
 	Drop
 	// Make sends a packet of the gateway's own.
 	Make
-	// Refused notes that policy refused the packet given to Step. It comes with a Drop.
+	// Refused notes that policy refused the packet given to Step, or a part of it. It comes with a Drop or an Altered.
 	Refused
+	// Altered notes that the packet given to Step is passed on with bytes changed. It comes before its Forward, whose
+	// Packet is fresh.
+	Altered
 	// Opened notes that the packet given to Step opens a channel of a forwarding. It comes before its Forward.
 	Opened
 	// Closed notes that with the packet given to Step such a channel is closed, or was not opened.
@@ -49,8 +54,12 @@ type Output struct {
 	Number uint64
 	// Packet of a Forward is the slice given to Step; of a Make it is fresh.
 	Packet []byte
-	// Refuses is, for a Make, the number of the packet that it refuses, received in the other direction.
+	// Refuses is, for a Make, the number of the packet that it refuses, received in the other direction; in its own if
+	// Instead.
 	Refuses uint64
+	Instead bool
+	// Edits of an Altered.
+	Edits []events.Edit
 	// What is the reason of a Drop, or for Refused "channel TYPE" or "request TYPE".
 	What string
 	// Detail of a Refused is the destination or the like: valid UTF-8, at most maxDetail bytes.

@@ -16,6 +16,7 @@ type Policy struct {
 	NoPTY  bool               // no terminal: the certificate that the client logged in with does not permit one
 
 	NoShell, NoExec, NoSFTP, NoSubsystem bool // what session channels may not be used for; subsystem is any but sftp
+	NoUpload, NoDownload                 bool // where files may not go by SFTP, scp, rsync and git
 }
 
 func (p Policy) reaches(host string, port uint32) bool {

@@ -5,6 +5,7 @@ type debt struct {
 	refused bool   // the gateway owes it; otherwise the other side does
 	number  uint64 // of the refused request
 	effect  effect // of a success
+	starts  bool   // it says whether a program runs whose files are guarded
 }
 
 // queue holds debts in the order of their requests. Between steps a refused debt is never at its head: it would have

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+	"github.com/holdfast-pam/holdfast/replay/transfer"
 )
 
 // ErrProtocol is wrapped by every error about a side that broke RFC 4254. The session can't go on after one.
@@ -62,6 +63,9 @@ type channel struct {
 	bytes     [2]uint64 // data received, by direction
 	agent     bool      // a session that asked for the client's agent
 	forward   *forward  // what it is beside a session; nil for one
+
+	guard *transfer.Guard // of a session whose files may not go both ways; nil otherwise
+	cut   bool            // guarded, and the client's half has ended
 }
 
 // forward is what makes a channel one of a forwarding.
@@ -214,6 +218,12 @@ func (s *step) make(d Direction, packet []byte, refuses uint64) {
 	c := &s.dir[d].counts
 	s.outputs = append(s.outputs, Output{Kind: Make, Direction: d, Number: c.Sent, Packet: packet, Refuses: refuses})
 	c.Sent++
+}
+
+// makeInstead is make because of a refused packet that travelled the same way, if that was the one at hand.
+func (s *step) makeInstead(d Direction, packet []byte) {
+	s.make(d, packet, s.number)
+	s.outputs[len(s.outputs)-1].Instead = d == s.d
 }
 
 // bound cuts the text of an error to what an event takes.

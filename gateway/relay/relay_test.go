@@ -68,6 +68,8 @@ func tell(outputs []Output) (lines []string) {
 			lines = append(lines, fmt.Sprintf("%s drop %d: %s", o.Direction, o.Number, o.What))
 		case Make:
 			lines = append(lines, fmt.Sprintf("%s make %x for %d", o.Direction, o.Packet, o.Refuses))
+		case Altered:
+			lines = append(lines, fmt.Sprintf("%s altered %d", o.Direction, o.Number))
 		case Refused:
 			lines = append(lines, strings.TrimSpace(fmt.Sprintf("%s refused %d: %s %s", o.Direction, o.Number, o.What, o.Detail)))
 		}

@@ -1,6 +1,9 @@
 package relay
 
-import "github.com/holdfast-pam/holdfast/gateway/sshwire"
+import (
+	"github.com/holdfast-pam/holdfast/gateway/sshwire"
+	"github.com/holdfast-pam/holdfast/replay/transfer"
+)
 
 // globalRequest decides on a GLOBAL_REQUEST (RFC 4254 section 4).
 func (s *step) globalRequest() error {
@@ -74,16 +77,24 @@ func (s *step) channelRequest() error {
 		return violation("request %s on channel %d, which is not open", m.Type, m.Recipient)
 	}
 	refused := !s.allowsRequest(c, m.Type, m.Payload)
-	if refused {
+	refusal, starts := (*transfer.Refusal)(nil), false
+	if !refused {
+		refusal, starts = s.startsFiles(c, m)
+	}
+	switch {
+	case refusal != nil:
+		refused = true
+		s.refuse("request "+m.Type, detailOf(*refusal))
+	case refused:
 		s.refuse("request "+m.Type, "")
-	} else {
+	default:
 		c.agent = c.agent || s.d == In && asksAgent(m.Type)
 		s.forward()
 	}
 	if c.closed[s.d.Other()] {
 		return nil // the requester was told that the channel is closed: no reply comes
 	}
-	return s.owe(&c.owed[s.d], m.WantReply, debt{refused: refused}, sshwire.ChannelFailure{Recipient: c.id[s.d.Other()]}.Append)
+	return s.owe(&c.owed[s.d], m.WantReply, debt{refused: refused, starts: starts && !refused}, sshwire.ChannelFailure{Recipient: c.id[s.d.Other()]}.Append)
 }
 
 // channelReply passes a CHANNEL_SUCCESS or CHANNEL_FAILURE to the channel's request that waits longest.
@@ -100,6 +111,9 @@ func (s *step) channelReply() error {
 	q := &c.owed[s.d.Other()]
 	if q.len() == 0 {
 		return violation("reply to a request on channel %d that nobody made", id)
+	}
+	if q.first().starts {
+		c.guard.Answered(s.packet[0] == sshwire.MsgChannelSuccess)
 	}
 	q.pop()
 	s.forward()

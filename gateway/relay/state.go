@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/holdfast-pam/holdfast/commands/destination"
+	"github.com/holdfast-pam/holdfast/replay/transfer"
 )
 
 // ErrBadState is wrapped by every error about bytes that are no relay's state.
@@ -17,7 +18,7 @@ var ErrBadState = errors.New("not the state of a relay")
 // limits, the listeners, the totals of forwardings; per direction the three counts and the queue; then the number of
 // channels and each one's fields. Channels are ordered by the client's number, those still being opened by the target
 // after them by the target's, so equal states have equal bytes.
-const stateVersion = 2
+const stateVersion = 3
 
 const (
 	flagOpenedOut = 1 << iota // the target opened it
@@ -26,6 +27,8 @@ const (
 	flagClosedOut
 	flagAgent
 	flagForward
+	flagGuarded
+	flagCut
 )
 
 // How a debt is written: one of these, then the number of the refused request or the index of the listener.
@@ -34,7 +37,11 @@ const (
 	debtRefused
 	debtListen
 	debtCancel
+	debtStarts
 )
+
+// maxGuard bounds the state of a guard, in bytes.
+const maxGuard = 32 << 10
 
 // MarshalBinary writes the state. A relay that saw a protocol error has none: its session is over.
 func (r *Relay) MarshalBinary() ([]byte, error) {
@@ -82,13 +89,17 @@ func (r *Relay) channels() []*channel {
 }
 
 func (c *channel) append(b []byte) []byte {
-	b = append(b, flags(c.opened == Out, c.confirmed, c.closed[In], c.closed[Out], c.agent, c.forward != nil))
+	b = append(b, flags(c.opened == Out, c.confirmed, c.closed[In], c.closed[Out], c.agent, c.forward != nil, c.guard != nil, c.cut))
 	for _, v := range []uint64{uint64(c.id[In]), uint64(c.id[Out]), c.bytes[In], c.bytes[Out]} {
 		b = binary.AppendUvarint(b, v)
 	}
 	if f := c.forward; f != nil {
 		b = binary.AppendUvarint(b, f.serial)
 		b = appendText(appendText(appendText(b, f.kind), f.to), f.origin)
+	}
+	if c.guard != nil {
+		state, _ := c.guard.MarshalBinary() // it never fails
+		b = appendText(b, string(state))
 	}
 	return c.owed[Out].append(c.owed[In].append(b, nil), nil)
 }
@@ -115,6 +126,8 @@ func (q *queue) append(b []byte, listeners []*listener) []byte {
 		switch {
 		case d.refused:
 			b = binary.AppendUvarint(append(b, debtRefused), d.number)
+		case d.starts:
+			b = append(b, debtStarts)
 		case i < 0:
 			b = append(b, debtPlain)
 		case d.effect.cancel:
@@ -127,7 +140,7 @@ func (q *queue) append(b []byte, listeners []*listener) []byte {
 }
 
 func (p Policy) append(b []byte) []byte {
-	b = append(b, flags(p.Agent, p.NoPTY, p.NoShell, p.NoExec, p.NoSFTP, p.NoSubsystem))
+	b = append(b, flags(p.Agent, p.NoPTY, p.NoShell, p.NoExec, p.NoSFTP, p.NoSubsystem, p.NoUpload, p.NoDownload))
 	for _, rules := range [][]destination.Rule{p.To, p.Listen} {
 		b = binary.AppendUvarint(b, uint64(len(rules)))
 		for _, r := range rules {
@@ -215,6 +228,7 @@ func (s *stateReader) policy() Policy {
 	f := s.byte()
 	return Policy{
 		Agent: f&1 != 0, NoPTY: f&2 != 0, NoShell: f&4 != 0, NoExec: f&8 != 0, NoSFTP: f&16 != 0, NoSubsystem: f&32 != 0,
+		NoUpload: f&64 != 0, NoDownload: f&128 != 0,
 		To: s.rules(), Listen: s.rules(),
 	}
 }
@@ -244,6 +258,8 @@ func (s *stateReader) queue(most int, listeners []*listener) (q queue) {
 		var d debt
 		switch s.byte() {
 		case debtPlain:
+		case debtStarts:
+			d.starts = true
 		case debtRefused:
 			d.refused, d.number = true, s.uint()
 		case debtListen:
@@ -285,6 +301,11 @@ func (s *stateReader) channel(r *Relay) {
 	c.bytes = [2]uint64{s.uint(), s.uint()}
 	if flags&flagForward != 0 {
 		c.forward = &forward{serial: s.uint(), kind: s.text(maxDetail), to: s.text(maxDetail), origin: s.text(maxDetail)}
+	}
+	c.cut = flags&flagCut != 0
+	if flags&flagGuarded != 0 {
+		c.guard = transfer.NewGuard(r.policy.gate())
+		s.bad = s.bad || c.guard.UnmarshalBinary([]byte(s.text(maxGuard))) != nil
 	}
 	c.owed = [2]queue{s.queue(r.limits.Owed, nil), s.queue(r.limits.Owed, nil)}
 	for _, d := range []Direction{In, Out} {

@@ -90,7 +90,7 @@ func BenchmarkGuard(b *testing.B) {
 	for b.Loop() {
 		g := asked(onlyUp, "subsystem", "sftp")
 		for _, s := range all {
-			if !s.target && g.FromClient(s.bytes) != nil {
+			if !s.target && g.FromClient(s.bytes).End {
 				b.Fatal("refused")
 			}
 		}

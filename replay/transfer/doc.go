@@ -26,32 +26,29 @@
 //
 // # How a refusal is delivered
 //
-// No byte may be slipped into a channel, and replies of SFTP are bytes in a channel: the windows are end to end, and
-// the recording would hold what no target said. So a transfer that isn't allowed is refused at one of two places:
+// Windows are end to end and the recording must tell what each side got, so no bytes are slipped into a channel and none
+// are taken out. What isn't allowed is refused at one of three places:
 //
-//   - At the request for the program, with CHANNEL_FAILURE, wherever that is enough: always for scp and rsync, whose
+//   - At the request for the program, with CHANNEL_FAILURE, wherever that is enough: always for scp, rsync and git, whose
 //     command line has the direction, and for SFTP if neither direction is allowed. The client prints "subsystem request
-//     failed" or "exec request failed" and exits.
-//   - At the first SFTP request that goes the wrong way, by ending the client's half of the channel. The packet with the
-//     decisive byte is dropped, so the target never has the whole of the request. In its place goes a CHANNEL_EOF; all
-//     data and EOF that the client sends later on this channel are dropped, and everything else passes both ways: window
-//     adjustments, the rest of the target's replies, its exit status, EOF and CLOSE, and the client's CLOSE.
-//     The server ends for lack of input, as it does when a client leaves. The client reads "Connection closed" at its
-//     prompt and exits with 255; other channels of the session, its own later ones too, go on. The reason is in the event.
+//     failed" or "exec request failed" and exits. What leaves the direction open is refused as well.
+//   - At an SFTP request that goes the wrong way, by changing bytes of it on its way: its type becomes that of an
+//     extension, and all behind its id that could be a name or content is overwritten, so that it asks for something that
+//     no server knows. The target says so, with the request's own id, and its answer becomes SSH_FX_PERMISSION_DENIED on its
+//     way back. Lengths, windows and the order of answers stay true, the refused request has no effect, and the client goes on
+//     as with a file system that is read-only.
+//   - At a request for which that can't be done, by ending the client's half of the channel with a CHANNEL_EOF in place of
+//     the packet. The server ends for lack of input, as it does when a client leaves; the client reads "Connection closed".
+//     Those are bytes that are no SFTP 3, types of packets that nobody knows, an OPEN whose flags come in another packet than
+//     its type, which real clients all but never send, two refused requests with one id, and more of them than a client waits for.
 //
-// Both are packets that either side could have sent, numbers and windows stay true, and no request that was refused has
-// an effect. To close the channel outright would be no better: the target would drop the replies that it still owes to
-// permitted requests, and the exit status; and if the gateway spoke for the client with a CLOSE, the numbers of the channel
-// would be free on one side before the other. To change a request so that the target refuses it would alter evidence.
-//
-// A target that doesn't end at EOF keeps the client waiting; nothing refused passes meanwhile. And libssh2, which curl
-// uses, does not notice the end of a channel: a client that has not sent its CLOSE some seconds after the target's is
-// best ended with the connection, by a DISCONNECT that gives the reason.
+// A target must answer an unknown extension with a status, as section 4 of the draft says; one that doesn't keeps its
+// client waiting, and nothing refused passes meanwhile.
 //
 // # What a gate can't hold back
 //
-// A shell, and any command that isn't known as a transfer, moves bytes as it likes, so a gate is a boundary only where
-// the grant allows no others. It also believes that the target runs what its name says.
+// A shell, and any command that isn't known as a transfer, moves bytes as it likes ("cat >file", tar, base64), so a gate is a
+// boundary only where the grant allows no others. It also believes that the target runs what its name says.
 //
 // With one direction allowed it needs SFTP version 3: where both sides can speak a later one, the channel is ended.
 package transfer

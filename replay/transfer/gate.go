@@ -2,7 +2,6 @@ package transfer
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 )
 
@@ -24,34 +23,12 @@ type Refusal struct {
 	Detail string // the name that it is about: escaped text of at most 1 KiB
 	Reason string // for people
 	Told   bool   // it only follows from an earlier one: no event of its own
+
+	fatal bool // the request can't be answered in the target's place: the client's half ends
+	mute  bool // the target's own answer says enough
 }
 
 func notAllowed(d Direction) string { return fmt.Sprintf("%s of files is not allowed", d) }
-
-// Guard holds one session channel to a gate that is not open. It looks at what the client sends before it is passed on,
-// and keeps no content. It has no clock and starts nothing; its state can be written out at any point.
-// The client's bytes must not be passed on once it has refused some.
-type Guard struct {
-	gate    Gate
-	state   guardState
-	client  framer
-	version []byte // what is known of the target's first packet
-	asked   uint32 // SFTP version that the client begins with
-	begun   bool   // it has
-	failed  bool   // a program was refused, by the gate or the target: clients send on without waiting for the answer
-}
-
-// guardState is what the channel runs.
-type guardState byte
-
-const (
-	guardIdle  guardState = iota // nothing yet
-	guardAsked                   // a program was asked for, which is no SFTP, and not answered
-	guardOther                   // it runs
-	guardAskedSFTP
-	guardSFTP
-	guardRefused // bytes were refused
-)
 
 // maxDetail bounds Refusal.Detail, in bytes.
 const maxDetail = 1 << 10
@@ -104,66 +81,12 @@ func (g *Guard) Answered(ok bool) {
 	}
 }
 
-// FromClient decides on channel data of the client. On a refusal none of data may be passed on.
-func (g *Guard) FromClient(data []byte) *Refusal {
-	switch g.state {
-	case guardIdle:
-		g.state = guardRefused
-		return &Refusal{What: "data", Reason: "it was sent with no program to take it", Told: g.failed}
-	case guardRefused:
-		return &Refusal{What: "data", Reason: "it was sent after a refusal", Told: true}
-	case guardAskedSFTP, guardSFTP:
-	default:
-		return nil
-	}
-	var refusal *Refusal
-	err := g.client.feed(data, g.head, func(packet []byte, _ uint64) error {
-		refusal = g.packet(packet)
-		if refusal != nil {
-			return errRefused
-		}
-		return nil
-	}, nil)
-	if err == nil {
-		return nil
-	}
-	g.state, g.client = guardRefused, framer{}
-	if refusal == nil {
-		refusal = &Refusal{What: "sftp", Reason: err.Error()}
-	}
-	return refusal
-}
-
-var errRefused = errors.New("refused")
-
-// FromTarget looks at channel data of the target, which passes in any case. A refusal says that the client's may not.
-func (g *Guard) FromTarget(data []byte) *Refusal {
-	if (g.state != guardAskedSFTP && g.state != guardSFTP) || len(g.version) == versionLength {
-		return nil
-	}
-	g.version = append(g.version, data[:min(len(data), versionLength-len(g.version))]...)
-	if len(g.version) < versionLength || g.asked <= sftpVersion {
-		return nil
-	}
-	v, _ := versionOf(g.version[4:])
-	if g.version[4] == fxpVersion && v <= sftpVersion {
-		return nil
-	}
-	g.state = guardRefused
-	return &Refusal{What: "sftp version", Reason: fmt.Sprintf("only version %d can be held to one direction", sftpVersion)}
-}
-
-// versionLength is how much of the target's first packet matters: length, type and version.
-const versionLength = 9
-
-// head is the headLength of a guard: as much as its verdict needs, which is never the whole of a request that has an
-// effect at the target, or, where the name comes last, its end in the same data that is refused with it.
-func (g *Guard) head(buf []byte) (int, error) {
+// guardHead is how much of a request a verdict needs, with the four bytes of its length, as far as buf, its beginning,
+// tells: ask again with that much.
+func guardHead(buf []byte) (int, error) {
 	length := binary.BigEndian.Uint32(buf)
-	need, most := int64(5), int64(maxHandle)
+	need, most := int64(9), int64(maxHandle)
 	switch buf[4] {
-	case fxpInit:
-		need = 9
 	case fxpOpen, fxpSetstat, fxpOpendir, fxpRemove, fxpMkdir, fxpRmdir, fxpRename, fxpSymlink:
 		most = maxGuarded
 		fallthrough
@@ -184,39 +107,53 @@ func (g *Guard) head(buf []byte) (int, error) {
 	return int(need), nil
 }
 
-// packet decides on the head of a request.
-func (g *Guard) packet(head []byte) *Refusal {
-	kind, f := head[0], fields{rest: head[1:]}
-	if !g.begun {
-		v, ok := versionOf(head)
-		if kind != fxpInit || !ok {
-			return &Refusal{What: "sftp", Reason: "it does not begin with SSH_FXP_INIT"}
-		}
-		g.asked, g.begun = v, true
-		return nil
-	}
-	if g.asked > sftpVersion && len(g.version) < versionLength {
-		return &Refusal{What: "sftp", Reason: "a request before both sides settled on a version"}
-	}
-	f.uint32()
+// byType decides on a request by its type alone, which is what its first bytes tell.
+func (g *Guard) byType(kind byte) *Refusal {
 	switch kind {
-	case fxpOpen:
-		return g.open(f.string(), f.uint32())
 	case fxpRead:
 		return g.refuse(Download, "sftp read", "")
-	case fxpExtended:
-		return g.extended(string(f.bytes()))
-	case fxpClose, fxpLstat, fxpFstat, fxpOpendir, fxpReaddir, fxpRealpath, fxpStat, fxpReadlink:
-		return nil
 	case fxpWrite:
 		return g.refuse(Upload, "sftp write", "")
 	case fxpFsetstat:
 		return g.refuse(Upload, "sftp setstat", "")
 	}
 	if name, ok := changing[kind]; ok {
-		return g.refuse(Upload, "sftp "+name, f.string())
+		return g.refuse(Upload, "sftp "+name, "")
 	}
-	return &Refusal{What: fmt.Sprintf("sftp packet type %d", kind), Reason: "it is not known"}
+	return nil
+}
+
+// packet decides on the head of a request, without its length.
+func (g *Guard) packet(head []byte) *Refusal {
+	kind, f := head[0], fields{rest: head[1:]}
+	if !g.begun {
+		v, ok := versionOf(head)
+		if kind != fxpInit || !ok {
+			return &Refusal{What: "sftp", Reason: "it does not begin with SSH_FXP_INIT", fatal: true}
+		}
+		g.asked, g.begun = v, true
+		return nil
+	}
+	if g.asked > sftpVersion && len(g.version) < versionLength {
+		return &Refusal{What: "sftp", Reason: "a request before both sides settled on a version", fatal: true}
+	}
+	f.uint32()
+	if r := g.byType(kind); r != nil {
+		if _, named := changing[kind]; named {
+			r.Detail = detail(f.string())
+		}
+		return r
+	}
+	switch kind {
+	case fxpOpen:
+		return g.open(f.string(), f.uint32())
+	case fxpExtended:
+		return g.extended(string(f.bytes()))
+	case fxpRead, fxpWrite, fxpClose, fxpLstat, fxpFstat, fxpSetstat, fxpFsetstat, fxpOpendir, fxpReaddir, fxpRemove, fxpMkdir, fxpRmdir,
+		fxpRealpath, fxpStat, fxpRename, fxpReadlink, fxpSymlink:
+		return nil
+	}
+	return &Refusal{What: fmt.Sprintf("sftp packet type %d", kind), Reason: "it is not known", fatal: true}
 }
 
 // changing names the requests, other than those on handles, that change something.
@@ -254,7 +191,7 @@ func (g *Guard) extended(name string) *Refusal {
 	case "posix-rename@openssh.com", "hardlink@openssh.com", "lsetstat@openssh.com", "copy-data":
 		return g.refuse(Upload, "sftp extension", name)
 	}
-	return &Refusal{What: "sftp extension", Detail: detail(name), Reason: "it is not known"}
+	return &Refusal{What: "sftp extension", Detail: detail(name), Reason: "it is not known", mute: true}
 }
 
 func detail(name string) string {

@@ -66,7 +66,7 @@ func TestGateRefusesChanges(t *testing.T) {
 			}
 			script := fmt.Sprintf("lcd %s\ncd %s\nget f %s\n%s\n", dir, dir, filepath.Join(dir, "back"), command)
 			out, exit := m.run(script, "sftp", m.opts("-b", "-", "127.0.0.1")...)
-			if exit == 0 || len(m.refused()) != 1 || !strings.Contains(out, "onnection closed") {
+			if exit == 0 || len(m.refused()) != 1 || !strings.Contains(out, "ermission denied") {
 				t.Errorf("exit %d, refused %+v: %s", exit, m.refused(), out)
 			}
 			back, err := os.ReadFile(filepath.Join(dir, "back"))

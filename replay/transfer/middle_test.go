@@ -242,17 +242,22 @@ func (l *leg) up() {
 
 func (l *leg) pass(data []byte) bool {
 	l.order.Lock()
-	var refusal *Refusal
+	var v Verdict
 	if !l.gate.Open() {
-		refusal = l.guard.FromClient(data)
+		v = l.guard.FromClient(data)
 	}
 	l.order.Unlock()
-	if refusal != nil {
-		l.refuse(refusal)
+	for i := range v.Refusals {
+		l.refuse(&v.Refusals[i])
+	}
+	if v.End {
 		return false
 	}
 	l.record(0, sshwire.ChannelData{Recipient: l.id, Data: data}.Append(nil))
-	_, err := l.target.Write(data)
+	changed, err := events.ApplyEdits(data, v.Edits)
+	if err == nil {
+		_, err = l.target.Write(changed)
+	}
 	return err == nil
 }
 
@@ -266,13 +271,20 @@ func (l *leg) down(answers <-chan *ssh.Request) {
 			n, err := l.target.Read(buf)
 			if n > 0 {
 				l.order.Lock()
-				if refusal := l.guard.FromTarget(buf[:n]); refusal != nil && !l.gate.Open() {
-					l.refuse(refusal)
+				var v Verdict
+				if !l.gate.Open() {
+					v = l.guard.FromTarget(buf[:n])
+				}
+				for i := range v.Refusals {
+					l.refuse(&v.Refusals[i])
+				}
+				if v.End {
 					l.target.CloseWrite()
 				}
 				l.order.Unlock()
 				l.record(1, sshwire.ChannelData{Recipient: l.id, Data: buf[:n]}.Append(nil))
-				l.client.Write(buf[:n])
+				changed, _ := events.ApplyEdits(buf[:n], v.Edits)
+				l.client.Write(changed)
 			}
 			if err != nil {
 				return

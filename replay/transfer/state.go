@@ -9,9 +9,10 @@ import (
 var ErrBadState = errors.New("not the state of a transfer guard")
 
 // guardVersion begins the written form of a guard. Its rest: the gate (1 upload, 2 download), the state, flags (1 the
-// client has begun, 2 a program was refused), its version, then as uvarints what the packet at hand needs and still lacks, and with their lengths
-// before them the head of that packet and the target's first bytes.
-const guardVersion = 1
+// client has begun, 2 a program was refused), its version; the client's scan and the target's, each its mode, as uvarints
+// what the head needs, what was seen and the size, and the head with its length before it; the target's first bytes with
+// their length; the number of refused ids, and those.
+const guardVersion = 2
 
 // AppendBinary appends the state. It never fails.
 func (g *Guard) AppendBinary(b []byte) ([]byte, error) {
@@ -23,10 +24,17 @@ func (g *Guard) AppendBinary(b []byte) ([]byte, error) {
 	}
 	b = append(b, guardVersion, flag(g.gate.Upload, 1)|flag(g.gate.Download, 2), byte(g.state), flag(g.begun, 1)|flag(g.failed, 2))
 	b = binary.BigEndian.AppendUint32(b, g.asked)
-	b = binary.AppendUvarint(b, uint64(g.client.need))
-	b = binary.AppendUvarint(b, g.client.rest)
-	for _, s := range [][]byte{g.client.buf, g.version} {
-		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
+	for _, s := range []*scan{&g.client, &g.target} {
+		b = append(b, byte(s.mode))
+		for _, v := range []uint64{uint64(s.need), s.seen, s.size} {
+			b = binary.AppendUvarint(b, v)
+		}
+		b = append(binary.AppendUvarint(b, uint64(len(s.head))), s.head...)
+	}
+	b = append(binary.AppendUvarint(b, uint64(len(g.version))), g.version...)
+	b = binary.AppendUvarint(b, uint64(len(g.refused)))
+	for _, id := range g.refused {
+		b = binary.BigEndian.AppendUint32(b, id)
 	}
 	return b, nil
 }
@@ -38,23 +46,40 @@ func (g *Guard) MarshalBinary() ([]byte, error) { return g.AppendBinary(nil) }
 func (g *Guard) UnmarshalBinary(b []byte) error {
 	f := fields{rest: b}
 	first := f.take(4)
-	if f.bad || first[0] != guardVersion || first[1] > 3 || first[2] > byte(guardRefused) || first[3] > 3 {
+	if f.bad || first[0] != guardVersion || first[1] > 3 || first[2] > byte(guardEnded) || first[3] > 3 {
 		return ErrBadState
 	}
 	n := Guard{
 		gate:  Gate{Upload: first[1]&1 != 0, Download: first[1]&2 != 0},
 		state: guardState(first[2]), begun: first[3]&1 != 0, failed: first[3]&2 != 0, asked: f.uint32(),
 	}
-	need := f.uvarint()
-	n.client.need, n.client.rest = int(need), f.uvarint()
-	n.client.buf = append(n.client.buf, f.take(f.uvarint())...)
+	n.client, n.target = f.scan(maxGuarded+atText), f.scan(atText)
 	n.version = append(n.version, f.take(f.uvarint())...)
-	if f.bad || len(f.rest) > 0 || need > maxGuarded+17 || len(n.client.buf) > int(need) || len(n.version) > versionLength ||
-		n.client.rest > 1<<32+4 {
+	count := f.uvarint()
+	for i := uint64(0); i < count && !f.bad; i++ {
+		n.refused = append(n.refused, f.uint32())
+	}
+	if f.bad || len(f.rest) > 0 || len(n.version) > versionLength || count > maxRefused {
 		return ErrBadState
 	}
 	*g = n
 	return nil
+}
+
+// scan reads the state of a scan whose head has at most so many bytes.
+func (f *fields) scan(most uint64) (s scan) {
+	if b := f.take(1); b != nil {
+		s.mode = scanMode(b[0])
+	}
+	need, seen, size := f.uvarint(), f.uvarint(), f.uvarint()
+	s.head = append(s.head, f.take(f.uvarint())...)
+	begun := uint64(len(s.head))
+	if s.mode > scanReply || need > most || begun > max(need, atRest) || seen < begun || seen > max(size, atRest) || size > 1<<32+4 ||
+		(s.mode != scanHead || need > 0) && (begun < atType+1 || size < atType) {
+		f.bad = true
+	}
+	s.need, s.seen, s.size = int(need), seen, size
+	return s
 }
 
 func (f *fields) uvarint() uint64 {
