@@ -4,12 +4,12 @@ import (
 	"bytes"
 	"context"
 	"crypto/sha256"
-	"errors"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -32,50 +32,69 @@ func soak(t *testing.T) (sessions int, length time.Duration) {
 	return sessions, length
 }
 
-// Mixed sessions for a while: typing, commands, bulk, idling. Nothing fails,
-// memory stays flat, nothing is left open, and the log verifies. A session
-// count and time for CI and for `make soak` come from HOLDFAST_SOAK.
+// Mixed sessions for a while: typing, commands, bulk both ways, idling, short
+// ones in a row. Nothing fails, memory stays flat, nothing is left open, and
+// the log verifies. How long comes from HOLDFAST_SOAK (`make soak`).
 func TestSoak(t *testing.T) {
 	n, length := soak(t)
 	in := install(t)
 	client := in.goClient()
 	before := in.resources()
-	ctx, cancel := context.WithTimeout(t.Context(), length)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	var done atomic.Int64
-	var work sync.WaitGroup
-	ready := make(chan struct{}, n)
+	load := &soakLoad{addr: in.site.Addr, client: client, ready: make(chan struct{}, n)}
 	failed := make(chan error, n)
+	var work sync.WaitGroup
 	for i := range n {
 		work.Go(func() {
-			if err := soakSession(ctx, in.site.Addr, client, i, ready, &done); err != nil {
+			if err := load.session(ctx, i); err != nil {
 				failed <- fmt.Errorf("session %d: %w", i, err)
 			}
 		})
-		time.Sleep(30 * time.Millisecond) // the door lets 32 a second in from one address
+		time.Sleep(35 * time.Millisecond) // the door lets 32 a second in from one address
 	}
 	for range n {
 		select {
-		case <-ready:
+		case <-load.ready:
 		case err := <-failed:
 			t.Fatal(err)
 		}
 	}
-	early := in.resources()
+	opened := time.Now()
+	var memory []int64 // once all are open, in equal steps
+	for time.Since(opened) < length {
+		time.Sleep(min(10*time.Second, length/10))
+		memory = append(memory, residentSet(t, fmt.Sprintf("/proc/%d/", in.site.Pid())))
+		select {
+		case err := <-failed:
+			t.Fatal(err)
+		default:
+		}
+	}
+	busy := in.resources()
+	cancel()
 	work.Wait()
 	select {
 	case err := <-failed:
 		t.Fatal(err)
 	default:
 	}
-	late := in.resources()
 	in.settles(before)
 	in.console("", "log verify")
-	t.Logf("%d sessions, %v, %d rounds of work; memory %d MiB with all open, %d MiB at the end, %d MiB before",
-		n, length, done.Load(), early.memory>>20, late.memory>>20, before.memory>>20)
-	if late.memory > early.memory+early.memory/2+(64<<20) {
-		t.Errorf("memory grew from %d MiB to %d MiB", early.memory>>20, late.memory>>20)
+	quarter := max(len(memory)/4, 1)
+	early, late := mean(memory[:quarter]), mean(memory[len(memory)-quarter:])
+	t.Logf("%d sessions, %v, %d rounds of work; memory %d MiB before, %d MiB in the first quarter, %d MiB in the last, %d MiB at most; %d descriptors, %d goroutines",
+		n, length, load.done.Load(), before.memory>>20, early>>20, late>>20, slices.Max(memory)>>20, busy.descriptors, busy.goroutines)
+	if late > early+early/5+(16<<20) {
+		t.Errorf("memory grew from %d MiB to %d MiB", early>>20, late>>20)
 	}
+}
+
+func mean(all []int64) (sum int64) {
+	for _, v := range all {
+		sum += v
+	}
+	return sum / int64(len(all))
 }
 
 // goClient is a client configuration with the administrator's key.
@@ -99,40 +118,73 @@ func (in *installation) goClient() *ssh.ClientConfig {
 	}
 }
 
-// soakSession opens one connection and works on it until ctx ends; its number
-// says at what.
-func soakSession(ctx context.Context, addr string, cfg *ssh.ClientConfig, i int, ready chan<- struct{}, done *atomic.Int64) error {
-	tcp, err := net.Dial("tcp", addr)
+// soakLoad is what the sessions of a soak share.
+type soakLoad struct {
+	addr   string
+	client *ssh.ClientConfig
+	ready  chan struct{} // one for each session that is open
+	done   atomic.Int64  // rounds of work
+}
+
+// soakWork is what sessions do in each round, by turns; nil is nothing.
+var soakWork = []func(*ssh.Client) error{typing, command, upload, nil, download, command}
+
+// again is which of them begins a new connection in each round.
+const again = 5
+
+// session opens one connection and works on it until ctx ends; its number says
+// at what.
+func (l *soakLoad) session(ctx context.Context, i int) error {
+	c, err := l.dial()
 	if err != nil {
 		return err
 	}
-	conn, channels, requests, err := ssh.NewClientConn(tcp, addr, cfg)
-	if err != nil {
-		return errors.Join(err, tcp.Close())
-	}
-	c := ssh.NewClient(conn, channels, requests)
-	defer c.Close()
-	ready <- struct{}{}
-	for ctx.Err() == nil {
-		var err error
-		switch i % 4 {
-		case 0:
-			err = typing(c)
-		case 1:
-			err = command(c)
-		case 2:
-			err = bulk(c)
+	defer func() { c.Close() }()
+	l.ready <- struct{}{}
+	kind := i % len(soakWork)
+	for work := soakWork[kind]; ctx.Err() == nil; {
+		if work != nil {
+			if err := work(c); err != nil {
+				return err
+			}
+			l.done.Add(1)
 		}
-		if err != nil {
-			return err
-		}
-		done.Add(1)
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Duration(500+rand.IntN(2000)) * time.Millisecond):
+			return nil
+		case <-time.After(time.Duration(2000+rand.IntN(4000)) * time.Millisecond):
+		}
+		if kind == again && rand.IntN(4) == 0 { // a handshake costs more than all else
+			next, err := l.dial()
+			if err != nil {
+				return err
+			}
+			if err := c.Close(); err != nil {
+				return err
+			}
+			c = next
 		}
 	}
 	return nil
+}
+
+// dial waits its turn: the door lets in so many a second.
+func (l *soakLoad) dial() (*ssh.Client, error) {
+	for try := 0; ; try++ {
+		tcp, err := net.Dial("tcp", l.addr)
+		if err != nil {
+			return nil, fmt.Errorf("dial: %w", err)
+		}
+		conn, channels, requests, err := ssh.NewClientConn(tcp, l.addr, l.client)
+		if err == nil {
+			return ssh.NewClient(conn, channels, requests), nil
+		}
+		_ = tcp.Close() // it was refused
+		if try == 10 || !strings.Contains(err.Error(), "too many new connections") {
+			return nil, fmt.Errorf("log in: %w", err)
+		}
+		time.Sleep(time.Second)
+	}
 }
 
 func typing(c *ssh.Client) error {
@@ -178,7 +230,7 @@ func command(c *ssh.Client) error {
 	return nil
 }
 
-func bulk(c *ssh.Client) error {
+func upload(c *ssh.Client) error {
 	s, err := c.NewSession()
 	if err != nil {
 		return err
@@ -188,7 +240,21 @@ func bulk(c *ssh.Client) error {
 	s.Stdin = io.TeeReader(stream(256<<10), h)
 	out, err := s.Output("sha256sum")
 	if err != nil || !strings.HasPrefix(string(out), hexSum(h)) {
-		return fmt.Errorf("bulk: %.70s, %w", out, err)
+		return fmt.Errorf("upload: %.70s, %w", out, err)
+	}
+	return nil
+}
+
+func download(c *ssh.Client) error {
+	s, err := c.NewSession()
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	const size = 256 << 10
+	out, err := s.Output("head -c 262144 /dev/zero")
+	if err != nil || len(out) != size || len(bytes.TrimLeft(out, "\x00")) > 0 {
+		return fmt.Errorf("download: %d bytes, %w", len(out), err)
 	}
 	return nil
 }

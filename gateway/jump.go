@@ -180,7 +180,7 @@ func (j *jumper) inner(ctx context.Context, st *mux.Stream, target string, hostK
 		}
 		return
 	}
-	s.relay(context.WithoutCancel(ctx), l.opened, newLeg(conn, l.client, nil))
+	s.relay(l.opened, newLeg(conn, l.client, nil))
 }
 
 // innerAuth is the sshwire.ServerAuth at the end of a jump. The outer login has settled who it is, so nothing is to be

@@ -208,7 +208,7 @@ func (s *Server) abandon(o *opened, err error) {
 }
 
 // relay runs the session on an accepted connection until it ends.
-func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
+func (s *Server) relay(o *opened, client *leg) {
 	run := &session{
 		scribe: scribe{session: o.started.Session, actor: s.actor, key: o.key},
 		legs:   [2]*leg{client, o.target},
@@ -235,7 +235,7 @@ func (s *Server) relay(ctx context.Context, o *opened, client *leg) {
 	}
 	run.init(submitTo(s.cfg.Rec, run.files.add), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
 	o.live.run(run)
-	ended := run.run(ctx)
+	ended := run.run()
 	if left := run.leftOpen(); len(left) > 0 {
 		if err := run.note(context.Background(), left); err != nil {
 			s.log.Error("the end of forwarded channels could not be recorded", "session", o.started.Session.String(), "error", err)

@@ -1,7 +1,6 @@
 package gateway
 
 import (
-	"context"
 	"fmt"
 	"time"
 
@@ -11,8 +10,8 @@ import (
 )
 
 // read is the goroutine that owns the reading side of one leg.
-func (s *session) read(ctx context.Context, d relay.Direction) {
-	err := s.readAll(ctx, d)
+func (s *session) read(d relay.Direction) {
+	err := s.readAll(d)
 	s.mu.Lock()
 	s.lanes[d].read = true
 	s.checkEmpty(d)
@@ -20,7 +19,7 @@ func (s *session) read(ctx context.Context, d relay.Direction) {
 	s.end(readEnded(d, err))
 }
 
-func (s *session) readAll(ctx context.Context, d relay.Direction) error {
+func (s *session) readAll(d relay.Direction) error {
 	for {
 		packet, err := s.legs[d].ReadPacket()
 		if err != nil {
@@ -34,7 +33,7 @@ func (s *session) readAll(ctx context.Context, d relay.Direction) error {
 			}
 			b.add(packet)
 		}
-		if broken := s.handle(ctx, b); broken != nil {
+		if broken := s.handle(b); broken != nil {
 			return broken
 		}
 		if err != nil {
@@ -49,9 +48,9 @@ func (s *session) readAll(ctx context.Context, d relay.Direction) error {
 
 // handle steps the relay through a batch and passes on what comes of it. The error says that the sender broke the
 // protocol, or that the session can't go on.
-func (s *session) handle(ctx context.Context, b *batch) error {
+func (s *session) handle(b *batch) error {
 	d, alone := b.d, b.isSmall() && !s.legs[b.d].ReadReady()
-	group, m, err := s.relayed(ctx, b, alone)
+	group, m, err := s.relayed(b, alone)
 	if alone && m == plainly {
 		m = here
 	}
@@ -66,7 +65,7 @@ func (s *session) handle(ctx context.Context, b *batch) error {
 
 // relayed steps the relay through a batch and queues what comes of it for the log, and behind that for the legs. The
 // event of a refusal or of a forwarding is durable before any effect of it. It returns what is to be submitted now.
-func (s *session) relayed(ctx context.Context, b *batch, alone bool) ([]store.Prepared, manner, error) {
+func (s *session) relayed(b *batch, alone bool) ([]store.Prepared, manner, error) {
 	s.order.Lock()
 	defer s.order.Unlock()
 	broken, err := s.step(s.relay, b)
@@ -84,13 +83,13 @@ func (s *session) relayed(ctx context.Context, b *batch, alone bool) ([]store.Pr
 		if s.denied++; s.denied > refusedEvents {
 			break
 		}
-		if err := s.refuse(ctx, r); err != nil {
+		if err := s.refuse(s.noting, r); err != nil {
 			s.storageFailed(err)
 			return nil, plainly, err
 		}
 	}
 	if changes := s.forwardings(b); len(changes) > 0 {
-		if err := s.note(ctx, changes); err != nil {
+		if err := s.note(s.noting, changes); err != nil {
 			s.storageFailed(err)
 			return nil, plainly, err
 		}
@@ -148,19 +147,29 @@ func (s *session) wrote(out []*batch) {
 		l.cursors.Committed, l.cursors.Bytes = b.through, b.bytes
 		for d := range s.lanes {
 			if b.isFor(relay.Direction(d)) && !s.lanes[d].attended {
-				s.lanes[d].ready.Signal()
+				s.wake(relay.Direction(d))
 			}
 		}
 	}
 }
 
+// wake lets the deliverer of d run if there is something for it; mu is held. Whoever is busy with the lane wakes it again.
+func (s *session) wake(d relay.Direction) {
+	l := &s.lanes[d]
+	if l.running || l.busy || len(l.taken) == 0 && (len(l.queue) == 0 || !l.queue[0].batch.committed) {
+		return
+	}
+	l.running = true
+	s.delivering.Go(func() { s.deliver(d) })
+}
+
 // deliver is the goroutine that owns the writing side of the leg that d leads to, except while a reader delivers what
-// it has just committed itself. Nothing passes the commit.
+// it has just committed itself. It ends when there is nothing more to deliver for now. Nothing passes the commit.
 func (s *session) deliver(d relay.Direction) {
 	to := s.legs[d.Other()]
 	for {
 		taken, how := s.take(d)
-		if how == laneClosed {
+		if how == laneEmpty {
 			return
 		}
 		sent := how != laneDeaf
@@ -186,17 +195,15 @@ func write(to *leg, taken []delivery, buffered bool) error {
 	return to.Flush()
 }
 
-// take waits for committed deliveries and makes the caller the one who writes. What is not committed when the lane
-// closes is never sent.
+// take gives the deliverer what is committed and makes it the one who writes, or lets it end. What is never committed is
+// never sent.
 func (s *session) take(d relay.Direction) ([]delivery, laneState) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l := &s.lanes[d]
-	for l.busy || !l.takeCommitted() {
-		if l.closed && !l.busy {
-			return nil, laneClosed
-		}
-		l.ready.Wait()
+	if l.busy || !l.takeCommitted() {
+		l.running = false
+		return nil, laneEmpty
 	}
 	l.busy = true
 	switch {
@@ -228,7 +235,7 @@ func (s *session) deliverHere(d relay.Direction) {
 		return // whoever is busy looks again
 	}
 	if l.deaf || l.buffered {
-		l.ready.Signal()
+		s.wake(d)
 		s.mu.Unlock()
 		return
 	}
@@ -243,7 +250,7 @@ func (s *session) deliverHere(d relay.Direction) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	l.busy, l.buffered = false, took
-	l.ready.Signal()
+	s.wake(d)
 }
 
 // tryWrite passes on one delivery, which is all that there is after a keystroke.
@@ -277,9 +284,7 @@ func (s *session) delivered(d relay.Direction, sent bool) {
 	clear(l.queue[n:])
 	l.queue, l.taken = l.queue[:n], l.taken[:0]
 	l.busy, l.buffered = false, false
-	if n > 0 || l.closed {
-		l.ready.Signal()
-	}
+	s.wake(d)
 }
 
 // checkEmpty tells drain when nothing of d is left; mu is held.

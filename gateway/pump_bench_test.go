@@ -110,7 +110,7 @@ func (p *pump) run(client, target net.Conn) error {
 		relay:  relay.New(relay.Policy{}, relay.Limits{}), started: time.Now(),
 	}
 	s.init(submitTo(p.writer, nil), p.writer.Crowded, time.Second)
-	s.run(ctx)
+	s.run()
 	return nil
 }
 

@@ -172,6 +172,9 @@ func (r *recorder) done(err error) {
 	}
 	r.mu.Lock()
 	out := r.out
+	r.mu.Unlock()
+	r.wrote(out) // before stop may return
+	r.mu.Lock()
 	r.out, r.since = nil, time.Time{}
 	if r.outSize >= bulkGroup {
 		r.bulk = time.Now()
@@ -188,7 +191,6 @@ func (r *recorder) done(err error) {
 		group, m = r.group, r.manner
 	}
 	r.mu.Unlock()
-	r.wrote(out)
 	if group != nil {
 		go r.submit(group, m, r.done)
 	}

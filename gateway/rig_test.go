@@ -214,7 +214,7 @@ func newRig(t testing.TB, limit int, change ...func(*session)) *rig {
 		f(r.session)
 	}
 	r.session.init(r.log.submit, r.log.writer.Crowded, 300*time.Millisecond)
-	go func() { r.ended <- r.session.run(context.Background()) }()
+	go func() { r.ended <- r.session.run() }()
 	t.Cleanup(func() { client.Close(); target.Close() })
 	return r
 }

@@ -204,7 +204,7 @@ func (s *Server) serve(ctx context.Context, cancel context.CancelCauseFunc, c ne
 	case l.wantConsole:
 		s.console(context.WithoutCancel(ctx), conn, c, l)
 	default:
-		s.relay(context.WithoutCancel(ctx), l.opened, newLeg(conn, l.client, c))
+		s.relay(l.opened, newLeg(conn, l.client, c))
 	}
 }
 

@@ -33,7 +33,8 @@ const (
 // Per direction a reader gathers bursts from one leg; under order the relay steps through a burst and the outcome is
 // queued for the legs and handed to the recorder; when it is durable, a deliverer per direction writes it to the other
 // leg. A small burst that finds nothing under way is committed and delivered by its reader, which saves the hand-overs.
-// A burst's memory is shared by all of them.
+// A burst's memory is shared by all of them. A deliverer runs while there is something for it to deliver, so an idle
+// session is two goroutines, its readers.
 type session struct {
 	scribe
 	legs    [2]*leg // by the direction they are read in: the client's, the target's
@@ -58,7 +59,12 @@ type session struct {
 	isCut bool
 	over  bool // both sides are being disconnected
 
-	closing sync.WaitGroup // DISCONNECTs under way
+	delivering sync.WaitGroup // the deliverers that run
+	closing    sync.WaitGroup // DISCONNECTs under way
+	closer     sync.WaitGroup // close, from the first cause on
+
+	noting     context.Context // ends with the session, for events that its packets make
+	stopNoting func()
 }
 
 // lane is the way of one direction's packets out of the gateway. Its fields are guarded by session.mu.
@@ -68,12 +74,11 @@ type lane struct {
 	busy     bool       // somebody writes; taken is theirs
 	buffered bool       // taken is sealed and buffered already, and needs a flush
 	attended bool       // a reader is going to look after the head of queue
-	ready    *sync.Cond // the deliverer has something to look at
+	running  bool       // the deliverer does
 	room     *sync.Cond // inflight fell, or the reader must go on for another reason
 	inflight int        // bytes received in this direction of which anything is not delivered, with what they made
 	cursors  events.Cursors
 	deaf     bool          // the receiver has gone: what is left is thrown away
-	closed   bool          // nothing more comes
 	read     bool          // the reader has returned
 	empty    chan struct{} // closed when the reader has returned and everything is delivered
 	isEmpty  bool
@@ -86,7 +91,7 @@ const (
 	laneOpen     laneState = iota
 	laneBuffered           // it only needs a flush
 	laneDeaf               // it is thrown away
-	laneClosed             // nothing more comes
+	laneEmpty              // there is nothing to deliver
 )
 
 // delivery is what one batch sends in one direction.
@@ -108,9 +113,10 @@ type ending struct {
 func (s *session) init(submit submitFunc, crowded func() bool, pause time.Duration) {
 	s.rec = recorder{submit: submit, crowded: crowded, pause: pause, wrote: s.wrote, failed: s.storageFailed}
 	s.ended, s.cut = make(chan struct{}), make(chan struct{})
+	s.noting, s.stopNoting = context.WithCancel(context.Background())
 	for d := range s.lanes {
 		l := &s.lanes[d]
-		l.ready, l.room, l.empty = sync.NewCond(&s.mu), sync.NewCond(&s.mu), make(chan struct{})
+		l.room, l.empty = sync.NewCond(&s.mu), make(chan struct{})
 		s.legs[d].rekey.attach(func() {
 			s.mu.Lock()
 			l.room.Broadcast()
@@ -120,29 +126,17 @@ func (s *session) init(submit submitFunc, crowded func() bool, pause time.Durati
 }
 
 // run relays until an end comes, and returns when both legs are closed and every goroutine has ended.
-func (s *session) run(ctx context.Context) events.SessionEnded {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var readers, deliverers sync.WaitGroup
-	for _, d := range []relay.Direction{relay.In, relay.Out} {
-		readers.Go(func() { s.read(ctx, d) })
-		deliverers.Go(func() { s.deliver(d) })
-	}
+func (s *session) run() events.SessionEnded {
+	var beside sync.WaitGroup
+	beside.Go(func() { s.read(relay.Out) })
 	if s.allowance.most > 0 || s.allowance.idle > 0 {
-		deliverers.Go(s.limitTime)
+		beside.Go(s.limitTime)
 	}
-	<-s.ended
-	s.close()
-	cancel()
-	readers.Wait()
+	s.read(relay.In)
+	beside.Wait()
+	s.closer.Wait()
 	s.rec.stop()
-	s.mu.Lock()
-	for d := range s.lanes {
-		s.lanes[d].closed = true
-		s.lanes[d].ready.Broadcast()
-	}
-	s.mu.Unlock()
-	deliverers.Wait()
+	s.delivering.Wait() // nothing is committed any more, so none begins
 	return s.report()
 }
 
@@ -154,6 +148,10 @@ func (s *session) end(e ending) {
 	case s.cause == nil:
 		s.cause = &e
 		close(s.ended)
+		s.closer.Go(func() {
+			s.close()
+			s.stopNoting()
+		})
 	case !s.isCut:
 		s.isCut = true
 		close(s.cut)

@@ -33,10 +33,11 @@ type Conn struct {
 	mu       sync.Mutex // guards what follows
 	cond     *sync.Cond // held or err changed
 	out      sender
-	held     bool  // our KEXINIT is out, our NEWKEYS not: only key exchange messages may be sent
-	busy     bool  // a key exchange is under way in either direction
-	err      error // why the connection is over
-	offered  []byte
+	held     bool        // our KEXINIT is out, our NEWKEYS not: only key exchange messages may be sent
+	busy     bool        // a key exchange is under way in either direction
+	err      error       // why the connection is over
+	inits    int         // KEXINITs that we have sent
+	offered  []byte      // the last of them, during its exchange
 	owed     bool        // the reading goroutine has sealed something that is to be flushed
 	flushing bool        // a goroutine of background is at it
 	timeout  *time.Timer // of the key exchange under way
@@ -60,7 +61,8 @@ func newConn(c net.Conn, cfg Config, server bool) *Conn {
 		conn.raw, _ = s.SyscallConn() // without it TryWrite takes nothing
 	}
 	conn.cond = sync.NewCond(&conn.mu)
-	conn.in = receiver{src: c, beforeRead: quickAck(c), buf: make([]byte, smallBuffer), maxPayload: preAuthMaxPayload}
+	conn.in = receiver{src: c, beforeRead: quickAck(c), size: smallBuffer, maxPayload: preAuthMaxPayload}
+	conn.in.poll(conn.raw)
 	conn.in.use(plain{})
 	conn.out.use(plain{})
 	return conn

@@ -290,6 +290,7 @@ func (c *Conn) finishFirstKex() error {
 // opened turns the connection over to the layer above, once authentication has succeeded.
 func (c *Conn) opened() {
 	c.authenticated.Store(true)
+	c.kex.check = nil // the host key is known from here on
 	c.in.maxPayload = uint32(c.cfg.MaxPacket)
 	if c.cfg.RekeyInterval <= 0 {
 		return

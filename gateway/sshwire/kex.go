@@ -31,7 +31,7 @@ type kexState struct {
 	check      func(net.Addr, ssh.PublicKey) error
 	strict     bool
 	extInfo    bool     // the client asked for EXT_INFO
-	sigAlgs    []string // the server's server-sig-algs
+	sigAlgs    []string // the server's server-sig-algs, as far as we know them; nil where it sent none
 
 	// The exchange under way.
 	stage     kexStage
@@ -51,7 +51,7 @@ func (c *Conn) startKex() (bool, error) {
 		return false, nil
 	}
 	var extras []string
-	if !c.authenticated.Load() && c.offered == nil {
+	if c.inits == 0 {
 		extras = []string{strictServer}
 		if !c.server {
 			extras = []string{extInfoClient, strictClient}
@@ -61,6 +61,7 @@ func (c *Conn) startKex() (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("make KEXINIT: %w", err)
 	}
+	c.inits++
 	c.busy, c.held = true, true
 	c.kexFrom.Store(c.in.total.Load())
 	c.offered = init.append(nil)
@@ -126,7 +127,10 @@ func (c *Conn) settle(theirs, ours *kexInit) error {
 	if err != nil {
 		return err
 	}
-	k.agreed = Algorithms{KeyExchange: kex, HostKey: hostKey, In: serverOut, Out: clientOut, Strict: k.strict}
+	// cloned, or they would keep the lists that they were taken from
+	clientOut = DirectionAlgorithms{strings.Clone(clientOut.Cipher), strings.Clone(clientOut.MAC)}
+	serverOut = DirectionAlgorithms{strings.Clone(serverOut.Cipher), strings.Clone(serverOut.MAC)}
+	k.agreed = Algorithms{KeyExchange: strings.Clone(kex), HostKey: strings.Clone(hostKey), In: serverOut, Out: clientOut, Strict: k.strict}
 	if c.server {
 		k.agreed.In, k.agreed.Out = clientOut, serverOut
 	}
@@ -279,7 +283,7 @@ func (c *Conn) takeNewKeys(p []byte) error {
 	k.stage, k.peerInit, k.exchange, k.public, k.inKeys = kexIdle, nil, nil, nil, keys{}
 	k.rounds++
 	c.mu.Lock()
-	c.busy = false
+	c.busy, c.offered = false, nil
 	c.kexFrom.Store(0)
 	c.timeout.Stop()
 	c.mu.Unlock()
@@ -334,13 +338,24 @@ func extInfo() []byte {
 	return appendString(appendString(p, "publickey-hostbound@openssh.com"), "0")
 }
 
+// ours are those of known that are in theirs; not nil, and nothing of theirs is kept.
+func ours(known, theirs []string) []string {
+	both := make([]string, 0, len(known))
+	for _, n := range known {
+		if slices.Contains(theirs, n) {
+			both = append(both, n)
+		}
+	}
+	return both
+}
+
 // takeExtInfo reads the peer's EXT_INFO; only the server's server-sig-algs means something to us.
 func (c *Conn) takeExtInfo(p []byte) error {
 	f := open(p, MsgExtInfo)
 	for n := f.uint32("number of extensions"); n > 0 && f.why == ""; n-- {
 		name, value := f.string("extension name"), f.bytes("extension value")
 		if !c.server && name == "server-sig-algs" {
-			c.kex.sigAlgs = strings.Split(string(value), ",")
+			c.kex.sigAlgs = ours(userSignatures, strings.Split(string(value), ","))
 		}
 	}
 	if err := f.err("EXT_INFO"); err != nil {

@@ -4,8 +4,12 @@ import (
 	"bytes"
 	"encoding/binary"
 	"io"
+	"math/bits"
 	"sync"
 	"sync/atomic"
+	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // The binary packet protocol, RFC 4253 section 6: packet_length, padding_length, payload, padding, tag.
@@ -59,17 +63,27 @@ func (d *direction) worn(c *Config) bool {
 	return d.Bytes >= c.RekeyBytes || d.Packets >= c.RekeyPackets
 }
 
-// receiver reads packets out of a buffer of its own and opens them there. It belongs to the goroutine in ReadPacket.
-// After an error of src it can be called again: nothing is lost (preferring GCM relies on it).
+// receiver reads packets into a buffer and opens them there. While it waits with nothing buffered, and no bulk has just
+// come, it holds no buffer, so that an idle connection needs none. It belongs to the goroutine in ReadPacket. After an error of src it can be called
+// again: nothing is lost (preferring GCM relies on it).
 type receiver struct {
 	direction
-	src        io.Reader
-	beforeRead func() // TCP_QUICKACK
-	buf        []byte
-	start, end int    // what is buffered and not yet opened
-	need       int    // bytes on the wire of the packet at start; 0 while its length is unknown
-	maxPayload uint32 // bytes
-	idle       int    // small reads in a row
+	src     io.Reader
+	raw     syscall.RawConn       // of src; nil where there is none
+	attempt func(fd uintptr) bool // for raw.Read: sets got
+	got     struct {
+		n   int
+		err error
+	}
+	beforeRead func()  // TCP_QUICKACK
+	size       int     // of the next buffer
+	buf        []byte  // nil while nothing is buffered
+	lent       *[]byte // buf, where it is one of buffers
+	start, end int     // what is buffered and not yet opened
+	need       int     // bytes on the wire of the packet at start; 0 while its length is unknown
+	maxPayload uint32  // bytes
+	last       int     // bytes that the last read gave
+	idle       int     // small reads in a row
 	total      atomic.Uint64
 }
 
@@ -134,12 +148,11 @@ func (r *receiver) measure() error {
 
 // fill waits for more bytes.
 func (r *receiver) fill() error {
-	r.makeRoom()
 	if r.beforeRead != nil {
 		r.beforeRead()
 	}
-	n, err := r.src.Read(r.buf[r.end:])
-	r.end += n
+	n, err := r.read()
+	r.end, r.last = r.end+n, n
 	r.total.Add(uint64(n))
 	if n > 0 {
 		r.adapt(n)
@@ -154,8 +167,49 @@ func (r *receiver) fill() error {
 	return err
 }
 
+// read waits for bytes and reads what there is into the free part of the buffer.
+func (r *receiver) read() (int, error) {
+	if r.raw == nil {
+		r.makeRoom()
+		return r.src.Read(r.buf[r.end:])
+	}
+	if err := r.raw.Read(r.attempt); err != nil {
+		return 0, err
+	}
+	if r.got.n == 0 && r.got.err == nil {
+		return 0, io.EOF
+	}
+	return r.got.n, r.got.err
+}
+
+// poll makes the receiver read from the descriptor of raw, so that it can wait without a buffer.
+func (r *receiver) poll(raw syscall.RawConn) {
+	if r.raw = raw; raw == nil {
+		return
+	}
+	r.attempt = func(fd uintptr) bool {
+		r.makeRoom()
+		for r.got.err = unix.EINTR; r.got.err == unix.EINTR; {
+			r.got.n, r.got.err = unix.Read(int(fd), r.buf[r.end:])
+		}
+		if r.got.err != unix.EAGAIN {
+			r.got.n = max(r.got.n, 0)
+			return true
+		}
+		if r.start == r.end && r.last <= smallBuffer { // bulk, which comes again at once, keeps its buffer warm
+			giveBuffer(r.lent)
+			r.start, r.end, r.buf, r.lent, r.size = 0, 0, nil, nil, smallBuffer
+		}
+		return false
+	}
+}
+
 // makeRoom leaves free space after end, enough for the packet at start.
 func (r *receiver) makeRoom() {
+	if r.buf == nil {
+		r.lent = takeBuffer(r.size)
+		r.buf = *r.lent
+	}
 	if r.start == r.end {
 		r.start, r.end = 0, 0
 	}
@@ -184,9 +238,42 @@ func (r *receiver) adapt(n int) {
 }
 
 func (r *receiver) resize(n int) {
-	bigger := make([]byte, n)
-	r.end = copy(bigger, r.buf[r.start:r.end])
-	r.start, r.buf = 0, bigger
+	other := takeBuffer(n)
+	r.end = copy(*other, r.buf[r.start:r.end])
+	giveBuffer(r.lent)
+	r.start, r.lent, r.buf, r.size = 0, other, *other, len(*other)
+}
+
+// buffers recycles receive buffers between connections, by their size: smallBuffer, twice that, and so on up to
+// largeBuffer.
+var buffers [7]sync.Pool
+
+// bufferClass is the place of the smallest buffer that holds n bytes; ok says that there is one.
+func bufferClass(n int) (class int, ok bool) {
+	class = max(bits.Len(uint(n-1))-bits.Len(uint(smallBuffer-1)), 0)
+	return class, class < len(buffers)
+}
+
+// takeBuffer gives a buffer of at least n bytes with any content.
+func takeBuffer(n int) *[]byte {
+	if class, ok := bufferClass(n); ok {
+		if b, ok := buffers[class].Get().(*[]byte); ok {
+			return b
+		}
+		n = smallBuffer << class
+	}
+	b := make([]byte, n)
+	return &b
+}
+
+// giveBuffer gives one back; nil and those of other sizes are forgotten.
+func giveBuffer(b *[]byte) {
+	if b == nil {
+		return
+	}
+	if class, ok := bufferClass(len(*b)); ok && len(*b) == smallBuffer<<class {
+		buffers[class].Put(b)
+	}
 }
 
 // line reads a line of the version exchange, without its LF or CR LF, of at most limit bytes in all.
