@@ -37,6 +37,8 @@ func soak(t *testing.T) (sessions int, length time.Duration) {
 // the log verifies. How long comes from HOLDFAST_SOAK (`make soak`).
 func TestSoak(t *testing.T) {
 	n, length := soak(t)
+	t.Setenv("HOLDFAST_SSH_DIAL_TIMEOUT", "2m") // what is loaded is the machine, the sshd on it above all
+	t.Setenv("HOLDFAST_SSH_LOGIN_GRACE", "2m")
 	in := install(t)
 	client := in.goClient()
 	before := in.resources()

@@ -170,7 +170,7 @@ func (s *site) unaffected(d *localsshd.Server) {
 		worst, sum = max(worst, time.Since(began)), sum+time.Since(began)
 	}
 	s.t.Logf("50 echoes beside them took %s each, the slowest %s", sum/50, worst)
-	if worst > time.Second {
+	if worst > 5*time.Second { // on a busy machine; behind a stuck session it would be for ever
 		s.t.Errorf("an echo took %s", worst)
 	}
 	must(s.t, c.Disconnect(sshwire.ReasonByApplication, "done"))

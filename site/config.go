@@ -50,7 +50,8 @@ type SSHConfig struct {
 	// LoginGrace is how long a client may take to log in, the time that
 	// dialling the target takes apart.
 	LoginGrace time.Duration `koanf:"login_grace"`
-	// DialTimeout is how long the gateway waits for a target's login.
+	// DialTimeout is how long the gateway waits for a connection to a target;
+	// the login there may take twice as long.
 	DialTimeout time.Duration `koanf:"dial_timeout"`
 	// MaxUnauthenticated bounds the connections that have not logged in yet.
 	MaxUnauthenticated int `koanf:"max_unauthenticated"`

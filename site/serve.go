@@ -62,7 +62,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
 			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, SourceRate: s.cfg.SSH.MaxRatePerSource,
-			TargetDial: s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,
+			TargetDial: s.cfg.SSH.DialTimeout, TargetLogin: 2 * s.cfg.SSH.DialTimeout, StoragePause: s.cfg.SSH.StoragePause,
 			PeerTimeout: s.cfg.SSH.PeerTimeout,
 		},
 	})
