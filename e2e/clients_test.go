@@ -26,23 +26,48 @@ import (
 // read none; what only one form can do stands behind [form:NAME].
 type entryForm struct {
 	name string
-	host func(s *clientSite, p *person, target string) lab.Host
+	host func(s *clientSite, p *person, target string) (lab.Host, error)
+	// login gives $LOGIN, $HOST and $PORT of web1. Where that is not a place to dial, proxy.sh in $WORK is the way there.
+	login func(s *clientSite) (user, host, port string)
 }
 
 // entryForms are tried with every client.
 var entryForms = []entryForm{
-	{name: "direct", host: func(s *clientSite, p *person, target string) lab.Host {
-		return lab.Host{Alias: target, Addr: s.site.Addr, HostKey: s.site.HostKey, User: s.account(target), Key: p.key}
+	{name: "direct", host: func(s *clientSite, p *person, target string) (lab.Host, error) {
+		return lab.Host{Alias: target, Addr: s.site.Addr, HostKey: s.site.HostKey, User: s.account(target), Key: p.key}, nil
+	}, login: func(s *clientSite) (user, host, port string) {
+		host, port, _ = net.SplitHostPort(s.site.Addr)
+		return s.account("web1"), host, port
 	}},
+	{name: "jump", host: func(s *clientSite, p *person, target string) (lab.Host, error) {
+		authority, err := p.authority()
+		return lab.Host{Alias: target, Addr: target + ":22", Authority: authority, User: s.targets[0].User, Key: p.key, Options: []string{"ProxyJump gw"}}, err
+	}, login: func(s *clientSite) (user, host, port string) { return s.targets[0].User, "web1", "22" }},
 }
 
-// TestClients lets the programs that people have work through one site, side by
-// side, each as a person of its own.
+// authority is the key that certifies the names of targets, as the person is given it.
+func (p *person) authority() (string, error) {
+	out, err := console(p.config, "", "ca export")
+	if err != nil {
+		return "", err
+	}
+	for line := range strings.Lines(out) {
+		if f := strings.Fields(line); len(f) >= 4 && f[0] == "@cert-authority" {
+			return f[2] + " " + f[3], nil
+		}
+	}
+	return "", fmt.Errorf("ca export gives no authority: %s", out)
+}
+
+// TestClients lets the programs that people have work through a site, side by
+// side, each as a person of its own; a site for each form.
 func TestClients(t *testing.T) {
 	requireOpenSSH(t)
-	s := newClientSite(t)
 	for _, form := range entryForms {
-		t.Run(form.name, func(t *testing.T) { s.run(t, form) })
+		t.Run(form.name, func(t *testing.T) {
+			t.Parallel()
+			newClientSite(t).run(t, form)
+		})
 	}
 }
 
@@ -221,7 +246,10 @@ func (s *clientSite) addPerson(dir string, form entryForm) (*person, error) {
 	if _, err := console(s.config, "", "user add "+p.name+" --key '"+p.key.Public+"'"); err != nil {
 		return nil, err
 	}
-	p.hosts = []lab.Host{{Alias: "gw", Addr: s.site.Addr, HostKey: s.site.HostKey, Key: p.key}}
+	p.hosts = []lab.Host{{Alias: "gw", Addr: s.site.Addr, HostKey: s.site.HostKey, User: p.name, Key: p.key}}
+	if err := lab.WriteConfig(p.config, p.hosts...); err != nil {
+		return nil, err
+	}
 	for _, target := range []string{"web1", "web2"} {
 		if err := p.reach(target); err != nil {
 			return nil, err
@@ -235,15 +263,24 @@ func (p *person) reach(target string) error {
 	if _, err := console(p.site.config, "", "grant add "+p.name+" "+p.site.account(target)); err != nil {
 		return err
 	}
-	p.hosts = append(p.hosts, p.form.host(p.site, p, target))
+	host, err := p.form.host(p.site, p, target)
+	if err != nil {
+		return err
+	}
+	p.hosts = append(p.hosts, host)
 	return lab.WriteConfig(p.config, p.hosts...)
 }
 
 // environment tells a script where things are. Sockets have short paths, so
 // they are in $SHORT.
 func (p *person) environment(env *testscript.Env) error {
-	host, port, err := net.SplitHostPort(p.site.site.Addr)
+	login, host, port := p.form.login(p.site)
+	gateway, gatewayPort, err := net.SplitHostPort(p.site.site.Addr)
 	if err != nil {
+		return err
+	}
+	proxy := "#!/bin/sh\nexec ssh -F " + p.config + " -W web1:22 gw\n"
+	if err := os.WriteFile(filepath.Join(env.WorkDir, "proxy.sh"), []byte(proxy), 0o755); err != nil {
 		return err
 	}
 	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.site.site.HostKey))
@@ -257,7 +294,7 @@ func (p *person) environment(env *testscript.Env) error {
 	env.Defer(func() { os.RemoveAll(short) })
 	for name, value := range map[string]string{
 		"CFG": p.config, "HOME": p.dir, "SHORT": short, "KEY": p.key.File, "USER": p.site.targets[0].User,
-		"LOGIN": p.site.account("web1"), "HOST": host, "PORT": port,
+		"LOGIN": login, "HOST": host, "PORT": port, "GATEWAY": gateway, "GATEWAY_PORT": gatewayPort,
 		"ADMIN":   p.site.config,
 		"HOSTKEY": p.site.site.HostKey, "FINGERPRINT": ssh.FingerprintSHA256(key),
 		"HASH": strings.TrimPrefix(ssh.FingerprintSHA256(key), "SHA256:"),

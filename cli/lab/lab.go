@@ -151,6 +151,7 @@ type Host struct {
 	User                 string // "" leaves it to the command line
 	Key                  Key
 	Options              []string // further lines
+	Authority            string   // key that certifies the host by its alias; in place of HostKey
 }
 
 // WriteConfig writes an ssh_config with the hosts, and a known_hosts beside
@@ -168,6 +169,10 @@ func WriteConfig(file string, hosts ...Host) error {
 		}
 		for _, o := range h.Options {
 			fmt.Fprintf(&config, "  %s\n", o)
+		}
+		if h.Authority != "" {
+			fmt.Fprintf(&known, "@cert-authority %s %s\n", h.Alias, h.Authority)
+			continue
 		}
 		fmt.Fprintf(&known, "%s %s\n", h.Alias, h.HostKey)
 	}
