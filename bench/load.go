@@ -75,20 +75,23 @@ func (b *bench) flush(results map[string][]sample) error {
 	return nil
 }
 
-// idle opens sessions with a shell that do nothing, and tells by how many KiB each of them makes the gateway's resident
-// set grow.
-func (b *bench) idle() (float64, error) {
+// idleFigures are what sessions that do nothing cost: KiB of the gateway's resident set for each, and the median of an
+// echo in microseconds without them and beside them.
+type idleFigures struct{ resident, without, beside float64 }
+
+// idle opens sessions with a shell that do nothing.
+func (b *bench) idle() (f idleFigures, err error) {
 	key, err := os.ReadFile(filepath.Join(b.dir, "admin"))
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	signer, err := ssh.ParsePrivateKey(key)
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	hostKey, _, _, _, err := ssh.ParseAuthorizedKey([]byte(b.site.HostKey))
 	if err != nil {
-		return 0, err
+		return f, err
 	}
 	cfg := &ssh.ClientConfig{
 		User: b.target.User + "+web1", Auth: []ssh.AuthMethod{ssh.PublicKeys(signer)}, HostKeyCallback: ssh.FixedHostKey(hostKey),
@@ -99,16 +102,23 @@ func (b *bench) idle() (float64, error) {
 			c.Close()
 		}
 	}()
+	gateway := paths[len(paths)-1]
+	echo, err := b.keystrokes(gateway, b.sizes.keys, time.Millisecond)
+	if err != nil {
+		return f, err
+	}
+	f.without = echo[len(echo)/2]
 	before := 0.0
 	for i := range b.sizes.idle + 10 {
 		if i == 10 { // the first ones bring what all share
 			if before, err = b.settled(); err != nil {
-				return 0, err
+				return f, err
 			}
 		}
+		time.Sleep(35 * time.Millisecond) // the door lets 32 a second in from one address
 		c, err := ssh.Dial("tcp", b.site.Addr, cfg)
 		if err != nil {
-			return 0, fmt.Errorf("session %d: %w", i, err)
+			return f, fmt.Errorf("session %d: %w", i, err)
 		}
 		open = append(open, c)
 		s, err := c.NewSession()
@@ -116,11 +126,19 @@ func (b *bench) idle() (float64, error) {
 			err = s.Start("cat")
 		}
 		if err != nil {
-			return 0, fmt.Errorf("session %d: %w", i, err)
+			return f, fmt.Errorf("session %d: %w", i, err)
 		}
 	}
 	after, err := b.settled()
-	return (after - before) / float64(b.sizes.idle), err
+	if err != nil {
+		return f, err
+	}
+	f.resident = (after - before) / float64(b.sizes.idle)
+	if echo, err = b.keystrokes(gateway, b.sizes.keys, time.Millisecond); err != nil {
+		return f, err
+	}
+	f.beside = echo[len(echo)/2]
+	return f, nil
 }
 
 // settled is the gateway's resident set in KiB when what the logins used has been given back.

@@ -49,8 +49,12 @@ func main() {
 	keys := flag.Int("keys", 400, "keystrokes a round")
 	setups := flag.Int("setups", 10, "connections a round")
 	bulk := flag.Int64("mib", 256, "size of a bulk transfer in MiB")
-	idle := flag.Int("idle", 100, "idle sessions")
+	idle := flag.Int("idle", 1000, "idle sessions")
 	flag.Parse()
+	if min(*rounds, *keys, *setups, *idle) < 1 || *bulk < 1 {
+		fmt.Fprintln(os.Stderr, "bench: every count is at least 1")
+		os.Exit(2)
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
 	if err := run(ctx, sizes{*rounds, *keys, *setups, *idle, *bulk << 20}); err != nil {

@@ -27,7 +27,7 @@ var figures = []struct {
 
 // report prints medians over the rounds, and the ratios of the gateway to the
 // two peers: median and spread of the ratios inside each round.
-func report(w io.Writer, n sizes, results map[string][]sample, idle float64) {
+func report(w io.Writer, n sizes, results map[string][]sample, idle idleFigures) {
 	fmt.Fprintf(w, "%d rounds, %d keys, %d connections, %d MiB; every session byte fdatasynced before delivery\n\n",
 		n.rounds, n.keys, n.setups, n.bulk>>20)
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
@@ -48,7 +48,8 @@ func report(w io.Writer, n sizes, results map[string][]sample, idle float64) {
 	fmt.Fprintf(w, "\ngateway CPU, s per GiB: down %.2f, up %.2f (goal <= 3.0)\n",
 		median(column(results["gateway"], "cpu-s/GiB down")), median(column(results["gateway"], "cpu-s/GiB up")))
 	fmt.Fprintf(w, "keystroke beside bulk p99: %.1f ms (goal <= 10)\n", median(column(results["gateway"], "beside bulk p99 us"))/1000)
-	fmt.Fprintf(w, "resident set per idle session: %.0f KiB (goal <= 60)\n", idle)
+	fmt.Fprintf(w, "%d idle sessions: %.0f KiB of resident set each (goal <= 60); echo p50 %.0f us beside them, %.0f us without (%.2f, goal: unchanged)\n",
+		n.idle, idle.resident, idle.beside, idle.without, idle.beside/idle.without)
 	fmt.Fprintf(w, "a bare write and fdatasync here: p50 %.0f us, p99 %.0f us; an echo needs two of them in series\n",
 		median(column(results["floor"], "p50")), median(column(results["floor"], "p99")))
 }

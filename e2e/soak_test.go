@@ -44,7 +44,7 @@ func TestSoak(t *testing.T) {
 	before := in.resources()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	load := &soakLoad{addr: in.site.Addr, client: client, ready: make(chan struct{}, n)}
+	load := &soakLoad{addr: in.site.Addr, client: client, ready: make(chan struct{}, n), pause: time.Duration(n) * time.Second / soakRate}
 	failed := make(chan error, n)
 	var work sync.WaitGroup
 	for i := range n {
@@ -125,11 +125,16 @@ type soakLoad struct {
 	addr   string
 	client *ssh.ClientConfig
 	ready  chan struct{} // one for each session that is open
+	pause  time.Duration // between two rounds of a session, on average
 	done   atomic.Int64  // rounds of work
 }
 
 // soakWork is what sessions do in each round, by turns; nil is nothing.
 var soakWork = []func(*ssh.Client) error{typing, command, upload, nil, download, command}
+
+// soakRate is how many rounds of work all sessions together begin in a second: what the sshd and the shells of the
+// target need for more would keep two cores busy, and the gateway would not be what is tested.
+const soakRate = 15
 
 // again is which of them begins a new connection in each round.
 const again = 5
@@ -144,6 +149,10 @@ func (l *soakLoad) session(ctx context.Context, i int) error {
 	defer func() { c.Close() }()
 	l.ready <- struct{}{}
 	kind := i % len(soakWork)
+	select { // not all at once
+	case <-ctx.Done():
+	case <-time.After(rand.N(l.pause)):
+	}
 	for work := soakWork[kind]; ctx.Err() == nil; {
 		if work != nil {
 			if err := work(c); err != nil {
@@ -154,7 +163,7 @@ func (l *soakLoad) session(ctx context.Context, i int) error {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-time.After(time.Duration(2000+rand.IntN(4000)) * time.Millisecond):
+		case <-time.After(l.pause/2 + rand.N(l.pause)):
 		}
 		if kind == again && rand.IntN(4) == 0 { // a handshake costs more than all else
 			next, err := l.dial()
