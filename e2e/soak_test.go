@@ -39,6 +39,7 @@ func TestSoak(t *testing.T) {
 	n, length := soak(t)
 	t.Setenv("HOLDFAST_SSH_DIAL_TIMEOUT", "2m") // what is loaded is the machine, the sshd on it above all
 	t.Setenv("HOLDFAST_SSH_LOGIN_GRACE", "2m")
+	t.Setenv("HOLDFAST_SSH_MAX_UNAUTHENTICATED_PER_SOURCE", "200") // that many people are not all at one address
 	in := install(t)
 	client := in.goClient()
 	before := in.resources()
