@@ -1,6 +1,7 @@
 package commands
 
 import (
+	"cmp"
 	"errors"
 
 	"github.com/google/uuid"
@@ -19,6 +20,8 @@ type AddAccount struct {
 	Secret vault.Sealed      // without bytes where the secret is not known: only a privileged account can set one
 	Params map[string]string // what the target's kind needs to know of it (see package targetkind)
 	Via    Ref               // privileged account on the same target that may change it; zero for none
+
+	Principal string // of certificates; empty for the account's name
 }
 
 var _ = register[AddAccount]("AddAccount", byAdmin|headroom)
@@ -51,7 +54,7 @@ func (c AddAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	}
 	d := newDecision(by, env)
 	account, credential := d.id(), c.Secret.Credential
-	d.add(credential.UUID, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: c.Secret.Kind})
+	d.add(credential.UUID, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: c.Secret.Kind, Principal: c.principal()})
 	d.add(account, events.AccountAdded{Name: c.Name, Target: t.ID, Credential: credential, Via: via, Params: targetkind.Sorted(c.Params)})
 	if len(c.Secret.Bytes) == 0 {
 		return d.done()
@@ -61,8 +64,26 @@ func (c AddAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	return d.done()
 }
 
+// principal is whom the account's certificates name, empty without any.
+func (c AddAccount) principal() string {
+	if c.Secret.Kind != events.UserCertificate {
+		return ""
+	}
+	return cmp.Or(c.Principal, c.Name)
+}
+
 func (c AddAccount) checkSecret() error {
 	switch {
+	case c.Secret.Kind == events.UserCertificate:
+		if c.Via != (Ref{}) || len(c.Secret.Bytes) > 0 || c.Secret.Credential.IsZero() {
+			return invalid("leave --via out", "an account with certificates has no secret that could be changed")
+		}
+		if c.Principal == "" {
+			return nil
+		}
+		return checkPrincipal(c.Principal)
+	case c.Principal != "":
+		return invalid("use --certificate", "only certificates have a principal")
 	case c.Secret.Credential.IsZero(), c.Secret.Version.IsZero() != (len(c.Secret.Bytes) == 0):
 		return invalid("give the account a password or a private key", "the account has no secret")
 	case len(c.Secret.Bytes) == 0 && c.Via == (Ref{}):

@@ -30,6 +30,9 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if !ok {
 		return nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))
 	}
+	if cred.Kind == events.UserCertificate {
+		return nil, conflict("ca rotate --user changes the key that signs its certificates", "%s has no secret that could rotate", accountOnTarget(a.Name, t.Name))
+	}
 	if r, open := s.RotationOf(cred.ID); open {
 		return nil, conflict("see `rotate status "+a.ID.String()+"`", "rotation %s of %s is under way", r.ID, accountOnTarget(a.Name, t.Name))
 	}

@@ -42,6 +42,8 @@ type Started struct {
 	HostKeys   []string // authorized_keys form; the target must prove one of them
 	Algorithms []string // legacy ones that the target is allowed
 	Secret     vault.Sealed
+	Principal  string     // for a certificate: whom it names
+	Signers    []vault.CA // and what may sign it, the newest first
 	Grant      events.GrantID
 	Expires    time.Time // of the grant; zero for no end
 	Terms      events.Terms
@@ -201,6 +203,9 @@ func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version
 		}
 	}
 	if cred, ok := s.Credential(p.account.Credential); ok {
+		if cred.Kind == events.UserCertificate {
+			return &aggregate.Version{}, nil // each session gets one of its own
+		}
 		if v, ok := cred.Current(); ok {
 			return v, nil
 		}
@@ -272,6 +277,13 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 	t, _ := s.Target(n.Target)
 	g, _ := s.Grant(n.Grant)
 	c, _ := s.Credential(n.Credential)
+	if c.Kind == events.UserCertificate {
+		return Started{
+			Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
+			HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: g.Terms,
+			Secret: vault.Sealed{Credential: c.ID, Kind: c.Kind}, Principal: c.Principal, Signers: signers(s, r),
+		}, nil
+	}
 	v, _ := c.Version(n.Secret)
 	return Started{
 		Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,

@@ -116,7 +116,7 @@ func TestANameInConflictIsSettledById(t *testing.T) {
 func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	bySite := []string{
 		"RestoreSite",
-		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "NoteChannels", "NoteFiles", "RecordClockJump", "RecordDamage",
+		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "IssueCertificate", "NoteChannels", "NoteFiles", "RecordClockJump", "RecordDamage",
 		"RecordStorage", "RefuseHostKey", "RefuseInSession", "StartSite", "StopSite",
 	}
 	judgedInside := []string{"ReadSession", "StartSession"} // tested on their own
@@ -136,7 +136,7 @@ func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 		switch {
 		case slices.Contains(bySite, name):
 			wrong["ada"] = events.NotAllowedVerb
-		case !slices.Contains([]string{"AddUser", "PlanRotation", "FinishRekey", "NoteKeyDestroyed"}, name): // the first admin; schedules; a rekey that a crash cut short
+		case !slices.Contains([]string{"AddUser", "CreateUserCA", "PlanRotation", "FinishRekey", "NoteKeyDestroyed"}, name): // the first admin; schedules; a rekey that a crash cut short
 			wrong["site"] = events.NotAllowedVerb
 		}
 		for actor, why := range wrong {

@@ -8,12 +8,17 @@ const (
 	Password SecretKind = "password"
 	// PrivateKey is an SSH private key in OpenSSH or PEM form.
 	PrivateKey SecretKind = "private_key"
+	// UserCertificate is no secret that is kept: each session gets an SSH user
+	// certificate of its own, signed by the site. Such a credential has no versions.
+	UserCertificate SecretKind = "certificate"
 )
 
 // CredentialAdded makes a credential of one account.
 type CredentialAdded struct {
 	Account AccountID  `json:"account"`
 	Kind    SecretKind `json:"kind"`
+
+	Principal string `json:"principal,omitempty"` // for a certificate: whom it names
 }
 
 var _ = define[CredentialAdded]("credential.added", 1)

@@ -22,7 +22,10 @@ const (
 // certified by the site's authority for the name that the client asked for (OpenSSH PROTOCOL.certkeys), and the
 // bare host keys for clients that know no certificates.
 func (s *Server) hostCertificate(name string, now time.Time) ([]ssh.Signer, error) {
-	host := s.cfg.HostKeys[0]
+	host, ca := s.cfg.HostKeys[0], s.cfg.CA()
+	if ca == nil {
+		return nil, fmt.Errorf("make a host certificate for %s: the site has no authority for it", name)
+	}
 	var serial [8]byte
 	if _, err := rand.Read(serial[:]); err != nil {
 		return nil, fmt.Errorf("make a host certificate for %s: %w", name, err)
@@ -37,7 +40,7 @@ func (s *Server) hostCertificate(name string, now time.Time) ([]ssh.Signer, erro
 		ValidAfter:  uint64(now.Add(-hostCertSkew).Unix()), //nolint:gosec // after 1970
 		ValidBefore: uint64(now.Add(hostCertLife).Unix()),  //nolint:gosec // after 1970
 	}
-	if err := cert.SignCert(rand.Reader, s.cfg.CA); err != nil {
+	if err := cert.SignCert(rand.Reader, ca); err != nil {
 		return nil, fmt.Errorf("sign a host certificate for %s: %w", name, err)
 	}
 	signer, err := ssh.NewCertSigner(cert, host)

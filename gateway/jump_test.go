@@ -37,7 +37,7 @@ func (s *site) inner(outer *ssh.Client, account, target string) (*ssh.Client, er
 		return nil, err
 	}
 	check := &ssh.CertChecker{IsHostAuthority: func(key ssh.PublicKey, _ string) bool {
-		return bytes.Equal(key.Marshal(), s.server.cfg.CA.PublicKey().Marshal())
+		return bytes.Equal(key.Marshal(), s.server.cfg.CA().PublicKey().Marshal())
 	}}
 	conn, channels, requests, err := ssh.NewClientConn(nc, target+":22", &ssh.ClientConfig{
 		User: account, HostKeyCallback: check.CheckHostKey, HostKeyAlgorithms: []string{ssh.CertAlgoED25519v01},
@@ -120,7 +120,7 @@ func TestHostCertificate(t *testing.T) {
 			t.Errorf("%q at %s: %v", tt.name, tt.at, err)
 		}
 	}
-	if !bytes.Equal(cert.SignatureKey.Marshal(), s.server.cfg.CA.PublicKey().Marshal()) {
+	if !bytes.Equal(cert.SignatureKey.Marshal(), s.server.cfg.CA().PublicKey().Marshal()) {
 		t.Error("somebody else signed it")
 	}
 	again, err := s.server.hostCertificate("Web1", now)

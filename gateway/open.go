@@ -135,7 +135,14 @@ func stopped(why *stop) *failure {
 
 // reach logs in at the target and makes that an event.
 func (s *Server) reach(ctx context.Context, o *opened) error {
-	t := &targetLogin{sealer: s.cfg.Sealer, started: &o.started, config: s.cfg.SSH, limits: s.cfg.Limits, dial: s.cfg.Dial}
+	t := &targetLogin{
+		sealer: s.cfg.Sealer, started: &o.started, config: s.cfg.SSH, limits: s.cfg.Limits, dial: s.cfg.Dial,
+		permits: o.permits, now: s.cfg.Now, site: s.cfg.Site,
+		issue: func(c events.CertificateIssued) error {
+			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.IssueCertificate{Session: o.started.Session, Issued: c})
+			return err
+		},
+	}
 	target, conn, err := t.run(ctx)
 	if err != nil {
 		return err

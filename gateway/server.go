@@ -25,7 +25,7 @@ type Config struct {
 	RecLog     store.Log     // the same log, asked for its space
 	Sealer     *seal.Sealer
 	HostKeys   []ssh.Signer
-	CA         ssh.Signer // certifies the first host key for the names of targets that people jump to
+	CA         func() ssh.Signer // gives what certifies the first host key now for the names of targets that people jump to
 	Console    Console
 	Log        *slog.Logger     // nil is slog.Default
 	Now        func() time.Time // nil is time.Now

@@ -126,11 +126,11 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 			}
 		}
 	}})
-	host := newKey(t, filepath.Join(s.dir, "host"))
+	host, ca := newKey(t, filepath.Join(s.dir, "host")), newKey(t, filepath.Join(s.dir, "ca"))
 	s.do(events.SiteActor(s.id), commands.CreateSite{Name: "here", SealingKey: []byte("key"), HostKey: authorizedKey(host.PublicKey())})
 	cfg := Config{
 		Site: s.id, Dispatcher: s.dispatcher, Rec: rec, RecLog: s.space, Sealer: s.sealer, HostKeys: []ssh.Signer{host},
-		CA: newKey(t, filepath.Join(s.dir, "ca")), Console: echoConsole{}, Now: s.now, Log: slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		CA: func() ssh.Signer { return ca }, Console: echoConsole{}, Now: s.now, Log: slog.New(slog.NewTextHandler(s, &slog.HandlerOptions{Level: slog.LevelDebug})),
 		Limits: Limits{StoragePause: 300 * time.Millisecond},
 	}
 	for _, f := range change {
@@ -142,7 +142,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 	must(t, err)
 	s.serve()
 	must(t, os.WriteFile(filepath.Join(s.dir, "known_hosts"),
-		fmt.Appendf(nil, "[127.0.0.1]:%s %s\n@cert-authority web1,web2 %s\n", s.port(), authorizedKey(host.PublicKey()), authorizedKey(cfg.CA.PublicKey())), 0o600))
+		fmt.Appendf(nil, "[127.0.0.1]:%s %s\n@cert-authority web1,web2 %s\n", s.port(), authorizedKey(host.PublicKey()), authorizedKey(cfg.CA().PublicKey())), 0o600))
 	s.admin = s.addUser("ada", events.Admin).id
 	return s
 }

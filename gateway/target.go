@@ -2,12 +2,14 @@ package gateway
 
 import (
 	"context"
+	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"slices"
+	"time"
 
 	"golang.org/x/crypto/ssh"
 
@@ -32,6 +34,13 @@ type targetLogin struct {
 	config  sshwire.Config
 	limits  Limits
 	dial    func(ctx context.Context, network, addr string) (net.Conn, error)
+	issue   func(events.CertificateIssued) error // records a certificate before it is presented
+	permits permits                              // of the way in which the person logged in
+	now     func() time.Time
+	site    events.SiteID
+	from    net.Addr // our end of the connection
+	to      net.Addr
+	fresh   ed25519.PrivateKey // made for this login, to be wiped
 
 	pinned  []ssh.PublicKey
 	proven  ssh.PublicKey // host key that the target proved
@@ -56,6 +65,7 @@ func (t *targetLogin) run(ctx context.Context) (*leg, *sshwire.Conn, error) {
 		return nil, nil, fmt.Errorf("connect to %s: %w", t.started.Addr, err)
 	}
 	t.limits.keepAlive(nc)
+	t.from, t.to = nc.LocalAddr(), nc.RemoteAddr()
 	login, cancel := context.WithTimeout(ctx, t.limits.TargetLogin)
 	defer cancel()
 	defer t.wipe()
@@ -122,6 +132,8 @@ func (t *targetLogin) ways() ([]sshwire.ClientAuth, error) {
 	switch t.started.Secret.Kind {
 	case events.Password:
 		return []sshwire.ClientAuth{sshwire.Password(t.password), sshwire.KeyboardInteractive(t.answer)}, nil
+	case events.UserCertificate:
+		return t.certificates()
 	case events.PrivateKey:
 		public, _, _, _, err := ssh.ParseAuthorizedKey([]byte(t.started.Secret.Public))
 		if err != nil {
@@ -148,6 +160,7 @@ func (t *targetLogin) wipe() {
 		s.Wipe()
 	}
 	t.secrets = nil
+	clear(t.fresh)
 }
 
 func (t *targetLogin) password() ([]byte, error) {

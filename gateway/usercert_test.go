@@ -83,7 +83,7 @@ func TestAttackCertificates(t *testing.T) {
 		"unknown extension":                 {change: func(c *ssh.Certificate) { c.Extensions["x@example.com"] = "" }},
 		"another authority":                 {ca: other, reason: events.UnknownKey, says: "not known here"},
 		"an authority that was removed":     {ca: removed, reason: events.UnknownKey, says: "not known here"},
-		"the site's own authority":          {ca: s.server.cfg.CA, reason: events.UnknownKey, says: "not known here"},
+		"the site's own authority":          {ca: s.server.cfg.CA(), reason: events.UnknownKey, says: "not known here"},
 		"the user's own key as authority":   {ca: bob.signer, reason: events.UnknownKey, says: "not known here"},
 		"altered after it was signed":       {after: func(c *ssh.Certificate) { c.ValidPrincipals = []string{"carol"} }, reason: events.UnknownKey},
 		"extended after it was signed":      {after: func(c *ssh.Certificate) { c.ValidBefore = ssh.CertTimeInfinity }, reason: events.UnknownKey},

@@ -58,7 +58,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
 		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer,
-		HostKeys: []ssh.Signer{s.hostKey}, CA: s.ca, Console: console, Log: s.log, Now: WallClock,
+		HostKeys: []ssh.Signer{s.hostKey}, CA: s.hostCA, Console: console, Log: s.log, Now: WallClock,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
 			PerSource: s.cfg.SSH.MaxUnauthenticatedPerSource, SourceRate: s.cfg.SSH.MaxRatePerSource,

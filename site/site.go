@@ -36,7 +36,8 @@ type Site struct {
 	keys     *Keys
 	sealer   *seal.Sealer
 	hostKey  ssh.Signer
-	ca       ssh.Signer
+	caKeys   sync.Map   // signers of host authorities by public key
+	rotating sync.Mutex // one host authority is made at a time
 	ctl, rec *store.History
 	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
 	order    *applylog.Log

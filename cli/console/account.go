@@ -45,8 +45,8 @@ func splitAccount(s string) (account, target string, err error) {
 }
 
 func (c *call) accountAdd() *cobra.Command {
-	var password, privateKey bool
-	var unknown, via string
+	var password, privateKey, certificate bool
+	var unknown, via, principal string
 	var params paramFlags
 	cmd := params.flags(c.verb("add ACCOUNT+TARGET", "Add an account, with its secret from standard input", change, func(args []string) error {
 		add, err := newAccount(args[0], via)
@@ -56,8 +56,9 @@ func (c *call) accountAdd() *cobra.Command {
 		if add.Params, err = params.read(c); err != nil {
 			return err
 		}
-		if sources := len(slices.DeleteFunc([]bool{password, privateKey, unknown != ""}, func(given bool) bool { return !given })); sources != 1 {
-			return &Fault{Exit: Usage, Message: "account add needs one of --password-stdin, --private-key-stdin and --no-secret",
+		add.Principal = principal
+		if sources := len(slices.DeleteFunc([]bool{password, privateKey, certificate, unknown != ""}, func(given bool) bool { return !given })); sources != 1 {
+			return &Fault{Exit: Usage, Message: "account add needs one of --password-stdin, --private-key-stdin, --certificate and --no-secret",
 				Hint: "for example: printf %s \"$PASSWORD\" | ... account add root+web1 --password-stdin"}
 		}
 		switch {
@@ -65,6 +66,8 @@ func (c *call) accountAdd() *cobra.Command {
 			err = c.readSecret(&add, events.Password, "password")
 		case privateKey:
 			err = c.readSecret(&add, events.PrivateKey, "private key")
+		case certificate:
+			add.Secret, err = vault.ByCertificate()
 		default:
 			add.Secret, err = vault.Empty(c.ctx, c.cfg.Site.Sealer(), events.SecretKind(unknown))
 		}
@@ -75,6 +78,8 @@ func (c *call) accountAdd() *cobra.Command {
 	}))
 	cmd.Flags().BoolVar(&password, "password-stdin", false, "read a password; one line end after it is not part of it")
 	cmd.Flags().BoolVar(&privateKey, "private-key-stdin", false, "read a private key without passphrase")
+	cmd.Flags().BoolVar(&certificate, "certificate", false, "no secret is kept: each session gets an SSH certificate (see ca export --user)")
+	cmd.Flags().StringVar(&principal, "principal", "", "whom the certificates name (default: the account)")
 	cmd.Flags().StringVar(&unknown, "no-secret", "", "the secret is not known: password or private_key; a rotation through --via sets one")
 	cmd.Flags().StringVar(&via, "via", "", "ACCOUNT+TARGET of the privileged account that may change its secret")
 	return cmd

@@ -34,6 +34,11 @@ type Site interface {
 	// Sealer seals the secrets of new accounts.
 	Sealer() *seal.Sealer
 
+	// RotateHostCA and RotateUserCA give the site another authority; those before
+	// are believed for the overlap.
+	RotateHostCA(ctx context.Context, by events.Actor, overlap time.Duration, reason string) (events.Record, error)
+	RotateUserCA(ctx context.Context, by events.Actor, overlap time.Duration, reason string) (events.Record, error)
+
 	// Keys are the site's own keys.
 	Keys() *site.Keys
 

@@ -34,10 +34,10 @@ func TestWhatPeopleSee(t *testing.T) {
 	w.record(w.operator, "hello\n")
 	golden(t, "admin", w.transcript(w.admin,
 		"whoami", "version", "user ls", "user show opal", "target ls", "target show web1", "account ls", "account show root+web1",
-		"grant ls", "credential ls", "credential show root+web1", "session ls", "session show last", "audit tail -n 3", "audit show 4"))
+		"grant ls", "credential ls", "credential show root+web1", "session ls", "session show last", "audit tail -n 3", "audit show 5"))
 	golden(t, "json", w.transcript(w.admin,
 		"whoami --json", "version --json", "user ls --json", "user show opal --json", "target ls --json", "account ls --json",
-		"grant ls --json", "credential ls --json", "session ls --json", "session show last --json", "audit tail -n 2 --json", "audit show 4 --json"))
+		"grant ls --json", "credential ls --json", "session ls --json", "session show last --json", "audit tail -n 2 --json", "audit show 5 --json"))
 	golden(t, "operator", w.transcript(w.operator,
 		"whoami", "target ls", "target show web1", "target show db1", "account ls", "account show postgres+db1", "grant ls",
 		"session ls", "session show last", "session ls --user ada", "user ls", "audit tail --json"))

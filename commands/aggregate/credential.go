@@ -15,6 +15,8 @@ type Credential struct {
 	Kind    events.SecretKind
 	Added   *Mark
 
+	Principal string // of the certificates that stand in for a secret
+
 	versions map[events.SecretID]*Version
 	truth    heads[events.SecretID] // what the target was last known to hold
 	clears   heads[events.SecretID] // what it was last seen to accept, or was said to hold by a person
@@ -178,7 +180,7 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 		return false
 	}
 	s.credentials[id] = &Credential{
-		ID: id, Account: e.Account, Kind: e.Kind, Added: at, versions: map[events.SecretID]*Version{},
+		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, versions: map[events.SecretID]*Version{},
 		tries: map[events.TryID]try{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
 		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{},
 	}

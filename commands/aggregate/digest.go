@@ -28,6 +28,9 @@ func (s *State) lines() []string {
 		add("site %s %q %s %q %q made %s runs %s full %s %s", id, t.Name, showHeads(t.sealing), t.HostKey, t.CA, show(t.Created),
 			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
 	}
+	for _, t := range s.sites {
+		all = append(all, t.authorityLines()...)
+	}
 	for id, u := range s.users {
 		add("user %s %q %s made %s disabled %s limits %s", id, u.Name, u.Role, show(u.Added), showMarks(u.disabled), showHeads(u.limits))
 		for f, k := range u.keys {

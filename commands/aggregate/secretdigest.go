@@ -11,7 +11,7 @@ func (s *State) secretLines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, c := range s.credentials {
-		add("credential %s %s %s made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, show(c.Added),
+		add("credential %s %s %s %q made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, c.Principal, show(c.Added),
 			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showMarks(c.failed), showHeads(c.last))
 		for _, v := range c.versions {
 			add("secret %s of %s level %d %x %q staged %s held %s sent %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged),

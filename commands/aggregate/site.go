@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"slices"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -15,6 +17,8 @@ type Site struct {
 	runs    heads[run]
 	full    map[events.Kind]*heads[bool]
 	sealing heads[sealingKeys]
+	hostCAs []Authority // after the first
+	userCAs []Authority
 }
 
 type run struct {
@@ -97,7 +101,7 @@ func (s *State) Site(id events.SiteID) (*Site, bool) {
 // the authority of a site.
 func (s *State) IsSiteKey(key string) bool {
 	for _, t := range s.sites {
-		if key == t.HostKey || key == t.CA {
+		if key == t.HostKey || slices.ContainsFunc(append(t.HostCAs(), t.UserCAs()...), func(a Authority) bool { return a.Key == key }) {
 			return true
 		}
 	}

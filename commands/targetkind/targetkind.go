@@ -41,7 +41,7 @@ type kind struct {
 
 var kinds = map[events.TargetKind]kind{
 	events.SSH: {
-		secrets: []events.SecretKind{events.Password, events.PrivateKey},
+		secrets: []events.SecretKind{events.Password, events.PrivateKey, events.UserCertificate},
 		account: []Spec{
 			{Name: AuthorizedKeys, Default: ".ssh/authorized_keys", Help: "file with the account's keys, absolute or in its home", check: isPath},
 		},

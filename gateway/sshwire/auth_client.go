@@ -244,10 +244,16 @@ func infoRequest(p []byte) (name, instruction string, prompts []Prompt, err erro
 	return name, instruction, prompts, f.err("INFO_REQUEST")
 }
 
-type publicKeys struct{ signers []ssh.Signer }
+type publicKeys struct{ signers func() ([]ssh.Signer, error) }
 
 // PublicKeys logs in by RFC 4252 section 7 with each signer in turn. RSA keys sign with SHA-2 as server-sig-algs allows.
-func PublicKeys(signers ...ssh.Signer) ClientAuth { return publicKeys{signers} }
+func PublicKeys(signers ...ssh.Signer) ClientAuth {
+	return publicKeys{func() ([]ssh.Signer, error) { return signers, nil }}
+}
+
+// PublicKeysFrom is PublicKeys for signers that are made when they are needed: once the server has proven its host key
+// and asks for a public key.
+func PublicKeysFrom(make func() ([]ssh.Signer, error)) ClientAuth { return publicKeys{make} }
 
 func (publicKeys) method() string { return "publickey" }
 
@@ -255,7 +261,11 @@ var errNoSigner = errors.New("no private key that the server can verify")
 
 func (a publicKeys) run(l *clientLogin) (v verdict, err error) {
 	asked := false
-	for _, s := range a.signers {
+	signers, err := a.signers()
+	if err != nil {
+		return v, fmt.Errorf("log in as %q by public key: %w", l.cfg.User, err)
+	}
+	for _, s := range signers {
 		algorithm := l.algorithm(s)
 		if algorithm == "" {
 			continue
