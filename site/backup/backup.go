@@ -68,7 +68,7 @@ const (
 	maxTable = 4 << 30
 	// chunkBytes and chunkEntries bound the records of one entry.
 	chunkBytes   = 4 << 20
-	chunkEntries = 8192
+	chunkEntries = 1024
 )
 
 // ErrBad says that a stream is no whole backup of this form.
