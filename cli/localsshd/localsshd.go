@@ -137,6 +137,9 @@ func (s *Server) writeFiles(dir string, extra []string) error {
 		"ListenAddress 127.0.0.1", "Port "+port,
 		"HostKey "+filepath.Join(dir, "host_key"),
 		"AuthorizedKeysFile "+filepath.Join(dir, "authorized_keys"),
+		// bash reads the person's own start-up files for a command over ssh unless
+		// its level says that it is an inner shell
+		"SetEnv SHLVL=1",
 		"PidFile none", "StrictModes no", "UsePAM no", "PermitRootLogin yes",
 		"PasswordAuthentication no", "KbdInteractiveAuthentication no",
 		"PrintMotd no", "PrintLastLog no", "UseDNS no", "LogLevel VERBOSE",

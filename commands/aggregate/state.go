@@ -17,6 +17,11 @@ type State struct {
 	holds  map[events.Origin]uint64 // up to where logs count that are held
 	counts Counts
 
+	mesh        events.SiteID // that founded it; zero for a site alone
+	admissions  map[events.SiteID][]*admission
+	invitations map[events.InvitationID]*Invitation
+	masks       map[maskKey]*Masked
+
 	sites       map[events.SiteID]*Site
 	users       map[events.UserID]*User
 	targets     map[events.TargetID]*Target
@@ -48,6 +53,9 @@ type State struct {
 func New() *State {
 	return &State{
 		logs:             map[events.Origin]*log{},
+		admissions:       map[events.SiteID][]*admission{},
+		invitations:      map[events.InvitationID]*Invitation{},
+		masks:            map[maskKey]*Masked{},
 		sites:            map[events.SiteID]*Site{},
 		users:            map[events.UserID]*User{},
 		targets:          map[events.TargetID]*Target{},
@@ -223,9 +231,15 @@ func (s *State) caused(h *events.Header, clock events.Clock) error {
 }
 
 func (s *State) change(r *events.Record, clock events.Clock) {
-	entry, folded := folds[r.Header.Type]
+	h := &r.Header
+	at := markOf(h, clock)
+	if why := s.MaskOf(at, h.Type); why != "" {
+		s.mask(at, h.Type, why)
+		return
+	}
+	entry, folded := folds[h.Type]
 	if !folded {
-		if !catalogued[r.Header.Type] {
+		if !catalogued[h.Type] {
 			s.counts.Unknown++
 		}
 		return
@@ -238,13 +252,15 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 		}
 		e = entry.zero
 	}
-	h := &r.Header
-	at := &Mark{
-		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
-		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
-	}
 	if !entry.apply(s, at, e) {
 		s.counts.Orphan++
+	}
+}
+
+func markOf(h *events.Header, clock events.Clock) *Mark {
+	return &Mark{
+		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
+		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
 	}
 }
 
