@@ -295,7 +295,7 @@ func (p *person) environment(env *testscript.Env) error {
 	for name, value := range map[string]string{
 		"CFG": p.config, "HOME": p.dir, "SHORT": short, "KEY": p.key.File, "USER": p.site.targets[0].User,
 		"LOGIN": login, "HOST": host, "PORT": port, "GATEWAY": gateway, "GATEWAY_PORT": gatewayPort,
-		"ADMIN":   p.site.config,
+		"ADMIN": p.site.config, "PERSON": p.name,
 		"HOSTKEY": p.site.site.HostKey, "FINGERPRINT": ssh.FingerprintSHA256(key),
 		"HASH": strings.TrimPrefix(ssh.FingerprintSHA256(key), "SHA256:"),
 	} {
