@@ -105,28 +105,6 @@ func (d *Dispatcher) View(f func(s *aggregate.State)) {
 	f(d.cfg.State)
 }
 
-// Reload puts another state in the place of the one at hand, for a site whose
-// own past counts differently from now on. build gives it, with all that was
-// applied; nothing is decided or delivered meanwhile.
-func (d *Dispatcher) Reload(ctx context.Context, build func() (*aggregate.State, error)) error {
-	if err := d.take(ctx); err != nil {
-		return err
-	}
-	defer d.give()
-	if d.broken != nil {
-		return unavailable(d.broken)
-	}
-	fresh, err := build()
-	if err != nil {
-		return err
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.cfg.State = fresh
-	d.wake()
-	return nil
-}
-
 // do runs then on the state right after the command's events took effect.
 func (d *Dispatcher) do(ctx context.Context, by events.Actor, c Command, then func([]events.Record) error) ([]events.Record, error) {
 	if err := d.take(ctx); err != nil {

@@ -64,7 +64,6 @@ type record struct {
 	event   events.Event // nil where missing says why, and for rec records
 	missing error        // events.ErrPayloadAbsent, events.ErrUnknownType, or why the payload does not decode
 	clock   events.Clock // what its site had applied when it was written; ctl only
-	masked  bool         // kept, and without effect: only the history shows it
 }
 
 // covers reports whether the record's site had applied that position of that

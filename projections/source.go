@@ -20,9 +20,6 @@ type Source interface {
 	// stops after the first error, which it yields.
 	Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error]
 
-	// Masked reports whether a ctl record that was given by Records is kept
-	// without effect: its site may not say such a thing, or could not when it did.
-	Masked(h *events.Header, clock events.Clock) bool
 	// Held is the end of every log of one kind.
 	Held(kind events.Kind) events.Clock
 

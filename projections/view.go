@@ -266,12 +266,6 @@ func (v *view) step(ctx context.Context, source Source, kind events.Kind, again 
 		if err := ctx.Err(); err != nil {
 			return read, false, err
 		}
-		if kind == events.Ctl {
-			for i := range batch.records {
-				r := &batch.records[i]
-				r.masked = source.Masked(&r.Header, r.clock)
-			}
-		}
 		if len(batch.records) > 0 {
 			if err := v.apply(group, batch); err != nil {
 				return read, false, fmt.Errorf("apply events to %s: %w", v.db.path, err)
@@ -472,7 +466,7 @@ func (pr *progress) applyOne(w *writer, r *record) error {
 			return err
 		}
 	}
-	if !handled || r.masked {
+	if !handled {
 		return nil
 	}
 	return h.apply(w, r)

@@ -81,8 +81,6 @@ func (s *fakeSource) Records(ctx context.Context, kind events.Kind, from events.
 	}
 }
 
-func (s *fakeSource) Masked(*events.Header, events.Clock) bool { return false }
-
 func (s *fakeSource) Held(kind events.Kind) events.Clock {
 	all, _ := s.visible(kind)
 	var c events.Clock

@@ -18,16 +18,12 @@ import (
 // and behind that the end of the log that this site is writing. So what is held
 // and not applied yet is not seen, and nothing comes before what it knew of.
 type Woven struct {
-	// Mask implements [Source.Masked]; nil for nothing. It is set before the
-	// source is read.
-	Mask func(h *events.Header, clock events.Clock) bool
-
 	order   *applylog.Log
 	writing map[events.Kind]store.Log // the newest epoch of this site's own logs
 
 	mu    sync.Mutex // guards what follows
 	logs  map[events.Origin]store.Log
-	moved map[events.Kind]chan struct{} // closed and renewed when a log of the kind has more
+	moved map[events.Kind]chan struct{} // closed and renewed when another site's log of the kind has more; none while there is no such log
 	stop  chan struct{}
 	ended sync.WaitGroup
 }
@@ -44,11 +40,6 @@ func NewWoven(order *applylog.Log, ctl, rec []store.Log) *Woven {
 			w.logs[log.Origin()] = log
 			w.writing[kind] = log
 		}
-		w.moved[kind] = make(chan struct{})
-		if log := w.writing[kind]; log != nil {
-			size, _ := log.Size() // here, so that no growth is missed
-			w.ended.Go(func() { w.follow(log, size) })
-		}
 	}
 	return w
 }
@@ -63,6 +54,12 @@ func (w *Woven) Add(log store.Log) {
 		return
 	}
 	w.logs[o] = log
+	if w.moved[o.Kind] == nil {
+		w.moved[o.Kind] = make(chan struct{})
+		if own := w.writing[o.Kind]; own != nil {
+			w.ended.Go(func() { w.follow(own) })
+		}
+	}
 	w.wake(o.Kind)
 }
 
@@ -86,17 +83,21 @@ func (w *Woven) Close() {
 }
 
 func (w *Woven) wake(kind events.Kind) {
+	if w.moved[kind] == nil {
+		return
+	}
 	close(w.moved[kind])
 	w.moved[kind] = make(chan struct{})
 }
 
-// followPause bounds how often a log that grows fast wakes who waits.
-const followPause = 2 * time.Millisecond
+// followPause bounds how often the growth of the own log wakes who waits for
+// several.
+const followPause = 10 * time.Millisecond
 
-// follow passes the growth of a log that this site writes on to who waits for
-// the logs of its kind.
-func (w *Woven) follow(log store.Log, size uint64) {
-	for {
+// follow passes the growth of the log being written on to who waits for all
+// logs of its kind; needed only once there is more than that one.
+func (w *Woven) follow(log store.Log) {
+	for size, _ := log.Size(); ; {
 		select {
 		case <-log.Watch(size):
 		case <-w.stop:
@@ -218,11 +219,6 @@ func reaches(log store.Log, size uint64, from events.Clock) error {
 	return nil
 }
 
-// Masked implements [Source].
-func (w *Woven) Masked(h *events.Header, clock events.Clock) bool {
-	return w.Mask != nil && w.Mask(h, clock)
-}
-
 // Held implements [Source]. Of other sites' decisions it is what was applied.
 func (w *Woven) Held(kind events.Kind) events.Clock {
 	held := events.Clock{}
@@ -244,6 +240,9 @@ func (w *Woven) Watch(kind events.Kind, from events.Clock) <-chan struct{} {
 	w.mu.Lock()
 	moved := w.moved[kind] // before Held, so that nothing is missed
 	w.mu.Unlock()
+	if own := w.writing[kind]; moved == nil && own != nil {
+		return own.Watch(from.At(own.Origin()))
+	}
 	if !from.Covers(w.Held(kind)) {
 		ready := make(chan struct{})
 		close(ready)

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
@@ -129,65 +127,6 @@ func TestOthersDecisionsTakeEffect(t *testing.T) {
 	}
 	if rebuilt := views(); rebuilt != before {
 		t.Errorf("digest %s rebuilt, %s before", rebuilt, before)
-	}
-}
-
-// What a site decided that nobody admitted to the mesh is kept, and neither the
-// state nor the views know of it; once it is admitted, what it decides counts.
-func TestStrangersDecisionsAreMasked(t *testing.T) {
-	here := testConfig(t)
-	a, b := open(t, here), open(t, testConfig(t))
-	defer func() {
-		for _, s := range []*Site{a, b} {
-			if err := s.Close(); err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	say := func(s *Site, stream uuid.UUID, e events.Event) {
-		t.Helper()
-		d, err := events.NewDraft(stream, s.actor(), "Test", e)
-		if err == nil {
-			_, err = s.commands.Append(t.Context(), d)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	seen := func(name string) bool {
-		t.Helper()
-		log := a.OtherLogs()[0]
-		size, _ := log.Size()
-		if err := a.views.WaitFor(t.Context(), log.Origin(), size); err != nil {
-			t.Fatal(err)
-		}
-		_, err := a.views.User(t.Context(), name)
-		if (err == nil) != knows(a, name) {
-			t.Errorf("user %s: the views say %v, the state %t", name, err, knows(a, name))
-		}
-		return err == nil
-	}
-	say(a, a.ID().UUID, events.MeshFounded{})
-	addUser(t, b, "mallory")
-	carry(t, b, a)
-	settled(t, a)
-	if seen("mallory") {
-		t.Error("a stranger made a user of the mesh")
-	}
-	say(a, b.ID().UUID, events.SiteAdmitted{Name: "b", Areas: events.Areas()})
-	carry(t, a, b)
-	settled(t, b)
-	addUser(t, b, "bob")
-	carry(t, b, a)
-	settled(t, a)
-	if seen("mallory") || !seen("bob") {
-		t.Errorf("mallory %t, bob %t", seen("mallory"), seen("bob"))
-	}
-	if err := a.views.Rebuild(t.Context(), nil); err != nil {
-		t.Fatal(err)
-	}
-	if seen("mallory") || !seen("bob") {
-		t.Error("rebuilt views differ")
 	}
 }
 

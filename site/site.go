@@ -158,10 +158,6 @@ func (s *Site) openState(ctx context.Context) error {
 		return err
 	}
 	s.knowOthers()
-	s.source.Mask = func(h *events.Header, clock events.Clock) (masked bool) {
-		s.commands.View(func(state *aggregate.State) { masked = state.Masks(h, clock) })
-		return masked
-	}
 	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state, Order: s.orderOther, Now: WallClock})
 	return nil
 }

@@ -61,7 +61,6 @@ func (s *State) lines() []string {
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))
 	}
-	all = append(all, s.meshLines()...)
 	all = append(all, s.caLines()...)
 	all = append(all, s.accessLines()...)
 	all = append(all, s.factorLines()...)

@@ -78,28 +78,17 @@ func deliver(t fataler, s *aggregate.State, records []events.Record) { apply(t, 
 type history struct {
 	peers []*peer
 	all   []events.Record
-	heard [][]int       // for each site, indexes into all that it applied, in its order
-	mesh  events.SiteID // that founded the mesh; zero for sites that only hear each other
+	heard [][]int // for each site, indexes into all that it applied, in its order
 	ids   map[string][]uuid.UUID
 }
 
-func drawHistory(t *rapid.T, mesh bool) *history {
+func drawHistory(t *rapid.T) *history {
 	h := &history{ids: map[string][]uuid.UUID{}}
 	for n := range rapid.IntRange(2, 4).Draw(t, "sites") {
 		h.peers = append(h.peers, newPeer(n))
 		h.heard = append(h.heard, nil)
 	}
-	if mesh && rapid.Bool().Draw(t, "in a mesh") {
-		h.mesh = h.peers[0].ID
-		for _, p := range h.peers {
-			p.state.In(h.mesh)
-		}
-	}
 	for step := range rapid.IntRange(5, 60).Draw(t, "steps") {
-		if !h.mesh.IsZero() && rapid.IntRange(0, 4).Draw(t, "membership") == 0 {
-			h.admit(t, rapid.IntRange(0, len(h.peers)-1).Draw(t, "sponsor"), step)
-			continue
-		}
 		at := rapid.IntRange(0, len(h.peers)-1).Draw(t, "site")
 		if rapid.IntRange(0, 5).Draw(t, "what") == 0 {
 			h.sync(t, at, rapid.IntRange(0, len(h.peers)-1).Draw(t, "from"))
@@ -108,26 +97,6 @@ func drawHistory(t *rapid.T, mesh bool) *history {
 		h.act(t, at, step)
 	}
 	return h
-}
-
-// state is one in which nothing was applied yet.
-func (h *history) state() *aggregate.State { return aggregate.New().In(h.mesh) }
-
-// admit has a site invite or admit one, whether it may or not.
-func (h *history) admit(t *rapid.T, at, step int) {
-	areas := rapid.SliceOfDistinct(rapid.SampledFrom(events.Areas()), func(a events.Area) events.Area { return a }).Draw(t, "areas")
-	if rapid.IntRange(0, 3).Draw(t, "invite") == 0 {
-		id := aggregatetest.ID("aggregate", step)
-		h.ids["invitation"] = append(h.ids["invitation"], id)
-		h.write(t, at, id, events.SiteInvited{Name: "x", Areas: areas})
-		return
-	}
-	site := h.peers[rapid.IntRange(1, len(h.peers)-1).Draw(t, "newcomer")].ID
-	e := events.SiteAdmitted{Name: fmt.Sprint(step), Areas: areas}
-	if ids := h.known(at, "invitation"); len(ids) > 0 {
-		e.Invitation.UUID = rapid.SampledFrom(ids).Draw(t, "invitation")
-	}
-	h.write(t, at, site.UUID, e)
 }
 
 // sync lets one site apply what another has applied.
@@ -340,12 +309,12 @@ func (h *history) permute(t *rapid.T) []events.Record {
 // Any order of delivery that keeps causes before effects gives the same state.
 func TestOrderOfConcurrentRecordsDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := drawHistory(t, true)
-		written := h.state()
+		h := drawHistory(t)
+		written := aggregate.New()
 		deliver(t, written, h.all)
 		want := written.Digest()
 		for range 3 {
-			other := h.state()
+			other := aggregate.New()
 			deliver(t, other, h.permute(t))
 			if got := other.Digest(); got != want {
 				t.Fatalf("another order of %d records gives another state", len(h.all))
@@ -372,8 +341,8 @@ func TestOrderOfConcurrentRecordsDoesNotMatter(t *testing.T) {
 // computed from the events alone.
 func TestWhatStandsAgreesWithTheRules(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := drawHistory(t, false)
-		s := h.state()
+		h := drawHistory(t)
+		s := aggregate.New()
 		deliver(t, s, h.permute(t))
 		disabled := map[uuid.UUID]bool{}
 		for _, r := range h.all {
@@ -404,7 +373,7 @@ func TestWhatStandsAgreesWithTheRules(t *testing.T) {
 func holders(h *history, fingerprint string, disabled map[uuid.UUID]bool) int {
 	n := 0
 	for _, id := range h.ids["user"] {
-		s := h.state()
+		s := aggregate.New()
 		deliver(nil, s, h.all)
 		if u, ok := s.User(events.UserID{UUID: id}); ok && !disabled[id] && u.HasKey(fingerprint) {
 			n++

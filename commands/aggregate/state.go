@@ -17,11 +17,6 @@ type State struct {
 	holds  map[events.Origin]uint64 // up to where logs count that are held
 	counts Counts
 
-	mesh        events.SiteID // that founded it; zero for a site alone
-	admissions  map[events.SiteID][]*admission
-	invitations map[events.InvitationID]*Invitation
-	masks       map[maskKey]*Masked
-
 	sites       map[events.SiteID]*Site
 	users       map[events.UserID]*User
 	targets     map[events.TargetID]*Target
@@ -53,9 +48,6 @@ type State struct {
 func New() *State {
 	return &State{
 		logs:             map[events.Origin]*log{},
-		admissions:       map[events.SiteID][]*admission{},
-		invitations:      map[events.InvitationID]*Invitation{},
-		masks:            map[maskKey]*Masked{},
 		sites:            map[events.SiteID]*Site{},
 		users:            map[events.UserID]*User{},
 		targets:          map[events.TargetID]*Target{},
@@ -231,15 +223,9 @@ func (s *State) caused(h *events.Header, clock events.Clock) error {
 }
 
 func (s *State) change(r *events.Record, clock events.Clock) {
-	h := &r.Header
-	at := markOf(h, clock)
-	if why := s.MaskOf(at, h.Type); why != "" {
-		s.mask(at, h.Type, why)
-		return
-	}
-	entry, folded := folds[h.Type]
+	entry, folded := folds[r.Header.Type]
 	if !folded {
-		if !catalogued[h.Type] {
+		if !catalogued[r.Header.Type] {
 			s.counts.Unknown++
 		}
 		return
@@ -252,15 +238,13 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 		}
 		e = entry.zero
 	}
-	if !entry.apply(s, at, e) {
-		s.counts.Orphan++
-	}
-}
-
-func markOf(h *events.Header, clock events.Clock) *Mark {
-	return &Mark{
+	h := &r.Header
+	at := &Mark{
 		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
 		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
+	}
+	if !entry.apply(s, at, e) {
+		s.counts.Orphan++
 	}
 }
 
