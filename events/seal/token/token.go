@@ -221,7 +221,7 @@ func (h *helper) ask(ctx context.Context, op Op, fields ...[]byte) ([][]byte, er
 		if ctx.Err() != nil {
 			err = ctx.Err()
 		}
-		h.gone = fmt.Errorf("the PKCS#11 helper is gone (%w); unseal the site again (vault unseal)", err)
+		h.gone = fmt.Errorf("the PKCS#11 helper is gone (%w); seal the site, then unseal the site again (vault seal, vault unseal)", err)
 		return nil, h.gone
 	}
 	if Status(head) == OK {
