@@ -19,6 +19,7 @@ import (
 // upOptions are the flags of up.
 type upOptions struct {
 	config, data, listen, siteName string
+	meshListen                     string
 	adminName, adminKey            string
 }
 
@@ -38,6 +39,7 @@ var _ = local(func() *cobra.Command {
 	f.StringVar(&o.data, "data", "", "directory that holds everything the site keeps")
 	f.StringVar(&o.listen, "ssh-listen", "", "address of the SSH gateway (default 127.0.0.1:2222)")
 	f.StringVar(&o.siteName, "site-name", "", "name of a new site (default: the host's)")
+	f.StringVar(&o.meshListen, "mesh-listen", "", "address of the mesh port, for links with other sites (default: none)")
 	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name")
 	f.StringVar(&o.adminKey, "admin-key", "", "their public key file")
 	cmd.MarkFlagsRequiredTogether("admin-name", "admin-key")
@@ -49,7 +51,7 @@ func (o *upOptions) load() (site.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}} {
+	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}, {&o.meshListen, &cfg.Mesh.Listen}} {
 		if *set.flag != "" {
 			*set.key = *set.flag
 		}
@@ -106,7 +108,11 @@ func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, log *slog.Logg
 	if err != nil {
 		return err
 	}
-	if _, err := fmt.Fprintf(cmd.OutOrStdout(), "holdfast ready: site %s, ssh %s, data %s\n", s.Name(), s.Addr(), s.Dir()); err != nil {
+	ready := fmt.Sprintf("holdfast ready: site %s, ssh %s, data %s", s.Name(), s.Addr(), s.Dir())
+	if addr := s.MeshAddr(); addr != "" {
+		ready += ", mesh " + addr
+	}
+	if _, err := fmt.Fprintln(cmd.OutOrStdout(), ready); err != nil {
 		return fmt.Errorf("tell that the site is ready: %w", err)
 	}
 	return s.Serve(ctx)

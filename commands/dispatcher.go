@@ -231,6 +231,24 @@ func (d *Dispatcher) deliver(records []events.Record) (n int, err error) {
 	return n, err
 }
 
+// Rebuild puts another state in the place of the one that decides, in turn:
+// build makes it from the logs. When build fails nothing changes.
+func (d *Dispatcher) Rebuild(ctx context.Context, build func() (*aggregate.State, error)) error {
+	if err := d.take(ctx); err != nil {
+		return err
+	}
+	defer d.give()
+	state, err := build()
+	if err != nil {
+		return err
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.cfg.State = state
+	d.wake()
+	return nil
+}
+
 // unavailable is the refusal for events that could not be made durable.
 func unavailable(err error) error {
 	r := &Refusal{Code: Unavailable, Cause: err}

@@ -25,6 +25,7 @@ const (
 	OutsideTime     DenyReason = "outside the grant's time" // before it begins, or in none of its windows
 	NoFactor        DenyReason = "second factor missing"    // needed, and not proven by this login
 	FactorRefused   DenyReason = "second factor refused"    // wrong, spent, locked, or not to be checked now
+	BadInvitation   DenyReason = "invitation refused"       // not open, or not for who showed it
 )
 
 // AccessDenied records a refusal at the door or at the console. It has a

@@ -5,7 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
+
+	"github.com/google/uuid"
 )
 
 // Clock is a vector clock: for each origin the position up to which a site had
@@ -114,6 +117,42 @@ func (c Clock) String() string {
 		parts = append(parts, fmt.Sprintf("%s:%d", e.Origin, e.Position))
 	}
 	return strings.Join(parts, ",")
+}
+
+// maxClockText bounds a clock that people pass around.
+const maxClockText = 1 << 20
+
+// ParseClock reads what [Clock.String] gave, with the origins of any kind.
+func ParseClock(text string) (Clock, error) {
+	if len(text) > maxClockText {
+		return Clock{}, fmt.Errorf("%w: %d bytes", ErrBadClock, len(text))
+	}
+	var c Clock
+	for part := range strings.SplitSeq(text, ",") {
+		name, position, ok := strings.Cut(part, ":")
+		o, err := ParseOrigin(name)
+		n, bad := strconv.ParseUint(position, 10, 64)
+		if !ok || err != nil || bad != nil || n == 0 || c.At(o) > 0 {
+			return Clock{}, fmt.Errorf("%w: %q is not SITE/EPOCH/KIND:POSITION, or comes twice", ErrBadClock, part)
+		}
+		c = c.With(o, n)
+	}
+	return c, nil
+}
+
+// ParseOrigin reads what [Origin.String] gave.
+func ParseOrigin(text string) (Origin, error) {
+	parts := strings.Split(text, "/")
+	if len(parts) != 3 {
+		return Origin{}, fmt.Errorf("%q does not name a log; want SITE/EPOCH/KIND", text)
+	}
+	site, err := uuid.Parse(parts[0])
+	epoch, bad := strconv.ParseUint(parts[1], 10, 32)
+	o := Origin{Site: SiteID{UUID: site}, Epoch: uint32(epoch), Kind: Kind(parts[2])}
+	if err != nil || bad != nil || epoch == 0 || !o.Kind.Valid() || o.String() != text {
+		return Origin{}, fmt.Errorf("%q does not name a log; want SITE/EPOCH/KIND", text)
+	}
+	return o, nil
 }
 
 func (c Clock) find(o Origin) (int, bool) {

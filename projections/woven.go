@@ -21,9 +21,11 @@ type Woven struct {
 	order   *applylog.Log
 	writing map[events.Kind]store.Log // the newest epoch of this site's own logs
 
+	mask func(*events.Header) bool // nil: everything counts; set before use
+
 	mu    sync.Mutex // guards what follows
 	logs  map[events.Origin]store.Log
-	moved map[events.Kind]chan struct{} // closed and renewed when another site's log of the kind has more; none while there is no such log
+	moved map[events.Kind]chan struct{} // closed and renewed when a log of the kind has more
 	stop  chan struct{}
 	ended sync.WaitGroup
 }
@@ -40,9 +42,22 @@ func NewWoven(order *applylog.Log, ctl, rec []store.Log) *Woven {
 			w.logs[log.Origin()] = log
 			w.writing[kind] = log
 		}
+		w.moved[kind] = make(chan struct{})
+		if log := w.writing[kind]; log != nil {
+			size, _ := log.Size() // before anybody can wait for more
+			w.ended.Go(func() { w.follow(log, size) })
+		}
 	}
 	return w
 }
+
+// MaskedType stands before the type of a record that counts for nothing here.
+const MaskedType = "masked."
+
+// Mask has records that count for nothing come with [MaskedType] before their
+// type, so that no view takes them for what they say. It is called before the
+// source is read.
+func (w *Woven) Mask(masked func(*events.Header) bool) { w.mask = masked }
 
 // Add makes another site's log part of the source. One that is known already
 // is left as it is.
@@ -54,12 +69,6 @@ func (w *Woven) Add(log store.Log) {
 		return
 	}
 	w.logs[o] = log
-	if w.moved[o.Kind] == nil {
-		w.moved[o.Kind] = make(chan struct{})
-		if own := w.writing[o.Kind]; own != nil {
-			w.ended.Go(func() { w.follow(own) })
-		}
-	}
 	w.wake(o.Kind)
 }
 
@@ -95,9 +104,9 @@ func (w *Woven) wake(kind events.Kind) {
 const followPause = 10 * time.Millisecond
 
 // follow passes the growth of the log being written on to who waits for all
-// logs of its kind; needed only once there is more than that one.
-func (w *Woven) follow(log store.Log) {
-	for size, _ := log.Size(); ; {
+// logs of its kind. Who waits began to, perhaps, when there was only this one.
+func (w *Woven) follow(log store.Log, size uint64) {
+	for {
 		select {
 		case <-log.Watch(size):
 		case <-w.stop:
@@ -151,6 +160,9 @@ func (w *Woven) Records(ctx context.Context, kind events.Kind, from events.Clock
 		for _, s := range stretches {
 			n := s.from
 			for r, err := range readLog(ctx, s.log, s.from) {
+				if err == nil && w.mask != nil && kind == events.Ctl && w.mask(&r.Header) {
+					r.Header.Type = MaskedType + r.Header.Type
+				}
 				if !yield(r, err) || err != nil {
 					return
 				}
@@ -240,9 +252,6 @@ func (w *Woven) Watch(kind events.Kind, from events.Clock) <-chan struct{} {
 	w.mu.Lock()
 	moved := w.moved[kind] // before Held, so that nothing is missed
 	w.mu.Unlock()
-	if own := w.writing[kind]; moved == nil && own != nil {
-		return own.Watch(from.At(own.Origin()))
-	}
 	if !from.Covers(w.Held(kind)) {
 		ready := make(chan struct{})
 		close(ready)

@@ -30,6 +30,7 @@ type Config struct {
 	SSH  SSHConfig  `koanf:"ssh"`
 	Log  LogConfig  `koanf:"log"`
 	Keys KeysConfig `koanf:"keys"`
+	Mesh MeshConfig `koanf:"mesh"`
 }
 
 // SiteConfig is the section "site".
@@ -107,6 +108,16 @@ type KeysConfig struct {
 	// PKCS11Helper is the program that loads the library. Default:
 	// holdfast-pkcs11 beside this program.
 	PKCS11Helper string `koanf:"pkcs11_helper"`
+}
+
+// MeshConfig is the section "mesh": links to other sites.
+type MeshConfig struct {
+	// Listen is the address of the mesh port, to which other sites connect. Empty
+	// for a site that takes no links and invites nobody.
+	Listen string `koanf:"listen"`
+	// RecRate bounds what is sent of session recordings on each link, in bytes a
+	// second; 0 for no bound. Decisions are never held back.
+	RecRate uint64 `koanf:"rec_rate"`
 }
 
 // Defaults are the values used where nothing else is said.
@@ -196,7 +207,7 @@ func valueOf(v any) string {
 	switch v.(type) {
 	case time.Duration:
 		return "a length of time such as 30s"
-	case int, int64:
+	case int, int64, uint64:
 		return "a whole number"
 	}
 	return "a text"
@@ -252,6 +263,11 @@ func (c *Config) Check() error {
 	}
 	if c.Log.Headroom < 1<<20 || c.Log.Headroom > c.Log.SegmentSize {
 		bad("log.headroom", "%d is out of range, 1 MiB to the size of a segment", c.Log.Headroom)
+	}
+	if c.Mesh.Listen != "" {
+		if _, err := net.ResolveTCPAddr("tcp", c.Mesh.Listen); err != nil {
+			bad("mesh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.Mesh.Listen, err)
+		}
 	}
 	return errors.Join(append(errs, c.Keys.check())...)
 }

@@ -65,7 +65,7 @@ func (s *Site) records(ctx context.Context, id events.SessionID, extents []proje
 				yield(events.Record{}, fmt.Errorf("recording of session %s: log %s is not held at this site", id, x.Origin))
 				return
 			}
-			for r, err := range within(ctx, log, x) {
+			for r, err := range s.within(ctx, log, x) {
 				if err == nil && r.Header.Stream != id.UUID {
 					continue
 				}
@@ -78,7 +78,7 @@ func (s *Site) records(ctx context.Context, id events.SessionID, extents []proje
 }
 
 func (s *Site) recLog(o events.Origin) store.Log {
-	for _, log := range s.rec.Logs() {
+	for _, log := range append(s.rec.Logs(), s.OtherLogs()...) {
 		if log.Origin() == o {
 			return log
 		}
@@ -86,14 +86,18 @@ func (s *Site) recLog(o events.Origin) store.Log {
 	return nil
 }
 
-// within reads the records of one extent.
-func within(ctx context.Context, log store.Log, x projections.Extent) iter.Seq2[events.Record, error] {
+// within reads the records of one extent. Payloads that are not held here come
+// from who holds them.
+func (s *Site) within(ctx context.Context, log store.Log, x projections.Extent) iter.Seq2[events.Record, error] {
 	return func(yield func(events.Record, error) bool) {
 		at := x.First
 		for entry, err := range log.Read(ctx, x.First) {
 			var r events.Record
 			if err == nil {
 				r, err = events.DecodeEntry(entry)
+			}
+			if n := s.node(); err == nil && r.Raw.Payload == nil && n != nil { // held by another site
+				r.Raw.Payload, err = n.Fetch(ctx, &r.Header)
 			}
 			if !yield(r, err) || err != nil || at == x.Last {
 				return

@@ -69,6 +69,9 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	if err != nil {
 		return err
 	}
+	if err := s.openMesh(); err != nil {
+		return err
+	}
 	if s.listener, err = net.Listen("tcp", s.cfg.SSH.Listen); err != nil {
 		return fmt.Errorf("listen for SSH: %w", err)
 	}
@@ -114,6 +117,8 @@ func (s *Site) Serve(ctx context.Context) error {
 		}
 	})
 	s.background.Go(func() { s.watchSpace(running) })
+	s.background.Go(func() { s.runMesh(running) })
+	s.background.Go(func() { s.tellNewKeys(running) })
 	s.background.Go(func() { s.watchClock(running) })
 	s.background.Go(func() {
 		if err := s.deliverOthers(running); err != nil {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -43,6 +44,8 @@ type Site struct {
 	order    *applylog.Log
 	source   *projections.Woven
 	others   *others
+	mesh     meshPart
+	newKeys  chan uuid.UUID // data keys that custodians are to be told of
 	views    *projections.Projections
 	commands *commands.Dispatcher
 
@@ -62,7 +65,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), failed: make(chan error, 1)}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), newKeys: make(chan uuid.UUID, 1024), failed: make(chan error, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -101,6 +104,10 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.openCA(ctx); err != nil {
 		return err
 	}
+	if err := s.loadMeshIdentity(); err != nil {
+		return err
+	}
+	s.maskViews()
 	if err := s.openViews(ctx); err != nil {
 		return err
 	}
@@ -152,8 +159,11 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 
 // openState folds the decisions of all logs in the order in which they were
 // applied, and from then on counts the logs other than its newest as known.
-func (s *Site) openState(ctx context.Context) error {
-	state := aggregate.New()
+func (s *Site) openState(ctx context.Context) (err error) {
+	if s.mesh.joined, err = s.data.loadJoined(); err != nil {
+		return err
+	}
+	state := s.emptyState()
 	if _, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil); err != nil {
 		return err
 	}
@@ -269,7 +279,7 @@ func (s *Site) Failed() <-chan error { return s.failed }
 // Close takes the site down: it waits for what was handed to the logs, signs a
 // last head and lets the data directory go.
 func (s *Site) Close() error {
-	var errs []error
+	errs := []error{s.closeMesh()}
 	if s.stop != nil {
 		s.stop()
 		s.background.Wait()

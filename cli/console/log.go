@@ -103,15 +103,18 @@ func (c *call) progress(what string) func(done, total uint64) {
 	}
 }
 
-// digest is what the projections hold, in one hash, and what they were built from.
+// digest is what the decisions that a clock covers come to, in one hash: the same
+// at every site that holds them.
 type digest struct {
-	Digest string              `json:"digest"`
-	Clock  []events.ClockEntry `json:"clock"`
+	Clock  string `json:"clock"`
+	Digest string `json:"digest"`
+	Views  string `json:"views,omitempty"` // hash of everything that this site's views hold now
 }
 
 var digestColumns = []column[digest]{
 	{"digest", func(d digest) string { return d.Digest }},
-	{"clock", func(d digest) string { return events.NewClock(d.Clock...).String() }},
+	{"clock", func(d digest) string { return d.Clock }},
+	{"views", func(d digest) string { return d.Views }},
 }
 
 var _ = noun(func(c *call) *cobra.Command {
@@ -123,24 +126,42 @@ func (c *call) projectionRebuild() *cobra.Command {
 		if err := c.cfg.Site.Views().Rebuild(c.ctx, c.progress("applied")); err != nil {
 			return err
 		}
-		return c.showDigest()
+		return c.showDigest(events.Clock{})
 	})
 }
 
 func (c *call) projectionDigest() *cobra.Command {
-	return c.verb("digest", "Show the hash of everything that the views hold", read, func([]string) error { return c.showDigest() })
+	var at string
+	cmd := c.verb("digest", "Show the hash of what was decided, to compare sites", read, func([]string) error {
+		if at == "" {
+			return c.showDigest(events.Clock{})
+		}
+		clock, err := events.ParseClock(at)
+		if err != nil {
+			return usageError("--at: %v", err)
+		}
+		return c.showDigest(clock)
+	})
+	cmd.Flags().StringVar(&at, "at", "", "only the decisions that this clock covers, as another site showed it")
+	return cmd
 }
 
-func (c *call) showDigest() error {
-	p, err := c.views()
+func (c *call) showDigest(at events.Clock) error {
+	clock, hash, err := c.cfg.Site.Digest(c.ctx, at)
 	if err != nil {
 		return err
 	}
-	hash, clock, err := p.Digest(c.ctx)
-	if err != nil {
-		return err
+	d := digest{Clock: clock.String(), Digest: hash}
+	if len(at.Entries()) == 0 {
+		p, err := c.views()
+		if err != nil {
+			return err
+		}
+		if d.Views, _, err = p.Digest(c.ctx); err != nil {
+			return err
+		}
 	}
-	return show(c, "projection", digest{Digest: hash, Clock: clock.Entries()}, digestColumns)
+	return show(c, "projection", d, digestColumns)
 }
 
 var projectionColumns = []column[projections.Status]{

@@ -66,6 +66,15 @@ type Site interface {
 	// Backup writes a backup of the site for the recipients to open.
 	Backup(ctx context.Context, w io.Writer, id uuid.UUID, recipients ...age.Recipient) error
 
+	// Digest folds the decisions that a clock covers, all for a zero one.
+	Digest(ctx context.Context, at events.Clock) (events.Clock, string, error)
+
+	// Mesh tells how the members of the mesh stand; Invite makes an invitation,
+	// Join redeems one.
+	Mesh(ctx context.Context) ([]site.MeshSite, error)
+	Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error)
+	Join(ctx context.Context, by events.Actor, token string) (events.SiteID, error)
+
 	// Live lists the sessions that run at the site, with how far they are.
 	Live() []gateway.LiveSession
 }

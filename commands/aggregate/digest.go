@@ -58,6 +58,7 @@ func (s *State) lines() []string {
 		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s", id, n.User, n.Account, n.Target,
 			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills))
 	}
+	s.meshLines(add)
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))
 	}

@@ -15,6 +15,8 @@ import (
 type State struct {
 	logs   map[events.Origin]*log
 	holds  map[events.Origin]uint64 // up to where logs count that are held
+	before map[events.Origin]uint64 // up to where sites decided before they joined the mesh
+	mesh   mesh
 	counts Counts
 
 	sites       map[events.SiteID]*Site
@@ -196,7 +198,7 @@ func (s *State) Apply(r events.Record) error {
 	}
 	*at = next
 	s.logs[origin] = at
-	if s.held(origin, h.Position) == h.Position {
+	if s.held(origin, h.Position) == h.Position && !s.masked(h) {
 		s.change(&r, clock)
 	}
 	return nil

@@ -37,9 +37,10 @@ const (
 	maxHead = 4 << 10
 	// maxKey bounds a verifier key and a voucher.
 	maxKey = 512
-	// maxWraps bounds the wrapped keys in one message.
-	maxWraps = 256
 )
+
+// MaxWraps bounds the wrapped keys in one [Wraps].
+const MaxWraps = 256
 
 var (
 	// ErrBadMessage says that bytes from a peer are no message of this protocol.
@@ -174,8 +175,8 @@ func check(m Message) error {
 	case Payload:
 		return checkOrigin(m.Origin)
 	case Wraps:
-		if len(m.Keys) > maxWraps {
-			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), maxWraps)
+		if len(m.Keys) > MaxWraps {
+			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), MaxWraps)
 		}
 	}
 	return nil

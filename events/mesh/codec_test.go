@@ -100,7 +100,7 @@ func TestBadMessagesAreRefused(t *testing.T) {
 		"too many logs":          Have{make([]Holding, maxHoldings+1)},
 		"long proof":             Proof{testOrigin, Branch{Points: []Point{{Proof: make([]events.Hash, maxProof+1)}}}},
 		"long key":               Key{Origin: testOrigin, Key: strings.Repeat("k", maxKey+1)},
-		"too many wraps":         Wraps{make([][]byte, maxWraps+1)},
+		"too many wraps":         Wraps{make([][]byte, MaxWraps+1)},
 	} {
 		b, err := Encode(m)
 		if err != nil {

@@ -173,6 +173,8 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 		c.wantPayloads(in)
 	case PayloadRead:
 		c.payloadRead(in)
+	case SendWraps:
+		c.sendWraps(in)
 	case Tick:
 	}
 	c.turn()

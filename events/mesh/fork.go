@@ -327,3 +327,20 @@ func MakeBranch(hashes *evidence.Hashes, head []byte, sizes []uint64) (Branch, e
 	}
 	return b, nil
 }
+
+// EncodeFork gives a proof as it is exchanged, for keeping.
+func EncodeFork(f Fork) ([]byte, error) { return Encode(Forked{f}) }
+
+// DecodeFork reads what [EncodeFork] gave. The proof is to be checked by
+// [CheckFork].
+func DecodeFork(b []byte) (Fork, error) {
+	m, err := Decode(b)
+	if err != nil {
+		return Fork{}, err
+	}
+	f, ok := m.(Forked)
+	if !ok {
+		return Fork{}, fmt.Errorf("%w: %T", ErrNoFork, m)
+	}
+	return f.Fork, nil
+}

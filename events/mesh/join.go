@@ -26,6 +26,7 @@ type JoinRequest struct {
 	Holds      []Holding           `cbor:"8,keyasint"` // its ctl logs: what it decided before it joined
 
 	Identity []byte `cbor:"-"` // the key that it has proven
+	Source   string `cbor:"-"` // where it came from
 }
 
 // JoinAnswer admits a newcomer, or says why not.
@@ -57,7 +58,7 @@ func (n *Node) answerJoin(ctx context.Context, conn *tls.Conn, key ed25519.Publi
 	if err := readJoin(conn, &r); err != nil {
 		return err
 	}
-	r.Identity = key
+	r.Identity, r.Source = key, conn.RemoteAddr().String()
 	refused := errors.New("this site takes no newcomers")
 	var answer JoinAnswer
 	if n.cfg.Join != nil {

@@ -199,6 +199,17 @@ func (c *Core) gotHello(l *link, h Hello) {
 		c.introduce(l, lg)
 	}
 	c.tellAll(l)
+	c.emit(Met{l.site})
+}
+
+// sendWraps hands keys to a site, on one link.
+func (c *Core) sendWraps(in SendWraps) {
+	for _, l := range c.linksInOrder() {
+		if l.site == in.Site && l.ready {
+			c.send(l, CtlLane, Wraps{in.Keys})
+			return
+		}
+	}
 }
 
 // introduce tells a peer of a log.

@@ -94,6 +94,12 @@ type PayloadRead struct {
 	Payloads [][]byte
 }
 
+// SendWraps hands wrapped keys to a site, on the links that there are now.
+type SendWraps struct {
+	Site events.SiteID
+	Keys [][]byte
+}
+
 // Tick says that time has passed.
 type Tick struct{}
 
@@ -109,6 +115,7 @@ func (ReadDone) input()     {}
 func (ProveDone) input()    {}
 func (WantPayloads) input() {}
 func (PayloadRead) input()  {}
+func (SendWraps) input()    {}
 func (Tick) input()         {}
 
 // Output is something to be done.
@@ -237,6 +244,9 @@ type GotWraps struct {
 	Keys [][]byte
 }
 
+// Met says that a link to a site is ready.
+type Met struct{ Site events.SiteID }
+
 func (Send) output()         {}
 func (Store) output()        {}
 func (NewLog) output()       {}
@@ -253,3 +263,4 @@ func (Refused) output()      {}
 func (ReadPayloads) output() {}
 func (GotPayload) output()   {}
 func (GotWraps) output()     {}
+func (Met) output()          {}

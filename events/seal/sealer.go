@@ -26,8 +26,9 @@ type Config struct {
 // Sealer makes and finds data keys. It starts sealed: NewKey works, Key does
 // not, until Unseal. Keys stay in memory only while somebody holds them.
 type Sealer struct {
-	cfg      Config      // Site and Next are guarded by making
-	unsealed atomic.Bool // provider != nil, readable without mu
+	cfg      Config          // Site, Next and Custodians are guarded by making
+	made     func(uuid.UUID) // told of each new data key; guarded by making
+	unsealed atomic.Bool     // provider != nil, readable without mu
 
 	// making is held for reading from the choice of recipients until the wraps
 	// are in the table, so that whoever changes the recipients and then walks the
@@ -134,6 +135,9 @@ func (s *Sealer) NewKey(ctx context.Context, id uuid.UUID, to ...*PublicKey) (*D
 	}
 	if err := s.cfg.Table.Create(id, wraps...); err != nil {
 		return nil, fmt.Errorf("new data key %s: %w", id, err)
+	}
+	if s.made != nil {
+		s.made(id)
 	}
 	return s.holdFresh(k), nil
 }

@@ -1,0 +1,102 @@
+package console
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/site"
+)
+
+var _ = noun(func(c *call) *cobra.Command {
+	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus())
+})
+
+var meshColumns = []column[site.MeshSite]{
+	{"site", func(m site.MeshSite) string { return m.Site }},
+	{"state", func(m site.MeshSite) string { return m.State }},
+	{"role", func(m site.MeshSite) string { return string(m.Role) }},
+	{"lag", func(m site.MeshSite) string { return strconv.FormatUint(m.Lag, 10) }},
+	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
+	{"last seen", func(m site.MeshSite) string { return stamp(m.LastSeen) }},
+	{"addr", func(m site.MeshSite) string { return m.Addr }},
+	{"id", func(m site.MeshSite) string { return m.ID.String() }},
+}
+
+func (c *call) meshStatus() *cobra.Command {
+	cmd := c.verb("status", "Show how the members of the mesh stand, as this site sees them", read, func([]string) error {
+		sites, err := c.cfg.Site.Mesh(c.ctx)
+		if err != nil {
+			return err
+		}
+		return list(c, "mesh", sites, meshColumns)
+	})
+	cmd.Long = cmd.Short + ".\n\nLag counts the decisions held here that a site is not known to hold, behind those that\n" +
+		"it holds and this site does not. A site that is unreachable goes on by itself."
+	return cmd
+}
+
+// invitation is what a newcomer needs to join.
+type invitation struct {
+	Token   string            `json:"token"`
+	Name    string            `json:"name"`
+	Expires time.Time         `json:"expires"`
+	ID      string            `json:"event"` // that made it
+	Role    events.MemberRole `json:"role"`
+}
+
+func (c *call) meshInvite() *cobra.Command {
+	var addr, role string
+	var valid time.Duration
+	var custodian bool
+	cmd := c.verb("invite NAME", "Print a token that lets one new site join, once", change, func(args []string) error {
+		if addr == "" {
+			return usageError("name with --addr where the newcomer reaches this site's mesh port")
+		}
+		token, r, err := c.cfg.Site.Invite(c.from(), c.by.actor(), commands.InviteSite{
+			Name: args[0], Valid: valid, Role: events.MemberRole(role), Custodian: custodian,
+		}, addr)
+		if err != nil {
+			return err
+		}
+		if c.json {
+			return writeJSON(c.stdout, c.answer("invitation", invitation{
+				Token: token, Name: args[0], Expires: r.Header.Time().Add(valid), ID: r.Header.ID.String(), Role: events.MemberRole(role),
+			}))
+		}
+		c.note("the token is good once, for site %s, for %s; whoever has it can join as that site", Printable(args[0]), valid)
+		_, err = io.WriteString(c.stdout, token+"\n")
+		return err
+	})
+	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT at which the newcomer reaches this site's mesh port")
+	cmd.Flags().DurationVar(&valid, "valid", time.Hour, "how long the token is good")
+	cmd.Flags().StringVar(&role, "role", string(events.PeerSite), "what the site may decide for all: steward, peer or edge")
+	cmd.Flags().BoolVar(&custodian, "custodian", true, "whether it will be able to open credentials and recordings")
+	cmd.Long = cmd.Short + ".\n\nThe newcomer is started with --site-name NAME and --mesh-listen, and there mesh join takes the token.\n" +
+		"A steward decides on everything, members included; a peer on everything else; an edge runs sessions only."
+	return cmd
+}
+
+func (c *call) meshJoin() *cobra.Command {
+	cmd := c.verb("join TOKEN", "Make this site a member of the mesh that the token is from", change, func(args []string) error {
+		mesh, err := c.cfg.Site.Join(c.from(), c.by.actor(), args[0])
+		if err != nil {
+			return err
+		}
+		if c.json {
+			return writeJSON(c.stdout, c.answer("mesh", struct {
+				Mesh events.SiteID `json:"mesh"` // the site that founded it
+			}{mesh}))
+		}
+		_, err = fmt.Fprintf(c.stdout, "joined the mesh of site %s; its decisions are on their way (mesh status)\n", mesh)
+		return err
+	})
+	cmd.Long = cmd.Short + ".\n\nUsers, keys, groups, grants and authorities that this site made by itself do not count from then on:\n" +
+		"those of the mesh do. Its targets, accounts and recordings stay."
+	return cmd
+}

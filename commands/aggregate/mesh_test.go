@@ -1,0 +1,56 @@
+package aggregate_test
+
+import (
+	"testing"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// What a member decides counts as far as its role goes, and identities from
+// before it joined do not; in whatever order it comes, the state is the same.
+func TestWhatAMemberMayDecide(t *testing.T) {
+	for role, counts := range map[events.MemberRole]struct{ user, admits bool }{
+		events.Steward: {true, true}, events.PeerSite: {true, false}, events.EdgeSite: {false, false},
+	} {
+		t.Run(string(role), func(t *testing.T) {
+			founder, b := newPeer(0), newPeer(1)
+			admit := events.SiteAdmitted{Name: "a", Identity: make([]byte, 32), Founder: true, Role: events.Steward}
+			founder.write(t, founder.ID.UUID, events.SiteActor(founder.ID), admit)
+			before := events.UserID{UUID: aggregatetest.ID("user", 1)}
+			old := b.write(t, before.UUID, events.SiteActor(b.ID), events.UserAdded{Name: "mallory", Role: events.Admin})
+			rogue := b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteAdmitted{Name: "b", Founder: true, Role: events.Steward})
+			in := founder.write(t, b.ID.UUID, events.SiteActor(founder.ID), events.SiteAdmitted{
+				Name: "b", Identity: make([]byte, 32), Role: role, Before: []events.ClockEntry{{Origin: b.Origin(), Position: 2}},
+			})
+			b.state = aggregate.New() // as it begins anew when it joins
+			b.state.Joined(events.NewClock(events.ClockEntry{Origin: b.Origin(), Position: 2}))
+			deliver(t, b.state, []events.Record{old, rogue, founder.Records[0], in})
+			b.Knows = b.state.Clock
+
+			after, third := aggregatetest.ID("user", 2), aggregatetest.ID("site", 7)
+			b.write(t, after, events.SiteActor(b.ID), events.UserAdded{Name: "bob", Role: events.Admin})
+			b.write(t, third, events.SiteActor(b.ID), events.SiteAdmitted{Name: "c", Identity: make([]byte, 32), Role: events.Steward})
+			b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteAdmitted{Name: "b", Founder: true, Role: events.Steward})
+			founder.hear(t, b.Records)
+			for _, s := range []*aggregate.State{founder.state, b.state} {
+				if _, ok := s.User(before); ok {
+					t.Error("a user from before it joined counts")
+				}
+				if _, ok := s.User(events.UserID{UUID: after}); ok != counts.user {
+					t.Errorf("a user that it made: %t, want %t", ok, counts.user)
+				}
+				if _, ok := s.MeshSite(events.SiteID{UUID: third}); ok != counts.admits {
+					t.Errorf("a site that it admitted: %t, want %t", ok, counts.admits)
+				}
+				if s.Founder() != founder.ID {
+					t.Errorf("founder %s, want %s", s.Founder(), founder.ID)
+				}
+			}
+			if founder.state.Digest() != b.state.Digest() {
+				t.Error("the sites hold different states")
+			}
+		})
+	}
+}

@@ -1,0 +1,46 @@
+package commands
+
+import (
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// RecordSync records what became of a pair: SyncDegraded, or SyncRestored where To
+// is set.
+type RecordSync struct {
+	Peer     events.SiteID
+	From, To []events.ClockEntry
+	Restored bool
+}
+
+var _ = register[RecordSync]("RecordSync", bySite|headroom)
+
+// Decide never refuses: it has happened.
+func (c RecordSync) Decide(_ *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	d := newDecision(by, env)
+	if c.Restored {
+		d.add(by.ID, events.SyncRestored{Peer: c.Peer, From: c.From, To: c.To})
+	} else {
+		d.add(by.ID, events.SyncDegraded{Peer: c.Peer, From: c.From})
+	}
+	return d.done()
+}
+
+// RecordFork records the proof that a log was written twice.
+type RecordFork struct {
+	Log   events.Origin
+	Size  uint64
+	Proof []byte
+}
+
+var _ = register[RecordFork]("RecordFork", bySite|headroom)
+
+// Decide records a proof once.
+func (c RecordFork) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	if size, known := s.ForkOf(c.Log); known && size <= c.Size {
+		return nil, nil
+	}
+	d := newDecision(by, env)
+	d.add(c.Log.Site.UUID, events.ForkProved{Log: c.Log, Size: c.Size, Proof: c.Proof})
+	return d.done()
+}

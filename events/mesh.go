@@ -1,0 +1,82 @@
+package events
+
+import "time"
+
+// MemberRole says what a site of the mesh may decide for all of them.
+type MemberRole string
+
+const (
+	// Steward sites decide on everything, members included.
+	Steward MemberRole = "steward"
+	// PeerSite sites decide on everything but members.
+	PeerSite MemberRole = "peer"
+	// EdgeSite sites run sessions, and decide on nothing that others go by.
+	EdgeSite MemberRole = "edge"
+)
+
+// SiteInvited allows one site to join the mesh, once. Its stream is the
+// invitation.
+type SiteInvited struct {
+	Name       string     `json:"name"`        // that the newcomer must have
+	SecretHash []byte     `json:"secret_hash"` // SHA-256 of what the newcomer has to show
+	Expires    time.Time  `json:"expires"`
+	Role       MemberRole `json:"role"`
+	Custodian  bool       `json:"custodian,omitempty"` // it will be able to open credentials and recordings
+}
+
+var _ = define[SiteInvited]("site.invited", 1)
+
+// InvitationWithdrawn ends an invitation that nobody has used.
+type InvitationWithdrawn struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+var _ = define[InvitationWithdrawn]("site.invitation_withdrawn", 1)
+
+// SiteAdmitted makes a site a member of the mesh and pins its keys. Its stream
+// is the site. The first one of a mesh is by the site itself, its founder.
+type SiteAdmitted struct {
+	Name       string       `json:"name"`
+	Identity   []byte       `json:"identity"`       // Ed25519 public key that its links and log keys answer to
+	Addr       string       `json:"addr,omitempty"` // of its mesh port; empty when it can't be dialled
+	SealingKey []byte       `json:"sealing_key"`    // public key that data keys are wrapped to
+	HostKey    string       `json:"host_key"`       // of its gateway, authorized_keys form
+	Role       MemberRole   `json:"role"`           //
+	Custodian  bool         `json:"custodian,omitempty"`
+	Founder    bool         `json:"founder,omitempty"` // it made the mesh
+	Invitation InvitationID `json:"invitation,omitzero"`
+	// Before is what the site had decided before it joined. Identities in it
+	// are its own, and not the mesh's.
+	Before []ClockEntry `json:"before,omitempty"`
+}
+
+var _ = define[SiteAdmitted]("site.admitted", 1)
+
+// SyncDegraded records that the other half of a pair was not heard in time; what
+// is written from then on may be held by one site only.
+type SyncDegraded struct {
+	Peer SiteID       `json:"peer"`
+	From []ClockEntry `json:"from"` // what it had of each log
+}
+
+var _ = define[SyncDegraded]("sync.degraded", 1)
+
+// SyncRestored records that the other half of a pair holds everything again. What
+// lies between From and To was held by one site only.
+type SyncRestored struct {
+	Peer SiteID       `json:"peer"`
+	From []ClockEntry `json:"from"`
+	To   []ClockEntry `json:"to"`
+}
+
+var _ = define[SyncRestored]("sync.restored", 1)
+
+// ForkProved records that a log was written twice. Records after Size are masked
+// until somebody settles which of them stand. Its stream is the log's site.
+type ForkProved struct {
+	Log   Origin `json:"log"`
+	Size  uint64 `json:"size"`  // records up to which there is one history
+	Proof []byte `json:"proof"` // as the mesh exchanges it
+}
+
+var _ = define[ForkProved]("fork.proved", 1)

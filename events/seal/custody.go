@@ -1,0 +1,95 @@
+package seal
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+
+	"github.com/google/uuid"
+)
+
+// Entrust says which other sites may open what this site seals: from when it
+// returns, every new data key is wrapped to them as well, and every one that was
+// made before is in the table. made is called with the id of each new data key
+// once its wraps are durable; it must be quick. nil for nobody.
+func (s *Sealer) Entrust(custodians []*PublicKey, made func(id uuid.UUID)) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	s.cfg.Custodians, s.made = custodians, made
+}
+
+// KeyIDs yields the names of all data keys in the table, in ascending order.
+func (s *Sealer) KeyIDs() iter.Seq[uuid.UUID] { return s.cfg.Table.Keys() }
+
+// WrapFor gives the wrap of a data key to a custodian, and makes it durable here
+// where there is none yet. Errors: ErrSealed when it has to be made and the site
+// is sealed, ErrNotFound, ErrNotRecipient (this site can't open the key itself).
+func (s *Sealer) WrapFor(ctx context.Context, id uuid.UUID, to *PublicKey) (Wrap, error) {
+	s.making.RLock() // until the new wrap is there: an erasure meanwhile must not be undone
+	defer s.making.RUnlock()
+	wraps, err := s.cfg.Table.Get(id)
+	if err != nil {
+		return Wrap{}, err
+	}
+	if w := wrapTo(wraps, to.to); w != nil {
+		return *w, nil
+	}
+	own := wrapTo(wraps, s.cfg.Site.to)
+	if own == nil {
+		return Wrap{}, fmt.Errorf("data key %s: %w", id, ErrNotRecipient)
+	}
+	s.mu.Lock()
+	p := s.provider
+	s.mu.Unlock()
+	if p == nil {
+		return Wrap{}, fmt.Errorf("data key %s: %w", id, ErrSealed)
+	}
+	raw, err := p.Unwrap(ctx, own.Sealed, wrapInfo(id, own.To))
+	if err != nil {
+		return Wrap{}, fmt.Errorf("data key %s: %w", id, err)
+	}
+	defer raw.Wipe()
+	w, err := to.Wrap(id, raw)
+	if err != nil {
+		return Wrap{}, err
+	}
+	return w, s.cfg.Table.Put(id, w)
+}
+
+// ErrOtherWrap says that the table has another wrap for the same recipient.
+var ErrOtherWrap = errors.New("there is another wrap of this data key for this site")
+
+// Accept keeps a wrap to this site that another site made, and reports whether
+// it was new. One that is there is never replaced: whoever sends wraps can't
+// take a key away. Where the site is unsealed, only a wrap that opens is kept.
+func (s *Sealer) Accept(ctx context.Context, id uuid.UUID, w Wrap) (bool, error) {
+	s.making.RLock()
+	defer s.making.RUnlock()
+	own := w.To == s.cfg.Site.to || s.cfg.Next != nil && w.To == s.cfg.Next.to
+	if !own || len(w.Sealed) == 0 || len(w.Sealed) > maxSealed {
+		return false, fmt.Errorf("data key %s: %w", id, ErrNotRecipient)
+	}
+	wraps, err := s.cfg.Table.Get(id)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return false, err
+	}
+	if have := wrapTo(wraps, w.To); have != nil {
+		if !bytes.Equal(have.Sealed, w.Sealed) {
+			return false, fmt.Errorf("data key %s: %w", id, ErrOtherWrap)
+		}
+		return false, nil
+	}
+	s.mu.Lock()
+	p := s.provider
+	s.mu.Unlock()
+	if p != nil && w.To == s.cfg.Site.to {
+		raw, err := p.Unwrap(ctx, w.Sealed, wrapInfo(id, w.To))
+		if err != nil {
+			return false, fmt.Errorf("data key %s: %w", id, err)
+		}
+		raw.Wipe()
+	}
+	return true, s.cfg.Table.Put(id, w)
+}

@@ -1,0 +1,194 @@
+package site
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/mesh"
+)
+
+// ticket is an invitation as a person carries it from a member to a newcomer.
+type ticket struct {
+	Invitation events.InvitationID `json:"i"`
+	Secret     []byte              `json:"s"`
+	Member     []byte              `json:"k"` // identity of the member that invites
+	Addrs      []string            `json:"a"` // where it can be reached, tried in this order
+	Name       string              `json:"n"` // of the newcomer
+}
+
+// tokenPrefix begins every token, so that one is known when it is seen.
+const tokenPrefix = "holdfast-join-1."
+
+func (t *ticket) String() string {
+	b, err := json.Marshal(t)
+	if err != nil {
+		panic(err) // it has no type that could fail
+	}
+	return tokenPrefix + base64.RawURLEncoding.EncodeToString(b)
+}
+
+func parseTicket(text string) (*ticket, error) {
+	bad := &commands.Refusal{Code: commands.Invalid, Message: "this is no invitation", Hint: "give the whole token that `mesh invite` printed"}
+	body, ok := strings.CutPrefix(strings.TrimSpace(text), tokenPrefix)
+	if !ok || len(body) > 4096 {
+		return nil, bad
+	}
+	b, err := base64.RawURLEncoding.DecodeString(body)
+	var t ticket
+	if err != nil || json.Unmarshal(b, &t) != nil || len(t.Member) != ed25519.PublicKeySize || len(t.Secret) == 0 || len(t.Addrs) == 0 {
+		return nil, bad
+	}
+	return &t, nil
+}
+
+// Invite makes an invitation for one site, and a mesh first where there is none.
+// addr is an address under which the newcomer reaches this site's mesh port. It
+// gives the token and the event.
+func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error) {
+	if s.mesh.listener == nil {
+		return "", events.Record{}, &commands.Refusal{Code: commands.Conflict, Message: ErrNoMeshPort.Error(),
+			Hint: "start it with --mesh-listen ADDRESS:PORT"}
+	}
+	if _, _, err := net.SplitHostPort(addr); err != nil {
+		return "", events.Record{}, &commands.Refusal{Code: commands.Invalid, Message: fmt.Sprintf("%q is not HOST:PORT", addr),
+			Hint: "--addr is where the newcomer reaches this site's mesh port"}
+	}
+	s.mesh.turn.Lock()
+	defer s.mesh.turn.Unlock()
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return "", events.Record{}, err
+	}
+	hash := sha256.Sum256(secret)
+	c.Site, c.SecretHash = s.who.ID, hash[:]
+	records, err := s.commands.Do(ctx, by, c)
+	if err != nil {
+		return "", events.Record{}, err
+	}
+	if _, err := s.commands.Do(ctx, s.actor(), commands.FoundMesh{Keys: s.siteKeys()}); err != nil {
+		return "", events.Record{}, err
+	}
+	if err := s.startMesh(); err != nil {
+		return "", events.Record{}, err
+	}
+	t := ticket{
+		Invitation: events.InvitationID{UUID: records[0].Header.Stream}, Secret: secret, Name: c.Name,
+		Member: s.mesh.identity.Public().(ed25519.PublicKey), Addrs: slices.Compact([]string{addr, s.MeshAddr()}),
+	}
+	return t.String(), records[0], nil
+}
+
+// admit answers a newcomer at the mesh port.
+func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, error) {
+	ctx = commands.WithClient(ctx, commands.Client{Login: r.Name, Source: r.Source})
+	_, err := s.commands.Do(ctx, s.actor(), commands.AdmitSite{
+		Invitation: r.Invitation, Secret: r.Secret, Before: entries(r.Holds),
+		Keys: commands.SiteKeys{Site: r.Site, Name: r.Name, Identity: r.Identity, Addr: r.Addr, SealingKey: r.SealingKey, HostKey: r.HostKey},
+	})
+	if err != nil {
+		return mesh.JoinAnswer{}, err
+	}
+	answer := mesh.JoinAnswer{}
+	s.commands.View(func(state *aggregate.State) {
+		answer.Mesh = state.Founder()
+		for _, m := range state.MeshSites() {
+			answer.Members = append(answer.Members, mesh.WirePeer{Site: m.Site, Identity: m.Identity, Addr: m.Addr, Name: m.Name})
+		}
+	})
+	s.log.Info("a site was admitted to the mesh", "site", r.Site.String(), "name", r.Name)
+	return answer, nil
+}
+
+// ErrInMesh says that the site can't join another mesh.
+var ErrInMesh = errors.New("this site is in a mesh already")
+
+// Join redeems an invitation. From then on the identities that the site had made
+// by itself do not count any more; those of the mesh do.
+func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.SiteID, error) {
+	var none events.SiteID
+	t, err := parseTicket(text)
+	if err != nil {
+		return none, err
+	}
+	s.mesh.turn.Lock()
+	defer s.mesh.turn.Unlock()
+	inMesh := s.mesh.joined != nil
+	s.commands.View(func(state *aggregate.State) { inMesh = inMesh || len(state.MeshSites()) > 1 })
+	if inMesh {
+		return none, &commands.Refusal{Code: commands.Conflict, Message: ErrInMesh.Error()}
+	}
+	if t.Name != s.who.Name {
+		return none, &commands.Refusal{Code: commands.Conflict,
+			Message: fmt.Sprintf("the invitation is for site %q, this is %q", t.Name, s.who.Name), Hint: "ask for one: mesh invite " + s.who.Name}
+	}
+	keys := s.siteKeys()
+	ask := mesh.JoinRequest{
+		Invitation: t.Invitation, Secret: t.Secret, Site: keys.Site, Name: keys.Name, Addr: keys.Addr,
+		SealingKey: keys.SealingKey, HostKey: keys.HostKey,
+	}
+	for _, log := range s.ctl.Logs() {
+		size, root := log.Size()
+		ask.Holds = append(ask.Holds, mesh.Holding{Origin: log.Origin(), Size: size, Root: root})
+	}
+	var answer mesh.JoinAnswer
+	var failed []error
+	for _, addr := range t.Addrs {
+		if answer, err = mesh.AskToJoin(ctx, addr, t.Member, s.mesh.identity, ask); err == nil {
+			break
+		}
+		failed = append(failed, err)
+	}
+	if err != nil {
+		return none, &commands.Refusal{Code: commands.Unavailable, Message: "the mesh did not take this site in: " + errors.Join(failed...).Error(),
+			Hint: "look at the member's log; the invitation may be used once, until it is over", Cause: err}
+	}
+	s.log.Info("this site has joined a mesh", "mesh", answer.Mesh.String(), "by", by.ID.String())
+	return answer.Mesh, s.becomeMember(ctx, answer, entries(ask.Holds))
+}
+
+// becomeMember makes the membership durable, builds the state anew without the
+// identities of before, and starts the links.
+func (s *Site) becomeMember(ctx context.Context, answer mesh.JoinAnswer, before []events.ClockEntry) error {
+	j := &joined{Mesh: answer.Mesh, Members: answer.Members, Before: before}
+	b, err := json.MarshalIndent(j, "", "  ")
+	if err == nil {
+		err = writeDurable(s.data.meshJoined(), append(b, '\n'), 0o600)
+	}
+	if err != nil {
+		return fmt.Errorf("note that the site has joined: %w", err)
+	}
+	s.mesh.joined = j
+	ctx = context.WithoutCancel(ctx)
+	err = s.commands.Rebuild(ctx, func() (*aggregate.State, error) {
+		state := s.emptyState()
+		_, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil)
+		return state, err
+	})
+	if err != nil {
+		return fmt.Errorf("build the state anew: %w", err)
+	}
+	if err := s.startMesh(); err != nil {
+		return err
+	}
+	s.background.Go(func() {
+		wait, stop := context.WithTimeout(ctx, time.Minute)
+		defer stop()
+		if err := s.views.Rebuild(wait, nil); err != nil {
+			s.log.Error("the views could not be built anew after joining; start the site again", "error", err)
+		}
+	})
+	return nil
+}

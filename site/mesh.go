@@ -1,0 +1,385 @@
+package site
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"net"
+	"os"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/crypto/ssh"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/mesh"
+	"github.com/holdfast-pam/holdfast/events/store"
+)
+
+// ErrNoMeshPort says that the site takes no links.
+var ErrNoMeshPort = errors.New("this site has no mesh port")
+
+// meshPart is what a site has of a mesh. The node is there while the site is a
+// member and serves.
+type meshPart struct {
+	identity ed25519.PrivateKey
+	listener net.Listener // nil without a mesh port
+	joined   *joined      // by an invitation; nil for a founder and a lone site
+
+	turn sync.Mutex // held by who founds or joins
+	mu   sync.Mutex // guards node
+	node *mesh.Node
+}
+
+// joined is what a site learned when it joined a mesh: enough to be linked with
+// its members before it holds their logs. It stands in mesh.json.
+type joined struct {
+	Mesh    events.SiteID       `json:"mesh"` // the founder
+	Members []mesh.WirePeer     `json:"members"`
+	Before  []events.ClockEntry `json:"before"` // what the site had decided
+}
+
+func (d data) meshKey() string    { return d.keys() + "/mesh.key" }
+func (d data) meshJoined() string { return d.dir + "/mesh.json" }
+
+// loadJoined reads what the site learned when it joined; nil if it never did.
+func (d data) loadJoined() (*joined, error) {
+	b, err := os.ReadFile(d.meshJoined())
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var j joined
+	if err == nil {
+		err = json.Unmarshal(b, &j)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read %s: %w; restore it from a backup", d.meshJoined(), err)
+	}
+	return &j, nil
+}
+
+// loadMeshIdentity reads the key that the site's links and log keys answer to,
+// and makes it where the site is in no mesh yet.
+func (s *Site) loadMeshIdentity() error {
+	inMesh := s.mesh.joined != nil
+	s.commands.View(func(state *aggregate.State) { inMesh = inMesh || len(state.MeshSites()) > 0 })
+	if _, err := loadKey("mesh identity", s.data.meshKey(), !inMesh); err != nil {
+		return err
+	}
+	b, err := os.ReadFile(s.data.meshKey())
+	if err != nil {
+		return fmt.Errorf("mesh identity: %w", err)
+	}
+	key, err := ssh.ParseRawPrivateKey(b)
+	if err != nil {
+		return fmt.Errorf("mesh identity %s: %w", s.data.meshKey(), err)
+	}
+	private, ok := key.(*ed25519.PrivateKey)
+	if !ok {
+		return fmt.Errorf("mesh identity %s is no Ed25519 key", s.data.meshKey())
+	}
+	s.mesh.identity = *private
+	return nil
+}
+
+// openMesh opens the mesh port, where the configuration names one.
+func (s *Site) openMesh() (err error) {
+	if s.cfg.Mesh.Listen == "" {
+		return nil
+	}
+	if s.mesh.listener, err = net.Listen("tcp", s.cfg.Mesh.Listen); err != nil {
+		return fmt.Errorf("listen for the mesh: %w", err)
+	}
+	return nil
+}
+
+// MeshAddr is the address of the mesh port; empty without one.
+func (s *Site) MeshAddr() string {
+	if s.mesh.listener == nil {
+		return ""
+	}
+	return s.mesh.listener.Addr().String()
+}
+
+func (s *Site) closeMesh() error {
+	s.mesh.mu.Lock()
+	defer s.mesh.mu.Unlock()
+	if s.mesh.node != nil {
+		return s.mesh.node.Close() // and the listener
+	}
+	if s.mesh.listener != nil {
+		return s.mesh.listener.Close()
+	}
+	return nil
+}
+
+// siteKeys is what this site is known by in a mesh.
+func (s *Site) siteKeys() commands.SiteKeys {
+	return commands.SiteKeys{
+		Site: s.who.ID, Name: s.who.Name, Identity: s.mesh.identity.Public().(ed25519.PublicKey), Addr: s.MeshAddr(),
+		SealingKey: s.keys.Status().Public, HostKey: s.HostKey(),
+	}
+}
+
+// peers are the members as far as this site knows, itself among them.
+func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
+	known := map[events.SiteID]mesh.Peer{}
+	if j := s.mesh.joined; j != nil {
+		founder = j.Mesh
+		for _, m := range j.Members {
+			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addr: m.Addr}
+		}
+	}
+	s.commands.View(func(state *aggregate.State) {
+		if founder.IsZero() {
+			founder = state.Founder()
+		}
+		for _, m := range state.MeshSites() {
+			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addr: m.Addr}
+		}
+	})
+	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) }) {
+		all = append(all, known[id])
+	}
+	return founder, all
+}
+
+// startMesh brings the node up where the site is a member of a mesh and the node
+// is not running yet.
+func (s *Site) startMesh() error {
+	s.mesh.mu.Lock()
+	defer s.mesh.mu.Unlock()
+	founder, peers := s.peers()
+	if s.mesh.node != nil || founder.IsZero() {
+		return nil
+	}
+	node, err := mesh.Start(mesh.NodeConfig{
+		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate},
+		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
+		Forks: s.knownForks(), Peers: peers, Log: s.log, Handle: s.onMesh, Join: s.admit,
+	})
+	if err != nil {
+		return fmt.Errorf("start the mesh: %w", err)
+	}
+	s.mesh.node = node
+	return nil
+}
+
+func (s *Site) node() *mesh.Node {
+	s.mesh.mu.Lock()
+	defer s.mesh.mu.Unlock()
+	return s.mesh.node
+}
+
+// runMesh keeps the node's members and the custodians of data keys what the
+// state says they are, until ctx ends.
+func (s *Site) runMesh(ctx context.Context) {
+	var last []mesh.Peer
+	for ctx.Err() == nil {
+		_, moved := s.commands.Applied(events.Origin{})
+		if err := s.startMesh(); err != nil {
+			s.log.Error("this site can't take part in the mesh; it works by itself", "error", err)
+			return
+		}
+		if _, peers := s.peers(); s.node() != nil && !slices.EqualFunc(last, peers, samePeer) {
+			s.node().SetPeers(peers)
+			s.entrust(ctx)
+			last = peers
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func samePeer(a, b mesh.Peer) bool {
+	return a.Site == b.Site && a.Addr == b.Addr && bytes.Equal(a.Identity, b.Identity)
+}
+
+// copies implements [mesh.Copies] over the logs of other sites.
+type copies struct{ *Site }
+
+// Copy implements [mesh.Copies].
+func (c copies) Copy(o events.Origin) (store.Log, string, error) {
+	log, err := c.Other(o)
+	return log, c.data.other(o), err
+}
+
+// Copied implements [mesh.Copies].
+func (c copies) Copied() []events.Origin {
+	var all []events.Origin
+	for _, log := range c.OtherLogs() {
+		all = append(all, log.Origin())
+	}
+	return all
+}
+
+// knownForks are the proofs that the log of decisions holds.
+func (s *Site) knownForks() []mesh.Fork {
+	var out []mesh.Fork
+	s.commands.View(func(state *aggregate.State) {
+		for _, f := range state.Forks() {
+			fork, err := mesh.DecodeFork(f.Proof)
+			if err != nil || fork.Origin != f.Log || fork.Size != f.Size {
+				s.log.Warn("a proof of a fork can't be read", "log", f.Log.String(), "error", err)
+				continue
+			}
+			out = append(out, fork)
+		}
+	})
+	return out
+}
+
+// onMesh records what the mesh found.
+func (s *Site) onMesh(out mesh.Output) {
+	ctx := context.Background()
+	var c commands.Command
+	switch out := out.(type) {
+	case mesh.ForkFound:
+		proof, err := mesh.EncodeFork(out.Fork)
+		if err != nil {
+			s.log.Error("the proof of a fork can't be stored", "log", out.Fork.Origin.String(), "error", err)
+			return
+		}
+		s.log.Error("a log was written twice: its site has two disks, or betrays", "log", out.Fork.Origin.String(), "same until", out.Fork.Size)
+		c = commands.RecordFork{Log: out.Fork.Origin, Size: out.Fork.Size, Proof: proof}
+	case mesh.Degraded:
+		c = commands.RecordSync{Peer: out.Site, From: entries(out.From)}
+	case mesh.Restored:
+		c = commands.RecordSync{Peer: out.Site, From: entries(out.From), To: entries(out.To), Restored: true}
+	case mesh.Behind:
+		s.fail(fmt.Errorf("other sites hold %d records of this site's own log %s, more than its disk: the disk went back in time; "+
+			"stop using it and restore the site from its newest backup", out.Size, out.Origin))
+		return
+	case mesh.Met:
+		s.background.Go(func() { s.shareKeys(ctx, out.Site) })
+		return
+	case mesh.GotWraps:
+		s.acceptKeys(ctx, out)
+		return
+	default:
+		return
+	}
+	if _, err := s.commands.Do(ctx, s.actor(), c); err != nil {
+		s.log.Error("what the mesh found could not be recorded", "error", err)
+	}
+}
+
+func entries(holdings []mesh.Holding) []events.ClockEntry {
+	var out []events.ClockEntry
+	for _, h := range holdings {
+		out = append(out, events.ClockEntry{Origin: h.Origin, Position: h.Size})
+	}
+	return out
+}
+
+// MeshSite is how a member of the mesh stands, as this site sees it.
+type MeshSite struct {
+	ID       events.SiteID     `json:"id"`
+	Site     string            `json:"site"`  // its name
+	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded"
+	Role     events.MemberRole `json:"role"`
+	Addr     string            `json:"addr"`
+	Lag      uint64            `json:"lag"`       // records of decisions held here that it is not known to hold
+	Behind   uint64            `json:"behind"`    // records of decisions that it holds and this site does not
+	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
+}
+
+// Mesh tells how the members stand; none where the site is in no mesh.
+func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
+	var out []MeshSite
+	s.commands.View(func(state *aggregate.State) {
+		for _, m := range state.MeshSites() {
+			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr})
+		}
+	})
+	if j := s.mesh.joined; j != nil && len(out) == 0 { // nothing came from the mesh yet
+		for _, m := range j.Members {
+			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Addr: m.Addr})
+		}
+	}
+	var standing []mesh.Standing
+	if n := s.node(); n != nil {
+		var err error
+		if standing, err = n.Status(ctx); err != nil {
+			return nil, err
+		}
+	}
+	for i := range out {
+		if out[i].ID == s.who.ID {
+			out[i].State, out[i].LastSeen = "self", WallClock().UTC()
+		}
+		for _, st := range standing {
+			if st.Site != out[i].ID {
+				continue
+			}
+			out[i].Lag, out[i].Behind, out[i].LastSeen = st.Lag, st.Behind, st.LastSeen
+			switch {
+			case st.Links > 0 && st.Degraded:
+				out[i].State = "degraded"
+			case st.Links > 0:
+				out[i].State = "linked"
+			}
+		}
+	}
+	return out, nil
+}
+
+// Digest folds the decisions that a clock covers and gives the hash of the state
+// after them: the same at every site that holds them. A zero clock stands for
+// all that was applied here.
+func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, string, error) {
+	if len(at.Entries()) == 0 {
+		var digest string
+		s.commands.View(func(state *aggregate.State) { at, digest = state.Clock(), state.Digest() })
+		return at, digest, nil
+	}
+	held := s.source.Held(events.Ctl)
+	if !held.Covers(at) {
+		return at, "", &commands.Refusal{Code: commands.Conflict, Message: "this site has not applied all that the clock covers",
+			Hint: "wait until it has (mesh status), or ask a site that has"}
+	}
+	state := s.emptyState()
+	for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
+		if err != nil {
+			return at, "", err
+		}
+		if r.Header.Position > at.At(r.Header.Origin()) {
+			continue
+		}
+		if err := state.Apply(r); err != nil {
+			if errors.Is(err, aggregate.ErrEarly) {
+				return at, "", &commands.Refusal{Code: commands.Invalid, Message: "the clock covers a decision and not what it knew of: no site ever held that"}
+			}
+			return at, "", err
+		}
+	}
+	return state.Clock(), state.Digest(), nil
+}
+
+// emptyState is the state before any record, with what decides which of them
+// count.
+func (s *Site) emptyState() *aggregate.State {
+	state := aggregate.New()
+	if j := s.mesh.joined; j != nil {
+		state.Joined(events.NewClock(j.Before...))
+	}
+	return state
+}
+
+// maskViews has the views leave out what does not count.
+func (s *Site) maskViews() {
+	s.source.Mask(func(h *events.Header) (masked bool) {
+		s.commands.View(func(state *aggregate.State) { masked = state.Masked(h) })
+		return masked
+	})
+}
