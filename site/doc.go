@@ -3,8 +3,9 @@
 // again in order.
 //
 //	DATA/site.json     id and name of the site
+//	DATA/mesh.json     what the site learned when it joined a mesh by invitation
 //	DATA/lock          held by the process that runs the site
-//	DATA/keys/         site.key (private, 0600), ring (the site keys), host.key and ca.key (SSH, 0600), table (wrapped data keys)
+//	DATA/keys/         site.key (private, 0600), ring (the site keys), host.key and ca.key (SSH, 0600), mesh.key (identity in the mesh, 0600), table (wrapped data keys)
 //	DATA/log/ctl|rec/  the two logs, one directory an epoch
 //	DATA/log/order     the apply log: in which order the ctl logs were applied
 //	DATA/views/        projections: disposable

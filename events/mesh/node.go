@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -150,6 +151,9 @@ func (n *Node) openLogs() ([]Input, error) {
 			return nil, err
 		}
 		r, err := openReplica(log, dir, nil)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // restored from a backup: its key and heads come from peers, and its records are compared with theirs
+		}
 		if err != nil {
 			return nil, err
 		}

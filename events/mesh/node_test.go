@@ -341,3 +341,28 @@ func TestPayloadIsFetched(t *testing.T) {
 		t.Errorf("fetch with nobody there: %v", err)
 	}
 }
+
+// A copy that came from a backup has records and no heads: they come from a
+// peer, and the records are held against what comes with them.
+func TestCopyWithoutHeadsGoesOn(t *testing.T) {
+	a, b := newStation(t, 1), newStation(t, 2)
+	la, lb := a.listen(), b.listen()
+	a.write(a.ctl, 10, 100)
+	a.start(la, a.peer(), b.peer())
+	b.start(lb, a.peer(), b.peer())
+	b.has(a)
+	b.stop()
+	o := a.ctl.Log().Origin()
+	for _, name := range []string{"voucher", "heads"} {
+		if err := os.Remove(filepath.Join(b.copyDir(o), name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	a.write(a.ctl, 5, 100)
+	b.start(b.listen(), a.peer(), b.peer())
+	b.has(a)
+	b.waitFor("no lag", func() bool {
+		standing, err := a.node.Status(t.Context())
+		return err == nil && standing[0].Links > 0 && standing[0].Lag == 0
+	})
+}
