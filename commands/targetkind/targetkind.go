@@ -53,7 +53,7 @@ var kinds = map[events.TargetKind]kind{
 	events.MySQL: {
 		secrets: []events.SecretKind{events.Password},
 		target:  []Spec{{Name: Database, Help: "database to log in to; none by default"}, tlsMode, authorities},
-		account: []Spec{{Name: Host, Help: "host part of the account ('app'@'HOST'); all of its hosts by default"}},
+		account: []Spec{{Name: Host, Help: "host part of the account ('app'@'HOST'); all of its hosts by default", check: isHost}},
 	},
 	events.LDAP: {
 		secrets: []events.SecretKind{events.Password},

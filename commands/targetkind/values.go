@@ -105,3 +105,13 @@ func isCA(value string) error {
 	}
 	return nil
 }
+
+var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_.:%/-]{1,255}$`)
+
+// isHost takes what stands behind the @ of a MySQL user.
+func isHost(value string) error {
+	if !hostPattern.MatchString(value) {
+		return fmt.Errorf("%.80q is not the host part of a user, such as %% or 10.0.0.%%", value)
+	}
+	return nil
+}
