@@ -28,7 +28,7 @@ func (h consoleHandler) Run(ctx context.Context, r *gateway.ConsoleRequest) int 
 	}
 	c := console.New(console.Config{
 		Site: h.site, Version: Version(), Started: h.started, Listen: h.site.Addr(), Log: h.log,
-		Scan: site.ScanHostKeys, Verify: h.site.VerifyLogs, Process: process,
+		Scan: site.ScanHostKeys, Discover: h.site.FindAccounts, Verify: h.site.VerifyLogs, Process: process,
 	})
 	return int(c.Run(ctx, q))
 }

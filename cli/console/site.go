@@ -91,6 +91,10 @@ type Config struct {
 	// targets that administrators add, the only ones that the console has dialled.
 	Scan func(ctx context.Context, addr string) ([]ssh.PublicKey, error)
 
+	// Discover asks a target which accounts it has, as a target.accounts_sought
+	// record says, and gives the record of the answer.
+	Discover func(ctx context.Context, sought events.Record) (events.Record, error)
+
 	// Process tells what the site's process holds.
 	Process func() (Process, error)
 

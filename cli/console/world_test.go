@@ -36,6 +36,7 @@ type world struct {
 	cfg     site.Config
 	console *Console
 	scanned []string // addresses that were scanned
+	silent  bool     // targets answer no discovery
 	damage  []*store.VerifyReport
 
 	admin, auditor, operator Person
@@ -73,7 +74,8 @@ func (w *world) open(cfg site.Config) {
 		Process: func() (Process, error) {
 			return Process{Goroutines: 42, Descriptors: 21, Memory: 64 << 20}, nil
 		},
-		Verify: func(context.Context) ([]*store.VerifyReport, error) { return w.damage, nil },
+		Discover: w.discover,
+		Verify:   func(context.Context) ([]*store.VerifyReport, error) { return w.damage, nil },
 	})
 }
 
