@@ -26,7 +26,8 @@ type Command interface {
 type Env struct {
 	Now    time.Time
 	NewID  func() (uuid.UUID, error)
-	Client Client // from where the command came, as far as known
+	Client Client        // from where the command came, as far as known
+	Log    events.Origin // that the events will be in
 
 	command string // name under which the command is registered
 }

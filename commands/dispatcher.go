@@ -23,6 +23,7 @@ type Writer interface {
 // DispatcherConfig says on what a [Dispatcher] works.
 type DispatcherConfig struct {
 	Writer Writer           // of the site's ctl log; nobody else may append to that log
+	Log    events.Origin    // that Writer writes
 	State  *aggregate.State // loaded up to the log's end; the dispatcher's from now on
 	Now    func() time.Time // nil for time.Now
 	NewID  func() (uuid.UUID, error)
@@ -127,7 +128,7 @@ func (d *Dispatcher) do(ctx context.Context, by events.Actor, c Command, then fu
 
 func (d *Dispatcher) inTurn(ctx context.Context, by events.Actor, c Command) (records []events.Record, refusal, err error) {
 	client, _ := ctx.Value(clientKey{}).(Client)
-	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client}
+	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client, Log: d.cfg.Log}
 	drafts, refusal := decide(d.cfg.State, by, c, env) // the state changes only in turn
 	if len(drafts) == 0 {
 		return nil, refusal, nil
@@ -184,6 +185,34 @@ func (d *Dispatcher) WaitApplied(ctx context.Context, log events.Origin, positio
 		}
 		select {
 		case <-moved:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Now is the time by which commands are decided.
+func (d *Dispatcher) Now() time.Time { return d.cfg.Now() }
+
+// Log is the log that the dispatcher's decisions go to.
+func (d *Dispatcher) Log() events.Origin { return d.cfg.Log }
+
+// Await returns once f reports true of the state. It asks each time that
+// something was applied, and once a second for what time alone changes. f must
+// not keep what it gets, nor call the dispatcher.
+func (d *Dispatcher) Await(ctx context.Context, f func(s *aggregate.State, now time.Time) bool) error {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		d.mu.RLock()
+		done, moved := f(d.cfg.State, d.cfg.Now()), d.moved
+		d.mu.RUnlock()
+		if done {
+			return nil
+		}
+		select {
+		case <-moved:
+		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}

@@ -96,3 +96,14 @@ func lastAdmin(s *aggregate.State, id events.UserID) bool {
 	}
 	return may(s, id, events.Admin)
 }
+
+// lastGlass reports whether a user may break the glass and nobody else may.
+func lastGlass(s *aggregate.State, id events.UserID) bool {
+	for _, u := range s.Users() {
+		if _, ok := s.GlassOf(u.ID); ok && u.ID != id {
+			return false
+		}
+	}
+	_, ok := s.GlassOf(id)
+	return ok
+}

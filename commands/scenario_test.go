@@ -36,7 +36,7 @@ func newWorld(t *testing.T) *world {
 	w := &world{T: t, site: aggregatetest.NewSite(0), state: aggregate.New(), now: aggregatetest.Epoch}
 	w.site.Knows = w.state.Clock
 	w.d = commands.NewDispatcher(commands.DispatcherConfig{
-		Writer: w.site, State: w.state, Now: func() time.Time { return w.now },
+		Writer: w.site, Log: w.site.Origin(), State: w.state, Now: func() time.Time { return w.now },
 		NewID: func() (uuid.UUID, error) { w.made++; return aggregatetest.ID("made", w.made), nil },
 	})
 	w.do("site", commands.CreateSite{Name: "here", HostKey: key("host")})

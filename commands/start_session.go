@@ -42,10 +42,11 @@ type Started struct {
 	HostKeys   []string // authorized_keys form; the target must prove one of them
 	Algorithms []string // legacy ones that the target is allowed
 	Secret     vault.Sealed
-	Principal  string     // for a certificate: whom it names
-	Signers    []vault.CA // and what may sign it, the newest first
-	Grant      events.GrantID
-	Expires    time.Time // of the grant; zero for no end
+	Principal  string           // for a certificate: whom it names
+	Signers    []vault.CA       // and what may sign it, the newest first
+	Grant      events.GrantID   // what let it through, or
+	Request    events.RequestID // with
+	Expires    time.Time        // of the grant; zero for no end
 	Terms      events.Terms
 }
 
@@ -54,8 +55,17 @@ type path struct {
 	user    *aggregate.User
 	account *aggregate.Account
 	target  *aggregate.Target
-	grant   *aggregate.Grant
+	pass    pass
 	secret  *aggregate.Version
+}
+
+// pass is what lets a user through to an account: a grant that stands, or a
+// request that was approved or made by breaking the glass.
+type pass struct {
+	grant    *aggregate.Grant
+	request  *aggregate.Request
+	standing aggregate.Standing // of the request
+	terms    events.Terms
 }
 
 // denial is why a session is not let through: reason and detail are for the
@@ -71,35 +81,57 @@ type denial struct {
 // account, the grant, the target's kind and host keys, the secret and the sessions that run already. To a person without a grant,
 // everything about accounts and targets reads the same.
 func (c StartSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	p, no := c.find(s, by, env.Now)
+	p, no := c.find(s, by, env)
 	if no != nil {
 		return denied(by, env, events.AccessDenied{
 			Reason: no.reason, Login: c.Login, Source: c.Source, User: c.User, Fingerprint: c.Fingerprint, Detail: no.detail,
 		}, no.message, no.hint)
 	}
 	d := newDecision(by, env)
-	d.add(d.id(), events.SessionStarted{
+	session := events.SessionID{UUID: d.id()}
+	start := events.SessionStarted{
 		User: p.user.ID, Account: p.account.ID, Target: p.target.ID, Credential: p.account.Credential,
-		Secret: p.secret.ID, Grant: p.grant.ID, Source: bounded(c.Source, maxText), Client: bounded(c.Client, maxText),
+		Secret: p.secret.ID, Source: bounded(c.Source, maxText), Client: bounded(c.Client, maxText),
 		Fingerprint: c.Fingerprint, Login: bounded(c.Login, maxLogin), Jump: bounded(c.Jump, maxText),
 		Certificate: c.certificate(s), Factor: c.Factor,
-	})
+	}
+	if g := p.pass.grant; g != nil {
+		start.Grant = g.ID
+		d.add(session.UUID, start)
+		return d.done()
+	}
+	r := p.pass.request
+	start.Request, start.Reason, start.Ticket, start.BreakGlass = r.ID, r.Reason, r.Ticket, r.BreakGlass
+	for _, a := range p.pass.standing.Counted {
+		start.Approvals = append(start.Approvals, a.At.ID)
+	}
+	d.add(session.UUID, start)
+	if !r.BreakGlass { // spent in the same commit (rule R12)
+		d.add(r.ID.UUID, events.ApprovalRedeemed{Session: session, Approvals: start.Approvals})
+	}
 	return d.done()
 }
 
-func (c StartSession) find(s *aggregate.State, by events.Actor, now time.Time) (path, *denial) {
+func (c StartSession) find(s *aggregate.State, by events.Actor, env Env) (path, *denial) {
 	var p path
 	var no *denial
-	if p.user, no = c.findUser(s, by, now); no != nil {
+	if p.user, no = c.findUser(s, by, env.Now); no != nil {
 		return p, no
 	}
 	if err := s.FactorProven(p.user.ID, c.Factor); err != nil {
 		return p, factorDenial(err)
 	}
+	return c.findReady(s, p.user, env)
+}
+
+// findReady is what is asked of a user who has proved who they are.
+func (c StartSession) findReady(s *aggregate.State, user *aggregate.User, env Env) (path, *denial) {
+	p := path{user: user}
+	var no *denial
 	if p.account, p.target, no = c.findAccount(s); no != nil {
 		return p, no
 	}
-	if p.grant, no = c.findGrant(s, p, now); no != nil {
+	if p.pass, no = c.findPass(s, p.user.ID, p.account.ID, env); no != nil {
 		return p, no
 	}
 	if p.secret, no = c.findSecret(s, p); no != nil {
@@ -162,31 +194,60 @@ func (c StartSession) grantedOneOf(s *aggregate.State, several *aggregate.Confli
 	})
 }
 
-func (c StartSession) findGrant(s *aggregate.State, p path, now time.Time) (*aggregate.Grant, *denial) {
-	g, err := s.GrantFor(p.user.ID, p.account.ID, now)
+// findPass takes a grant before a request, so that no approval is spent where
+// none is needed.
+func (c StartSession) findPass(s *aggregate.State, user events.UserID, account events.AccountID, env Env) (pass, *denial) {
+	g, err := s.GrantFor(user, account, env.Now)
+	if err == nil {
+		return pass{grant: g, terms: g.Terms}, nil
+	}
+	if r, v := s.RequestFor(user, account, env.Log, env.Now); r != nil {
+		return pass{request: r, standing: v, terms: v.Terms}, nil
+	}
+	if no := c.unready(s, user, account, env.Now); no != nil {
+		return pass{}, no
+	}
+	return pass{}, c.noStanding(g, err)
+}
+
+// unready tells a user who has asked what has become of it, if something still
+// can come of it.
+func (c StartSession) unready(s *aggregate.State, user events.UserID, account events.AccountID, now time.Time) *denial {
+	for _, r := range slices.Backward(s.RequestsFor(user, account)) {
+		v := s.Standing(r, now)
+		if v.State != aggregate.Pending && v.State != aggregate.Approved {
+			continue
+		}
+		no := c.noGrant(events.RequestWaits, fmt.Sprintf("request %s: %s", r.ID, v.Why))
+		no.message, no.hint = fmt.Sprintf("your request %s for %s: %s", r.ID, accountOnTarget(c.Account, c.Target), v.Why), "see request show "+r.ID.String()
+		return no
+	}
+	return nil
+}
+
+// noStanding is the denial for what [aggregate.State.GrantFor] found.
+func (c StartSession) noStanding(g *aggregate.Grant, err error) *denial {
 	switch {
-	case err == nil:
-		return g, nil
 	case errors.Is(err, aggregate.ErrExpired):
 		no := c.noGrant(events.GrantExpired, fmt.Sprintf("grant %s", g.ID))
 		no.message = fmt.Sprintf("your grant for %s ended at %s", accountOnTarget(c.Account, c.Target), g.Expires.UTC().Format(time.RFC3339))
 		no.hint = "ask an administrator for a new one"
-		return nil, no
+		return no
 	case errors.Is(err, aggregate.ErrNotBegun):
 		no := c.noGrant(events.OutsideTime, fmt.Sprintf("grant %s: %v", g.ID, err))
 		no.message = fmt.Sprintf("your grant for %s begins at %s", accountOnTarget(c.Account, c.Target), g.From.UTC().Format(time.RFC3339))
-		return nil, no
+		return no
 	case errors.Is(err, aggregate.ErrClosed):
 		no := c.noGrant(events.OutsideTime, fmt.Sprintf("grant %s: %v", g.ID, err))
 		no.message = fmt.Sprintf("your grant for %s is for %s", accountOnTarget(c.Account, c.Target), windowsInWords(g.Windows))
-		return nil, no
+		return no
 	case errors.Is(err, aggregate.ErrSuspended):
 		no := c.noGrant(events.Suspended, fmt.Sprintf("grant %s: %v", g.ID, err))
 		no.message = "your grant for " + accountOnTarget(c.Account, c.Target) + " is suspended"
 		no.hint = "an administrator has to settle it first"
-		return nil, no
+		return no
 	}
-	return nil, c.noGrant(events.NoGrant, "the account is known, the user has no grant for it")
+	return c.noGrant(events.NoGrant, "the account is known, the user has no grant for it")
 }
 
 func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version, *denial) {
@@ -228,9 +289,9 @@ func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
 	case full(p.user.MaxSessions(), func(n *aggregate.Session) bool { return n.User == p.user.ID }):
 		no.detail = fmt.Sprintf("the limit of user %s is %d", p.user.Name, p.user.MaxSessions())
 		no.message = fmt.Sprintf("you may have %s at once, all in use", sessions(p.user.MaxSessions()))
-	case full(p.grant.Terms.MaxSessions, func(n *aggregate.Session) bool { return n.Grant == p.grant.ID }):
-		no.detail = fmt.Sprintf("the limit of grant %s is %d", p.grant.ID, p.grant.Terms.MaxSessions)
-		no.message = fmt.Sprintf("your grant for %s allows %s at once, all in use", name, sessions(p.grant.Terms.MaxSessions))
+	case full(p.pass.terms.MaxSessions, p.pass.under):
+		no.detail = fmt.Sprintf("the limit of %s is %d", p.pass.name(), p.pass.terms.MaxSessions)
+		no.message = fmt.Sprintf("your grant for %s allows %s at once, all in use", name, sessions(p.pass.terms.MaxSessions))
 	case full(p.target.MaxSessions(), func(n *aggregate.Session) bool { return n.Target == p.target.ID }):
 		no.detail = fmt.Sprintf("the limit of target %s is %d", p.target.Name, p.target.MaxSessions())
 		no.message, no.hint = fmt.Sprintf("%s takes %s at once, all in use", plain(c.Target), sessions(p.target.MaxSessions())), "try again later"
@@ -240,6 +301,21 @@ func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
 	}
 	no.hint = "end one of them first"
 	return no
+}
+
+// under reports whether a session runs by this pass.
+func (p pass) under(n *aggregate.Session) bool {
+	if p.grant != nil {
+		return n.Grant == p.grant.ID
+	}
+	return n.Request == p.request.ID
+}
+
+func (p pass) name() string {
+	if p.grant != nil {
+		return "grant " + p.grant.ID.String()
+	}
+	return "request " + p.request.ID.String()
 }
 
 func windowsInWords(windows []events.Window) string {
@@ -262,7 +338,7 @@ func (c StartSession) noGrant(reason events.DenyReason, detail string) *denial {
 	name := accountOnTarget(c.Account, c.Target)
 	return &denial{
 		reason: reason, detail: name + ": " + detail,
-		message: "no grant for " + name, hint: "check the name, or ask an administrator for a grant",
+		message: "no grant for " + name, hint: "check the name, or ask an administrator for a grant, or ask for access: request new " + name + " --reason TEXT --for 1h",
 	}
 }
 
@@ -275,19 +351,23 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 	u, _ := s.User(n.User)
 	a, _ := s.Account(n.Account)
 	t, _ := s.Target(n.Target)
-	g, _ := s.Grant(n.Grant)
 	c, _ := s.Credential(n.Credential)
-	if c.Kind == events.UserCertificate {
-		return Started{
-			Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
-			HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: g.Terms,
-			Secret: vault.Sealed{Credential: c.ID, Kind: c.Kind}, Principal: c.Principal, Signers: signers(s, r),
-		}, nil
-	}
-	v, _ := c.Version(n.Secret)
-	return Started{
+	out := Started{
 		Session: n.ID, Event: r, UserName: u.Name, Account: a.Name, Target: t.ID, TargetName: t.Name, Addr: t.Addr,
-		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: g.ID, Expires: g.Expires, Terms: s.TermsOf(g),
-		Secret: vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public},
-	}, nil
+		HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Grant: n.Grant, Request: n.Request,
+		Secret: vault.Sealed{Credential: c.ID, Kind: c.Kind},
+	}
+	if c.Kind == events.UserCertificate {
+		out.Principal, out.Signers = c.Principal, signers(s, r)
+	} else {
+		v, _ := c.Version(n.Secret)
+		out.Secret.Version, out.Secret.Bytes, out.Secret.Public = v.ID, v.Sealed, v.Public
+	}
+	if g, ok := s.Grant(n.Grant); ok {
+		out.Expires, out.Terms = g.Expires, s.TermsOf(g)
+	}
+	if q, ok := s.Request(n.Request); ok {
+		out.Terms = s.Standing(q, n.Started.Time()).Terms
+	}
+	return out, nil
 }

@@ -18,10 +18,11 @@ const (
 	NameConflict    DenyReason = "name or key in conflict" // several live holders, see rule R6
 	Suspended       DenyReason = "suspended"               // made while its maker was disabled elsewhere, rule R9
 	NoSecret        DenyReason = "no usable secret"
-	TooManySessions DenyReason = "too many sessions"        // of the user, the grant or the target
-	HostKeyUnclear  DenyReason = "host key in conflict"     // sites pinned different ones
-	BadCertificate  DenyReason = "certificate refused"      // revoked, out of its time, for somebody or something else
-	NoSessions      DenyReason = "takes no sessions"        // the target is not an SSH one
+	TooManySessions DenyReason = "too many sessions"    // of the user, the grant or the target
+	HostKeyUnclear  DenyReason = "host key in conflict" // sites pinned different ones
+	BadCertificate  DenyReason = "certificate refused"  // revoked, out of its time, for somebody or something else
+	NoSessions      DenyReason = "takes no sessions"    // the target is not an SSH one
+	RequestWaits    DenyReason = "request undecided"
 	OutsideTime     DenyReason = "outside the grant's time" // before it begins, or in none of its windows
 	NoFactor        DenyReason = "second factor missing"    // needed, and not proven by this login
 	FactorRefused   DenyReason = "second factor refused"    // wrong, spent, locked, or not to be checked now

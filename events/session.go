@@ -1,5 +1,7 @@
 package events
 
+import "github.com/google/uuid"
+
 // SessionStarted records that a user was let through to an account. It is
 // durable before the target is dialled and before any secret is opened.
 type SessionStarted struct {
@@ -16,6 +18,12 @@ type SessionStarted struct {
 	Jump        string       `json:"jump,omitempty"`       // host that the client jumped to; empty without a jump
 	Certificate Certificate  `json:"certificate,omitzero"` // by which the key was the user's; zero for a key on record
 	Factor      Factor       `json:"factor,omitzero"`      // how the login proved a second factor; zero for none
+
+	Request    RequestID   `json:"request,omitzero"`      // what allowed it instead of a grant
+	Reason     string      `json:"reason,omitempty"`      // of the request
+	Ticket     string      `json:"ticket,omitempty"`      // of the request
+	Approvals  []uuid.UUID `json:"approvals,omitempty"`   // events that approved the request
+	BreakGlass bool        `json:"break_glass,omitempty"` // the glass was broken for it
 }
 
 var _ = define[SessionStarted]("session.started", 1)

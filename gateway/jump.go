@@ -110,16 +110,15 @@ func (s *Server) jumpTarget(user events.UserID, host string, port uint32) (strin
 	return name, nil
 }
 
-// reachable finds the target that is called host among those that the user has a grant for, and its address. OpenSSH
+// reachable finds the target that is called host among those that the user has a grant or a request for, and its address. OpenSSH
 // sends host names in lower case, so case decides only where targets differ in nothing else; then the exact one is meant.
 func (s *Server) reachable(user events.UserID, host string) (name, addr string, ok bool) {
+	now := s.cfg.Now()
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
-		for _, g := range state.GrantsOf(user) {
-			for _, a := range state.AccountsUnder(g) {
-				t, known := state.Target(a.Target)
-				if !a.Removed && known && !t.Removed && strings.EqualFold(t.Name, host) && (name == "" || t.Name == host) {
-					name, addr, ok = t.Name, t.Addr, true
-				}
+		for _, a := range state.AccountsOf(user, now) {
+			t, known := state.Target(a.Target)
+			if !a.Removed && known && !t.Removed && strings.EqualFold(t.Name, host) && (name == "" || t.Name == host) {
+				name, addr, ok = t.Name, t.Addr, true
 			}
 		}
 	})

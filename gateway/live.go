@@ -3,7 +3,6 @@ package gateway
 import (
 	"cmp"
 	"context"
-	"errors"
 	"net"
 	"slices"
 	"sync"
@@ -168,7 +167,8 @@ func (s *Server) OnEvent(r events.Record) {
 		s.kill(r)
 	case "user.disabled", "user.key_removed", "grant.removed", "account.removed", "target.removed",
 		"ca.distrusted", "ca.certificate_revoked", "group.member_removed", "group.removed",
-		"target.label_set", "target.label_removed":
+		"target.label_set", "target.label_removed", "request.denied", "request.withdrawn", "policy.added", "policy.removed",
+		"glass.change_confirmed":
 		s.review(r.Header.ID)
 	}
 }
@@ -191,7 +191,9 @@ func (s *Server) kill(r events.Record) {
 // review ends whatever has no right to go on; because is the event that gave reason to look.
 func (s *Server) review(because uuid.UUID) {
 	for _, e := range s.lives.list() {
-		s.check(e, because)
+		if s.check(e, because); e.console == "" {
+			s.expire(e)
+		}
 	}
 }
 
@@ -199,7 +201,7 @@ func (s *Server) review(because uuid.UUID) {
 func (s *Server) check(e *live, because uuid.UUID) {
 	if reason, why := s.standing(e); reason != "" {
 		text := "your access ended: " + why
-		if why == grantExpired {
+		if why == aggregate.GrantExpired {
 			text = "your grant for this account has expired"
 		}
 		e.stop(stop{reason, why, text, because})
@@ -236,10 +238,9 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 			why = "the account was removed"
 		case !okTarget || t.Removed:
 			why = "the target was removed"
-		default:
-			why = grantEnded(state.GrantLets(e.Grant, e.User, e.account, now))
 		}
 		if n, ok := state.Session(e.ID); ok && why == "" {
+			why = state.SessionLets(n, now)
 			if _, text, killed := n.Killed(); killed {
 				reason, why = events.EndedByKill, "ended by an administrator: "+plain(text)
 			}
@@ -248,34 +249,13 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 	return reason, why
 }
 
-const grantExpired = "the grant expired"
-
-// grantEnded says in words why a grant does not let a session go on; empty if it does.
-func grantEnded(err error) string {
-	switch {
-	case err == nil:
-		return ""
-	case errors.Is(err, aggregate.ErrExpired):
-		return grantExpired
-	case errors.Is(err, aggregate.ErrClosed), errors.Is(err, aggregate.ErrNotBegun):
-		return "the time of the grant is over"
-	case errors.Is(err, aggregate.ErrNoMember):
-		return "the user is not in the grant's group any more"
-	case errors.Is(err, aggregate.ErrNotSelected):
-		return "the grant's selector does not take the account in any more"
-	case errors.Is(err, aggregate.ErrSuspended):
-		return "the grant is suspended"
-	}
-	return "the grant was removed"
-}
-
 // expire ends the session when time alone ends its right: it looks again whenever that may be so, by the wall clock.
 func (s *Server) expire(e *live) {
 	var until time.Time
 	now := s.cfg.Now()
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
-		if g, ok := state.Grant(e.Grant); ok {
-			until = g.Until(now)
+		if n, ok := state.Session(e.ID); ok {
+			until = state.SessionUntil(n, now)
 		}
 	})
 	e.mu.Lock()
@@ -306,9 +286,4 @@ func (e *live) disarm() {
 
 // ClockSet is to be called when the wall clock was set: what ends by it is looked at again. because is the event that says
 // so, zero for none.
-func (s *Server) ClockSet(because uuid.UUID) {
-	for _, e := range s.lives.list() {
-		s.expire(e)
-	}
-	s.review(because)
-}
+func (s *Server) ClockSet(because uuid.UUID) { s.review(because) }

@@ -119,7 +119,7 @@ func newSite(t testing.TB, change ...func(*Config)) *site {
 	})
 	s.rec, rec = openLog(events.Rec, nil)
 	s.space = &spaceLog{Log: s.rec}
-	s.dispatcher = commands.NewDispatcher(commands.DispatcherConfig{Writer: ctl, State: aggregate.New(), Now: s.now, After: func(records []events.Record) {
+	s.dispatcher = commands.NewDispatcher(commands.DispatcherConfig{Writer: ctl, Log: s.ctl.Origin(), State: aggregate.New(), Now: s.now, After: func(records []events.Record) {
 		for _, r := range records {
 			if s.server != nil {
 				s.server.OnEvent(r)

@@ -56,7 +56,7 @@ func drawHistory(t *rapid.T, tb testing.TB) *history {
 	return h
 }
 
-const kindsOfEvent = 40
+const kindsOfEvent = 49
 
 // drawEvent makes an event of one of the kinds; i makes its fields differ.
 func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
@@ -113,6 +113,23 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionKillRequested{Reason: text} },
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionRefused{What: text} },
 		func() (uuid.UUID, events.Event) { return some('x'), events.SessionRead{How: text} },
+		func() (uuid.UUID, events.Event) { return some('p'), events.PolicyAdded{Name: text, Selector: "*+*"} },
+		func() (uuid.UUID, events.Event) { return some('p'), events.PolicyRemoved{Reason: text} },
+		func() (uuid.UUID, events.Event) {
+			return some('q'), events.RequestMade{User: user, Account: account, Reason: text, For: uint64(i)}
+		},
+		func() (uuid.UUID, events.Event) {
+			return some('q'), events.AccessBreakGlass{User: user, Account: account, Reason: text, For: uint64(i)}
+		},
+		func() (uuid.UUID, events.Event) { return some('q'), events.RequestApproved{Uses: uint32(i)} },
+		func() (uuid.UUID, events.Event) {
+			return some('q'), events.ApprovalRedeemed{Session: events.SessionID{UUID: some('x')}}
+		},
+		func() (uuid.UUID, events.Event) { return some('q'), events.RequestDenied{Reason: text} },
+		func() (uuid.UUID, events.Event) { return some('q'), events.RequestWithdrawn{Reason: text} },
+		func() (uuid.UUID, events.Event) {
+			return some('q'), events.RequestReviewed{Verdict: events.Issue, Note: text}
+		},
 		func() (uuid.UUID, events.Event) { return some('o'), events.GroupAdded{Name: text} },
 		func() (uuid.UUID, events.Event) { return some('o'), events.GroupMemberAdded{User: user} },
 		func() (uuid.UUID, events.Event) { return some('o'), events.GroupMemberRemoved{User: user} },

@@ -20,6 +20,7 @@ var _ = register(projection{
 CREATE TABLE sessions (
 	id BLOB PRIMARY KEY,
 	start_stamp BLOB, user BLOB, account BLOB, target BLOB, credential BLOB, secret BLOB, grant_id BLOB,
+	request BLOB, why TEXT NOT NULL DEFAULT '', ticket TEXT NOT NULL DEFAULT '', approvals TEXT NOT NULL DEFAULT '[]', glass INTEGER NOT NULL DEFAULT 0,
 	source TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT '', fingerprint TEXT NOT NULL DEFAULT '', started INTEGER,
 	connect_stamp BLOB, server TEXT NOT NULL DEFAULT '', host_key TEXT NOT NULL DEFAULT '',
 	cipher TEXT NOT NULL DEFAULT '', kex TEXT NOT NULL DEFAULT '', connected INTEGER,
@@ -45,7 +46,7 @@ CREATE INDEX sessions_live ON sessions (start_stamp) WHERE end_stamp IS NULL;`,
 
 var (
 	startSession = keepLast("sessions", "id", "start_stamp",
-		"user", "account", "target", "credential", "secret", "grant_id", "source", "client", "fingerprint", "started")
+		"user", "account", "target", "credential", "secret", "grant_id", "request", "why", "ticket", "approvals", "glass", "source", "client", "fingerprint", "started")
 	connectSession = keepLast("sessions", "id", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
 	endSession     = keepLast("sessions", "id", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
 		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "files", "ended")
@@ -56,7 +57,7 @@ var (
 
 func sessionStarted(w *writer, r *record, e events.SessionStarted) error {
 	return w.exec(startSession, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
-		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), e.Source, e.Client, e.Fingerprint, r.Header.Wall)
+		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), blob(e.Request.UUID), e.Reason, e.Ticket, texts(idTexts(e.Approvals)), e.BreakGlass, e.Source, e.Client, e.Fingerprint, r.Header.Wall)
 }
 
 func sessionConnected(w *writer, r *record, e events.SessionConnected) error {
@@ -84,6 +85,13 @@ func sessionRefused(w *writer, r *record, _ events.SessionRefused) error {
 
 func sessionRead(w *writer, r *record, _ events.SessionRead) error {
 	return w.exec(countReads, r.stream())
+}
+
+func idTexts(ids []uuid.UUID) (all []string) {
+	for _, id := range ids {
+		all = append(all, id.String())
+	}
+	return all
 }
 
 // Session is one connection of a user to an account. User, Account and Target
@@ -125,13 +133,19 @@ type Session struct {
 	Secret      events.SecretID      `json:"secret"` // version that was presented
 	Grant       events.GrantID       `json:"grant"`  // what allowed it
 
+	Request    events.RequestID `json:"request,omitzero"`      // what allowed it where that was no grant
+	Why        string           `json:"why,omitempty"`         // reason of the request
+	Ticket     string           `json:"ticket,omitempty"`      // of the request
+	Approvals  []uuid.UUID      `json:"approvals,omitempty"`   // events
+	BreakGlass bool             `json:"break_glass,omitempty"` // taken without asking
+
 	stamp []byte
 }
 
 const selectSession = `SELECT s.id, COALESCE(u.name, ''), COALESCE(a.name, ''), COALESCE(t.name, ''), s.started, s.ended, s.reason,
 	s.bytes_in, s.bytes_out, s.complete, s.detail, s.connected, s.source, s.client, s.server, s.fingerprint, s.host_key, s.cipher, s.kex,
 	s.committed_in, s.committed_out, s.forwards, s.forwarded_in, s.forwarded_out, s.files, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
-	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.start_stamp
+	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.request, s.why, s.ticket, s.approvals, s.glass, s.start_stamp
 	FROM sessions s LEFT JOIN users u ON u.id = s.user LEFT JOIN accounts a ON a.id = s.account
 	LEFT JOIN targets t ON t.id = s.target LEFT JOIN users k ON k.id = s.killed_by`
 
@@ -193,12 +207,20 @@ func (p *Projections) Session(ctx context.Context, id events.SessionID) (s Sessi
 
 func scanSession(row scanner) (s Session, err error) {
 	var killedBy uuid.UUID
+	var approvals []byte
 	var started, ended, connected, killAsked sql.NullInt64
 	var files []byte
 	err = row.Scan(&s.ID, &s.User, &s.Account, &s.Target, &started, &ended, &s.Reason,
 		&s.BytesIn, &s.BytesOut, &s.Complete, &s.Detail, &connected, &s.Source, &s.Client, &s.Server, &s.Fingerprint, &s.HostKey, &s.Cipher, &s.KeyExchange,
 		&s.PacketsIn, &s.PacketsOut, &s.Forwards.Channels, &s.Forwards.In, &s.Forwards.Out, &files, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
-		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant, &s.stamp)
+		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant,
+		&s.Request, &s.Why, &s.Ticket, &approvals, &s.BreakGlass, &s.stamp)
+	if err != nil {
+		return s, err
+	}
+	if err := json.Unmarshal(approvals, &s.Approvals); err != nil {
+		return s, fmt.Errorf("approvals of session %s: %w", s.ID, err)
+	}
 	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
 	s.KilledBy = named(s.KilledBy, killedBy)
 	s.Started, s.Connected, s.KillAsked = at(started), at(connected), at(killAsked)

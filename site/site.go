@@ -168,7 +168,7 @@ func (s *Site) openState(ctx context.Context) (err error) {
 		return err
 	}
 	s.knowOthers()
-	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), State: state, Order: s.orderOther, Now: WallClock})
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), Log: s.ctl.Log().Origin(), State: state, Order: s.orderOther, Now: WallClock})
 	return nil
 }
 

@@ -45,6 +45,8 @@ var siteColumns = []column[siteState]{
 	{"gateway", func(s siteState) string { return s.Listen }},
 	{"host key", func(s siteState) string { return s.HostKey }},
 	{"sessions", func(s siteState) string { return number(s.Sessions) }},
+	{"requests pending", func(s siteState) string { return number(s.Pending) }},
+	{"reviews overdue", func(s siteState) string { return number(s.Overdue) }},
 	{"process", func(s siteState) string { return s.Process.String() }},
 	{"id", func(s siteState) string { return s.ID.String() }},
 }

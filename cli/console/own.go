@@ -3,7 +3,6 @@ package console
 import (
 	"context"
 	"slices"
-	"time"
 
 	"github.com/google/uuid"
 
@@ -12,20 +11,21 @@ import (
 	"github.com/holdfast-pam/holdfast/projections"
 )
 
-// What an operator sees of targets and accounts is what live grants of theirs
-// lead to. To anything else the answer is that it is not there.
+// What an operator sees of targets and accounts is what live grants and approved
+// requests of theirs lead to. To anything else the answer is that it is not there.
 
-// ownAccountIDs lists the accounts that the caller may use now, by the grants
-// that decisions are made on.
+// ownAccountIDs lists the accounts that the caller may use now, by what
+// decisions are made on.
 func (c *call) ownAccountIDs() map[events.AccountID]bool {
 	ids := map[events.AccountID]bool{}
-	now := time.Now()
-	c.cfg.Site.Commands().View(func(s *aggregate.State) {
-		for _, g := range s.GrantsOf(c.by.ID) {
-			if s.GrantStands(g.ID, now) == nil {
-				for _, a := range s.AccountsUnder(g) {
-					ids[a.ID] = true
-				}
+	d := c.cfg.Site.Commands()
+	now := d.Now()
+	d.View(func(s *aggregate.State) {
+		for _, a := range s.AccountsOf(c.by.ID, now) {
+			if _, err := s.GrantFor(c.by.ID, a.ID, now); err == nil {
+				ids[a.ID] = true
+			} else if r, _ := s.RequestFor(c.by.ID, a.ID, d.Log(), now); r != nil {
+				ids[a.ID] = true
 			}
 		}
 	})

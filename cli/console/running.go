@@ -31,6 +31,10 @@ func runningSession(s *aggregate.State, n *aggregate.Session) projections.Sessio
 	out := projections.Session{
 		ID: n.ID, User: n.User.String(), Account: n.Account.String(), Target: n.Target.String(), Started: n.Started.Time(), Source: n.Source,
 		UserID: n.User, AccountID: n.Account, TargetID: n.Target, Credential: n.Credential, Secret: n.Secret, Grant: n.Grant,
+		Request: n.Request, Approvals: n.Approvals,
+	}
+	if r, ok := s.Request(n.Request); ok {
+		out.Why, out.Ticket, out.BreakGlass = r.Reason, r.Ticket, r.BreakGlass
 	}
 	if u, ok := s.User(n.User); ok {
 		out.User = u.Name

@@ -17,7 +17,12 @@ import (
 var sessionColumns = []column[projections.Session]{
 	{"id", func(s projections.Session) string { return s.ID.String() }},
 	{"user", func(s projections.Session) string { return s.User }},
-	{"account", func(s projections.Session) string { return s.Account + "+" + s.Target }},
+	{"account", func(s projections.Session) string {
+		if s.BreakGlass {
+			return s.Account + "+" + s.Target + " (break-glass)"
+		}
+		return s.Account + "+" + s.Target
+	}},
 	{"started", func(s projections.Session) string { return stamp(s.Started) }},
 	{"ended", sessionEnd},
 	{"in", func(s projections.Session) string { return strconv.FormatUint(s.BytesIn, 10) }},
@@ -35,6 +40,22 @@ func sessionEnd(s projections.Session) string {
 
 var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColumns)], []column[projections.Session]{
 	{"detail", func(s projections.Session) string { return s.Detail }},
+	{"break-glass", func(s projections.Session) string { return yes(s.BreakGlass) }},
+	{"request", func(s projections.Session) string {
+		if s.Request.IsZero() {
+			return ""
+		}
+		return s.Request.String()
+	}},
+	{"asked because", func(s projections.Session) string { return s.Why }},
+	{"ticket", func(s projections.Session) string { return s.Ticket }},
+	{"approvals", func(s projections.Session) string {
+		var ids []string
+		for _, id := range s.Approvals {
+			ids = append(ids, id.String())
+		}
+		return strings.Join(ids, " ")
+	}},
 	{"from", func(s projections.Session) string { return s.Source }},
 	{"client", func(s projections.Session) string { return s.Client }},
 	{"key", func(s projections.Session) string { return s.Fingerprint }},
@@ -54,7 +75,12 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 	{"killed by", func(s projections.Session) string { return s.KilledBy }},
 	{"kill reason", func(s projections.Session) string { return s.KillReason }},
 	{"credential", func(s projections.Session) string { return s.Credential.String() }},
-	{"grant", func(s projections.Session) string { return s.Grant.String() }},
+	{"grant", func(s projections.Session) string {
+		if s.Grant.IsZero() {
+			return ""
+		}
+		return s.Grant.String()
+	}},
 }...)
 
 var _ = noun(func(c *call) *cobra.Command {

@@ -118,6 +118,8 @@ type siteState struct {
 	Logs        []logState           `json:"logs"`
 	Projections []projections.Status `json:"projections"`
 	Process     Process              `json:"process"`
+	Pending     int                  `json:"requests_pending"` // requests that wait for approval
+	Overdue     int                  `json:"reviews_overdue"`  // accesses by break-glass that should have been reviewed
 }
 
 // logState is the state of one log.
@@ -137,7 +139,18 @@ func (c *call) siteState() (siteState, error) {
 		HostKey: fingerprints([]string{site.HostKey()})[0], Sealed: site.Sealer().Sealed(),
 		Logs: c.logs(), Projections: site.Views().Status(),
 	}
-	site.Commands().View(func(a *aggregate.State) { s.Sessions = len(a.LiveSessions()) })
+	now := site.Commands().Now()
+	site.Commands().View(func(a *aggregate.State) {
+		s.Sessions = len(a.LiveSessions())
+		for _, r := range a.Requests() {
+			if a.Overdue(r, now) {
+				s.Overdue++
+			}
+			if a.Standing(r, now).State == aggregate.Pending {
+				s.Pending++
+			}
+		}
+	})
 	if s.State = s.trouble(); s.State == "ok" {
 		if err := site.Views().Trouble(); err != nil {
 			s.State = "the views are not kept up to date: " + oneLine(err.Error())

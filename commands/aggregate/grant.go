@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -188,6 +189,14 @@ func (s *State) AccountsUnder(g *Grant) []*Account {
 	return all
 }
 
+// AccountUnder reports whether a grant is about an account now.
+func (s *State) AccountUnder(g *Grant, account events.AccountID) bool {
+	if g.Selector != "" {
+		return s.Takes(g.selection, account)
+	}
+	return g.Account == account
+}
+
 // breadth is 0 for a grant to one user for one account, and more the less it is about those.
 func (g *Grant) breadth() (n int) {
 	if !g.Group.IsZero() {
@@ -258,6 +267,28 @@ func (s *State) grantStands(g *Grant, now time.Time) error {
 		return ErrClosed
 	}
 	return nil
+}
+
+// GrantExpired is what [State.SessionLets] says of a grant that has run out.
+const GrantExpired = "the grant expired"
+
+// grantEnded says in words why a grant does not let a session go on; empty if it does.
+func grantEnded(err error) string {
+	switch {
+	case err == nil:
+		return ""
+	case errors.Is(err, ErrExpired):
+		return GrantExpired
+	case errors.Is(err, ErrClosed), errors.Is(err, ErrNotBegun):
+		return "the time of the grant is over"
+	case errors.Is(err, ErrNoMember):
+		return "the user is not in the grant's group any more"
+	case errors.Is(err, ErrNotSelected):
+		return "the grant's selector does not take the account in any more"
+	case errors.Is(err, ErrSuspended):
+		return "the grant is suspended"
+	}
+	return "the grant was removed"
 }
 
 // Until is the next moment at which time alone may end a grant that stands

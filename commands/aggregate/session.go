@@ -3,6 +3,9 @@ package aggregate
 import (
 	"maps"
 	"slices"
+	"time"
+
+	"github.com/google/uuid"
 
 	"github.com/holdfast-pam/holdfast/events"
 )
@@ -15,10 +18,12 @@ type Session struct {
 	Target     events.TargetID
 	Credential events.CredentialID
 	Secret     events.SecretID
-	Grant      events.GrantID
-	Source     string // client's address
-	Started    *Mark  // its Origin is the site that runs the session
-	Connected  bool   // the target accepted the login
+	Grant      events.GrantID   // what allowed it, or
+	Request    events.RequestID // with
+	Approvals  []uuid.UUID      // events
+	Source     string           // client's address
+	Started    *Mark            // its Origin is the site that runs the session
+	Connected  bool             // the target accepted the login
 
 	kills heads[string]
 }
@@ -40,7 +45,7 @@ var _ = fold(func(s *State, at *Mark, e events.SessionStarted) bool {
 	}
 	s.sessions[id] = &Session{
 		ID: id, User: e.User, Account: e.Account, Target: e.Target, Credential: e.Credential,
-		Secret: e.Secret, Grant: e.Grant, Source: e.Source, Started: at,
+		Secret: e.Secret, Grant: e.Grant, Request: e.Request, Approvals: e.Approvals, Source: e.Source, Started: at,
 	}
 	return true
 })
@@ -74,6 +79,27 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 	s.use(at, n)
 	return true
 })
+
+// SessionLets tells why what allowed a session does not let it go on; empty if
+// it does.
+func (s *State) SessionLets(n *Session, now time.Time) string {
+	if !n.Request.IsZero() {
+		return s.RequestLets(s.requests[n.Request], n.Approvals, now)
+	}
+	return grantEnded(s.GrantLets(n.Grant, n.User, n.Account, now))
+}
+
+// SessionUntil is the next moment at which time alone may end what allows a
+// session; zero for none.
+func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
+	if r := s.requests[n.Request]; r != nil {
+		return s.requestEnd(r, n.Approvals)
+	}
+	if g := s.grants[n.Grant]; g != nil {
+		return g.Until(now)
+	}
+	return time.Time{}
+}
 
 // Session finds a running session by id.
 func (s *State) Session(id events.SessionID) (*Session, bool) {

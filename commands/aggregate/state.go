@@ -38,6 +38,8 @@ type State struct {
 
 	rotationPolicies map[uuid.UUID]heads[events.RotationPolicy] // by account or target
 
+	requesting
+
 	usersByName    index[string, events.UserID]
 	usersByKey     index[string, events.UserID] // by fingerprint; disabled users too
 	targetsByName  index[string, events.TargetID]
@@ -67,6 +69,7 @@ func New() *State {
 		rotations:        map[events.RotationID]*Rotation{},
 		rotationsOf:      index[events.CredentialID, events.RotationID]{},
 		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},
+		requesting:       newRequesting(),
 		usersByName:      index[string, events.UserID]{},
 		usersByKey:       index[string, events.UserID]{},
 		targetsByName:    index[string, events.TargetID]{},

@@ -92,6 +92,9 @@ func (s *State) putKey(at *Mark, fingerprint string, value keyState) bool {
 		u.keys[fingerprint] = h
 	}
 	h.put(at, value)
+	if !slices.Contains(s.keyHolders[fingerprint], u.ID) {
+		s.keyHolders[fingerprint] = append(s.keyHolders[fingerprint], u.ID)
+	}
 	if u.HasKey(fingerprint) {
 		s.usersByKey.add(fingerprint, u.ID)
 	} else {

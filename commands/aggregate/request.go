@@ -1,0 +1,214 @@
+package aggregate
+
+import (
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// Request is access that was asked for, or taken by breaking the glass.
+type Request struct {
+	ID          events.RequestID
+	User        events.UserID
+	Account     events.AccountID
+	Reason      string
+	Ticket      string
+	From        time.Time // zero: from the last approval on
+	For         time.Duration
+	Uses        uint32    // logins; of break-glass as many as there is time for
+	Decide      time.Time // when it lapses without a decision
+	Fingerprint string    // of the key that the requester proved
+	BreakGlass  bool
+	Review      time.Time // of break-glass: when the review is due
+	Made        *Mark     // its Origin is the log that counts the uses
+
+	policies []events.PolicyID // that bound it when it was made
+
+	approvals []*Approval // in no particular order
+	denied    heads[string]
+	withdrawn heads[string]
+	redeemed  map[uuid.UUID]events.SessionID // by event
+	reviews   []*Review
+}
+
+// Approval is one yes to a request.
+type Approval struct {
+	By          events.UserID
+	Uses        uint32
+	Fingerprint string
+	Note        string
+	At          *Mark
+
+	redeemer events.Origin
+}
+
+// Review is one verdict on an access by break-glass.
+type Review struct {
+	By      events.UserID
+	Verdict events.Verdict
+	Note    string
+	At      *Mark
+
+	fingerprint string
+}
+
+// Denied gives the newest denial: by whom, and the reason.
+func (r *Request) Denied() (at *Mark, reason string, ok bool) { return newestOf(r.denied) }
+
+// Withdrawn gives the newest withdrawal.
+func (r *Request) Withdrawn() (at *Mark, reason string, ok bool) { return newestOf(r.withdrawn) }
+
+func newestOf(h heads[string]) (*Mark, string, bool) {
+	if len(h) == 0 {
+		return nil, "", false
+	}
+	n := h.newest()
+	return n.at, n.value, true
+}
+
+// Approvals lists every yes in the order given, whether it counts or not.
+func (r *Request) Approvals() []*Approval {
+	return slices.SortedFunc(slices.Values(r.approvals), func(a, b *Approval) int { return a.At.Compare(b.At) })
+}
+
+// Redeemed counts the logins that the request's log let through.
+func (r *Request) Redeemed() int { return len(r.redeemed) }
+
+var _ = fold(func(s *State, at *Mark, e events.RequestMade) bool {
+	return s.putRequest(&Request{
+		ID: events.RequestID{UUID: at.Stream}, User: e.User, Account: e.Account, Reason: e.Reason, Ticket: e.Ticket, From: e.From,
+		For: time.Duration(e.For) * time.Second, Uses: e.Uses, Decide: e.Decide, Fingerprint: e.Fingerprint, Made: at,
+		policies: e.Policies,
+	})
+})
+
+var _ = fold(func(s *State, at *Mark, e events.AccessBreakGlass) bool {
+	return s.putRequest(&Request{
+		ID: events.RequestID{UUID: at.Stream}, User: e.User, Account: e.Account, Reason: e.Reason, Ticket: e.Ticket,
+		For: time.Duration(e.For) * time.Second, Fingerprint: e.Fingerprint, BreakGlass: true, Review: e.Review, Made: at,
+	})
+})
+
+// putRequest makes a request. Nobody asks for another: one that somebody else
+// wrote is none.
+func (s *State) putRequest(r *Request) bool {
+	if s.requests[r.ID] != nil || r.Made.Actor != events.UserActor(r.User) {
+		return false
+	}
+	r.redeemed = map[uuid.UUID]events.SessionID{}
+	s.requests[r.ID] = r
+	if s.requestsOf[r.User] == nil {
+		s.requestsOf[r.User] = map[events.AccountID][]*Request{}
+	}
+	s.requestsOf[r.User][r.Account] = append(s.requestsOf[r.User][r.Account], r)
+	return true
+}
+
+var _ = fold(func(s *State, at *Mark, e events.RequestApproved) bool {
+	r := s.requests[events.RequestID{UUID: at.Stream}]
+	if r == nil || at.Actor.Kind != events.ByUser {
+		return false
+	}
+	r.approvals = append(r.approvals, &Approval{
+		By: events.UserID{UUID: at.Actor.ID}, Uses: e.Uses, Fingerprint: e.Fingerprint, Note: e.Note, At: at,
+		redeemer: events.Origin{Site: e.Site, Epoch: e.Epoch, Kind: events.Ctl},
+	})
+	return true
+})
+
+var _ = foldAway(func(s *State, at *Mark, e events.ApprovalRedeemed) bool {
+	r := s.requests[events.RequestID{UUID: at.Stream}]
+	if r == nil || at.Origin != r.Made.Origin { // only the log that the approvals name can spend them (rule R12)
+		return false
+	}
+	r.redeemed[at.ID] = e.Session
+	return true
+})
+
+var _ = foldAway(func(s *State, at *Mark, e events.RequestDenied) bool {
+	r := s.requests[events.RequestID{UUID: at.Stream}]
+	if r != nil {
+		r.denied.put(at, e.Reason)
+	}
+	return r != nil
+})
+
+var _ = foldAway(func(s *State, at *Mark, e events.RequestWithdrawn) bool {
+	r := s.requests[events.RequestID{UUID: at.Stream}]
+	if r != nil {
+		r.withdrawn.put(at, e.Reason)
+	}
+	return r != nil
+})
+
+var _ = fold(func(s *State, at *Mark, e events.RequestReviewed) bool {
+	r := s.requests[events.RequestID{UUID: at.Stream}]
+	if r == nil || !r.BreakGlass || at.Actor.Kind != events.ByUser {
+		return false
+	}
+	r.reviews = append(r.reviews, &Review{
+		By: events.UserID{UUID: at.Actor.ID}, Verdict: e.Verdict, Note: e.Note, At: at, fingerprint: e.Fingerprint,
+	})
+	return true
+})
+
+// Request finds a request by id.
+func (s *State) Request(id events.RequestID) (*Request, bool) {
+	r, ok := s.requests[id]
+	return r, ok
+}
+
+// Requests lists all requests in the order they were made.
+func (s *State) Requests() []*Request {
+	return slices.SortedFunc(maps.Values(s.requests), func(a, b *Request) int { return a.Made.Compare(b.Made) })
+}
+
+// RequestsFor lists a user's requests for an account in the order they were made.
+func (s *State) RequestsFor(user events.UserID, account events.AccountID) []*Request {
+	return slices.SortedFunc(slices.Values(s.requestsOf[user][account]), func(a, b *Request) int { return a.Made.Compare(b.Made) })
+}
+
+// RequestsOf lists a user's requests in the order they were made.
+func (s *State) RequestsOf(user events.UserID) []*Request {
+	var all []*Request
+	for _, of := range s.requestsOf[user] {
+		all = append(all, of...)
+	}
+	slices.SortFunc(all, func(a, b *Request) int { return a.Made.Compare(b.Made) })
+	return all
+}
+
+// ReviewOf gives the review that closes an access by break-glass: the first one
+// by another person whose word counts. nil while there is none.
+func (s *State) ReviewOf(r *Request) *Review {
+	var first *Review
+	for _, v := range r.reviews {
+		if s.isOther(r, v.By, v.fingerprint) && !s.suspended(v.At) && (first == nil || v.At.Compare(first.At) < 0) {
+			first = v
+		}
+	}
+	return first
+}
+
+// MayReview reports whether a user who proved a key may close the review of an
+// access by break-glass: an administrator, auditor or approver who is not the
+// one who broke the glass.
+func (s *State) MayReview(r *Request, by events.UserID, fingerprint string) bool {
+	return s.IsParty(by, []events.Party{{Role: events.Admin}, {Role: events.Auditor}, {Role: events.Approver}}) && s.isOther(r, by, fingerprint)
+}
+
+// isOther reports whether a user who proved a key is not the requester, under
+// this or another name.
+func (s *State) isOther(r *Request, by events.UserID, fingerprint string) bool {
+	return (r.Fingerprint == "" || fingerprint != r.Fingerprint) && !s.SamePerson(r.User, by) && !slices.Contains(s.keyHolders[fingerprint], r.User)
+}
+
+// Overdue reports whether the review of an access by break-glass should have
+// been closed by now.
+func (s *State) Overdue(r *Request, now time.Time) bool {
+	return r.BreakGlass && !now.Before(r.Review) && s.ReviewOf(r) == nil
+}

@@ -1,0 +1,30 @@
+package aggregate
+
+import (
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// requesting is the part of the state that is about asking for access.
+type requesting struct {
+	policies       map[events.PolicyID]*Policy
+	policiesByName index[string, events.PolicyID]
+	requests       map[events.RequestID]*Request
+	requestsOf     map[events.UserID]map[events.AccountID][]*Request
+	proposals      map[uuid.UUID]*GlassProposal // by stream
+	glass          map[events.UserID][]glassWord
+	keyHolders     map[string][]events.UserID // by fingerprint: whoever has or had the key
+}
+
+func newRequesting() requesting {
+	return requesting{
+		policies:       map[events.PolicyID]*Policy{},
+		policiesByName: index[string, events.PolicyID]{},
+		requests:       map[events.RequestID]*Request{},
+		requestsOf:     map[events.UserID]map[events.AccountID][]*Request{},
+		proposals:      map[uuid.UUID]*GlassProposal{},
+		glass:          map[events.UserID][]glassWord{},
+		keyHolders:     map[string][]events.UserID{},
+	}
+}
