@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"time"
 
 	"github.com/google/uuid"
@@ -100,6 +101,9 @@ type Request struct {
 
 	stamp []byte
 }
+
+// Place is where a list goes on after this request (see [Filter.After]).
+func (r Request) Place() string { return hex.EncodeToString(r.stamp) }
 
 // Word is what somebody said of a request, or a use of it.
 type Word struct {

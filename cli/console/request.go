@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -281,30 +280,53 @@ func (c *call) requestList() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		f.User, f.After = user, after
-		var all []requestView
-		limit := f.Limit
-		for f.Limit = projections.MaxLimit; ; {
-			page, err := p.Requests(c.ctx, f)
-			if err != nil {
-				return err
-			}
-			views := c.viewRequests(page.Items)
-			views = slices.DeleteFunc(views, func(r requestView) bool {
-				over := r.State != aggregate.Pending && r.State != aggregate.Approved
-				return overdue && !r.Overdue || pending && r.State != aggregate.Pending || w.live && over && !r.Overdue
-			})
-			all = append(all, views...)
-			if f.After = page.Next; f.After == "" || len(all) >= limit {
-				break
-			}
+		if f.After = after; c.seesAll() {
+			f.User = user
 		}
-		return listPage(c, "request", all[:min(limit, len(all))], f.After, requestColumns)
+		shown := func(r requestView) bool {
+			switch {
+			case !c.seesAll() && user != "" && user != r.User && user != r.UserID.String():
+				return false
+			case overdue && !r.Overdue, pending && r.State != aggregate.Pending:
+				return false
+			}
+			return !w.live || r.Overdue || r.State == aggregate.Pending || r.State == aggregate.Approved
+		}
+		all, next, err := c.requestsShown(p, f, shown)
+		if err != nil {
+			return err
+		}
+		return listPage(c, "request", all, next, requestColumns)
 	}))
 	cmd.Flags().StringVar(&user, "user", "", "only of this user, by name or id")
 	cmd.Flags().BoolVar(&overdue, "overdue", false, "only access by break-glass whose review should have been closed")
 	cmd.Flags().BoolVar(&pending, "pending", false, "only what waits for approval")
 	return cmd
+}
+
+// requestsShown reads pages until there are as many requests to show as asked
+// for, and says where the next ones begin.
+func (c *call) requestsShown(p *projections.Projections, f projections.Filter, shown func(requestView) bool) (all []requestView, next string, err error) {
+	limit := f.Limit
+	for {
+		f.Limit = min(limit, 500)
+		page, err := p.Requests(c.ctx, f)
+		if err != nil {
+			return nil, "", err
+		}
+		for _, r := range c.viewRequests(page.Items) {
+			if !shown(r) {
+				continue
+			}
+			if len(all) == limit {
+				return all, all[limit-1].Place(), nil
+			}
+			all = append(all, r)
+		}
+		if f.After = page.Next; f.After == "" {
+			return all, "", nil
+		}
+	}
 }
 
 func (c *call) requestShow() *cobra.Command {
