@@ -14,6 +14,7 @@ const (
 	serviceConnection = "ssh-connection"
 	methodHostbound   = "publickey-hostbound-v00@openssh.com" // OpenSSH PROTOCOL section 1.13
 	maxPrompts        = 32
+	maxServices       = 16   // times that a client asks for the service in a row
 	maxAsked          = 8192 // INFO_REQUESTs in one login: hours, for a person who waits and is told every few seconds
 )
 
@@ -112,6 +113,11 @@ func (l *serverLogin) service() error {
 	if p[0] != MsgServiceRequest {
 		return unexpected(p[0], "before it asked for a service")
 	}
+	return l.serve(p)
+}
+
+// serve grants the authentication service. Paramiko asks for it before each of its methods.
+func (l *serverLogin) serve(p []byte) error {
 	f := open(p, MsgServiceRequest)
 	name := f.string("service name")
 	if err := f.err("SERVICE_REQUEST"); err != nil {
@@ -129,11 +135,19 @@ func (l *serverLogin) next() ([]byte, error) {
 		l.queued = nil
 		return p, nil
 	}
-	p, err := l.c.read()
-	if err == nil && p[0] != MsgUserauthRequest {
-		err = unexpected(p[0], "where an authentication request was due")
+	for range maxServices {
+		p, err := l.c.read()
+		switch {
+		case err != nil || p[0] == MsgUserauthRequest:
+			return p, err
+		case p[0] != MsgServiceRequest:
+			return nil, unexpected(p[0], "where an authentication request was due")
+		}
+		if err := l.serve(p); err != nil {
+			return nil, err
+		}
 	}
-	return p, err
+	return nil, violation(ReasonProtocolError, "client asked for the same service %d times", maxServices)
 }
 
 // request reads what all authentication requests have in common: RFC 4252 section 5.
