@@ -51,7 +51,7 @@ func (w *world) redeem(user string, n int, step uint64) commands.RedeemFactor {
 	return commands.RedeemFactor{FactorLogin: w.login(user, n), Step: step}
 }
 
-func (w *world) refused(by string, c commands.Command, says string) *commands.Refusal {
+func (w *world) refusal(by string, c commands.Command, says string) *commands.Refusal {
 	w.Helper()
 	_, err := w.d.Do(w.Context(), w.actor(by), c)
 	var r *commands.Refusal
@@ -190,12 +190,12 @@ func TestWrongCodesLock(t *testing.T) {
 	for n, lock := range []time.Duration{5 * time.Minute, 10 * time.Minute, 20 * time.Minute, 40 * time.Minute, 80 * time.Minute, 160 * time.Minute, 320 * time.Minute, maxLock, maxLock} {
 		w.now = w.now.Add(time.Minute)
 		for range 4 {
-			w.refused("olaf", miss, "not right")
+			w.refusal("olaf", miss, "not right")
 		}
-		w.refused("olaf", miss, "locked until "+w.now.Add(lock).Format(time.RFC3339))
+		w.refusal("olaf", miss, "locked until "+w.now.Add(lock).Format(time.RFC3339))
 		missed := len(w.site.Records)
 		w.now = w.now.Add(lock - time.Second)
-		right, wrong := w.refused("olaf", w.redeem("olaf", 1, w.step()), "locked until"), w.refused("olaf", miss, "locked until")
+		right, wrong := w.refusal("olaf", w.redeem("olaf", 1, w.step()), "locked until"), w.refusal("olaf", miss, "locked until")
 		if right.Error() != wrong.Error() {
 			t.Errorf("a right code reads %q, a wrong one %q", right, wrong)
 		}
@@ -205,7 +205,7 @@ func TestWrongCodesLock(t *testing.T) {
 		w.now = w.now.Add(time.Second)
 	}
 	w.do("olaf", w.redeem("olaf", 1, w.step()))
-	w.refused("olaf", miss, "not right")
+	w.refusal("olaf", miss, "not right")
 	if f, _ := w.state.FactorOf(w.user("olaf").ID); f.Missed() != 1 {
 		t.Errorf("%d misses after a right code", f.Missed())
 	}
@@ -213,7 +213,7 @@ func TestWrongCodesLock(t *testing.T) {
 	for range 4 {
 		_, _ = w.d.Do(t.Context(), w.actor("olaf"), w.recover("none"))
 	}
-	w.refused("olaf", w.recover("none"), "locked")
+	w.refusal("olaf", w.recover("none"), "locked")
 	w.do("olaf", w.recover("two"))
 	w.now = w.now.Add(factor.Step)
 	w.do("olaf", w.redeem("olaf", 1, w.step()))
@@ -338,11 +338,11 @@ func TestRulesOfRoleAndUser(t *testing.T) {
 	want(false, 0)
 	w.do("ada", commands.SetRole{Role: events.Admin, SecondFactor: &yes})
 	want(false, 0)
-	w.refused("ada", commands.SetRole{Role: events.Operator, FactorReuse: &hour}, "second factor")
+	w.refusal("ada", commands.SetRole{Role: events.Operator, FactorReuse: &hour}, "second factor")
 	w.now = w.now.Add(factor.Step) // ada needs one herself now, for sessions and the console; commands are the console's to guard
 	w.do("ada", commands.SetRole{Role: events.Operator, SecondFactor: &yes, FactorReuse: &hour})
 	want(true, time.Hour)
-	w.refused("ada", commands.SetRole{Role: events.Operator, FactorReuse: &long}, "at most 24h")
+	w.refusal("ada", commands.SetRole{Role: events.Operator, FactorReuse: &long}, "at most 24h")
 	w.do("ada", commands.SetRole{Role: events.Operator, FactorReuse: &zero})
 	want(true, 0)
 	w.do("ada", commands.SetFactorRule{User: "olaf", Need: events.FactorExempt})
@@ -360,7 +360,7 @@ func TestEnrollingIsBounded(t *testing.T) {
 	for n := range 10 {
 		w.do("olaf", enroll(n, events.Factor{}))
 	}
-	w.refused("olaf", enroll(10, events.Factor{}), "wait an hour")
+	w.refusal("olaf", enroll(10, events.Factor{}), "wait an hour")
 	w.now = w.now.Add(2 * time.Hour)
 	w.do("olaf", enroll(10, events.Factor{}))
 }
