@@ -13,6 +13,7 @@ type ConnectSession struct {
 	HostKey     string // fingerprint that the target proved
 	Cipher      string
 	KeyExchange string
+	Secret      events.SecretID // version that it accepted; zero for that of the session's start
 }
 
 var _ = register[ConnectSession]("ConnectSession", bySite|headroom)
@@ -24,22 +25,27 @@ func (c ConnectSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 		return nil, err
 	}
 	d := newDecision(by, env)
+	accepted := c.Secret
+	if accepted.IsZero() {
+		accepted = n.Secret
+	}
 	d.add(n.ID.UUID, events.SessionConnected{
+		Secret: c.Secret,
 		Server: bounded(c.Server, maxText), HostKey: bounded(c.HostKey, maxText),
 		Cipher: bounded(c.Cipher, maxText), KeyExchange: bounded(c.KeyExchange, maxText),
 	})
-	if !verified(s, n) {
-		d.because(n.Started.ID, n.Credential.UUID, events.SecretVerified{Version: n.Secret, How: events.ByLogin, Session: n.ID})
+	if !verified(s, n.Credential, accepted) {
+		d.because(n.Started.ID, n.Credential.UUID, events.SecretVerified{Version: accepted, How: events.ByLogin, Session: n.ID})
 	}
 	return d.done()
 }
 
 // verified reports whether a login would say nothing new about the secret.
-func verified(s *aggregate.State, n *aggregate.Session) bool {
-	c, ok := s.Credential(n.Credential)
-	if !ok || n.Secret.IsZero() {
+func verified(s *aggregate.State, credential events.CredentialID, version events.SecretID) bool {
+	c, ok := s.Credential(credential)
+	if !ok || version.IsZero() {
 		return true // nothing to say it of
 	}
 	v, ok := c.Current()
-	return ok && v.ID == n.Secret && v.Level == aggregate.Verified && !c.Contested()
+	return ok && v.ID == version && v.Level == aggregate.Verified && !c.Unsettled()
 }

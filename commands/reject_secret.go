@@ -5,12 +5,13 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// RejectSecret says that the target turned down a version that a session
+// RejectSecret says that the target did not accept a version that a session
 // presented, given by the site.
 type RejectSecret struct {
-	Session events.SessionID
-	Version events.SecretID
-	Detail  string
+	Session    events.SessionID
+	Version    events.SecretID
+	Unanswered bool // it did not say so either
+	Detail     string
 }
 
 var _ = register[RejectSecret]("RejectSecret", bySite|headroom)
@@ -22,6 +23,11 @@ func (c RejectSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 		return nil, err
 	}
 	d := newDecision(by, env)
-	d.because(n.Started.ID, n.Credential.UUID, events.SecretRejected{Version: c.Version, Session: n.ID, Detail: bounded(c.Detail, maxText)})
+	detail := bounded(c.Detail, maxText)
+	if c.Unanswered {
+		d.because(n.Started.ID, n.Credential.UUID, events.SecretUnanswered{Version: c.Version, Session: n.ID, Detail: detail})
+		return d.done()
+	}
+	d.because(n.Started.ID, n.Credential.UUID, events.SecretRejected{Version: c.Version, Session: n.ID, Detail: detail})
 	return d.done()
 }

@@ -7,7 +7,6 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
-	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -215,21 +214,4 @@ func versionOf(c *aggregate.Credential, id uuid.UUID) (*aggregate.Version, error
 		return nil, notFound("see `secret versions`", "no version %s of this secret", id)
 	}
 	return v, nil
-}
-
-// Sealed finds a version of a secret as the vault opens it.
-func Sealed(s *aggregate.State, credential events.CredentialID, version events.SecretID) (vault.Sealed, bool) {
-	c, ok := s.Credential(credential)
-	if !ok {
-		return vault.Sealed{}, false
-	}
-	v, ok := c.Version(version)
-	if !ok || v.Sealed == nil {
-		return vault.Sealed{}, false
-	}
-	return sealedVersion(c, v), true
-}
-
-func sealedVersion(c *aggregate.Credential, v *aggregate.Version) vault.Sealed {
-	return vault.Sealed{Credential: c.ID, Version: v.ID, Kind: c.Kind, Bytes: v.Sealed, Public: v.Public}
 }

@@ -34,6 +34,8 @@ type SessionConnected struct {
 	HostKey     string `json:"host_key"` // fingerprint proven by the target
 	Cipher      string `json:"cipher"`   // towards the target
 	KeyExchange string `json:"kex"`
+
+	Secret SecretID `json:"secret,omitzero"` // version that it accepted; zero for that of session.started
 }
 
 var _ = define[SessionConnected]("session.connected", 1)

@@ -222,7 +222,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretApplied) bool {
 		return false
 	}
 	s.forget(c, e.Try)
-	s.answer(e.Rotation, at, e.Try, AnswerApplied, "")
+	s.answer(e.Rotation, at, e.Try, AnswerApplied, "", false)
 	if e.How == events.ByEntry {
 		c.clear(at, e.Version)
 	}
@@ -237,7 +237,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRefused) bool {
 	v.not[e.Try] = true
 	delete(v.sends, e.Try)
 	s.answered(c, e.Try, at, e.NotPresented)
-	s.answer(e.Rotation, at, e.Try, AnswerRefused, e.Detail)
+	s.answer(e.Rotation, at, e.Try, AnswerRefused, e.Detail, e.NotPresented)
 	return true
 })
 
@@ -257,7 +257,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretUnknown) bool {
 		s.spend(c, e.Try, at)
 	}
 	c.doubts = append(c.doubts, at)
-	s.answer(e.Rotation, at, e.Try, AnswerUnknown, e.Detail)
+	s.answer(e.Rotation, at, e.Try, AnswerUnknown, e.Detail, false)
 	return true
 })
 
@@ -267,7 +267,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretVerified) bool {
 		return false
 	}
 	s.forget(c, e.Try)
-	s.answer(e.Rotation, at, e.Try, AnswerAccepted, "")
+	s.answer(e.Rotation, at, e.Try, AnswerAccepted, "", false)
 	c.clear(at, e.Version)
 	if n := s.sessions[e.Session]; n != nil {
 		n.Secret = e.Version

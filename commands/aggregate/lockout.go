@@ -93,7 +93,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRejected) bool {
 	} else {
 		c.doubts = append(c.doubts, at)
 	}
-	s.answer(e.Rotation, at, e.Try, answer, e.Detail)
+	s.answer(e.Rotation, at, e.Try, answer, e.Detail, false)
 	return true
 })
 
@@ -102,8 +102,12 @@ var _ = fold(func(s *State, at *Mark, e events.SecretUnanswered) bool {
 	if c == nil {
 		return false
 	}
-	s.answered(c, e.Try, at, e.NotPresented)
-	s.answer(e.Rotation, at, e.Try, AnswerNone, e.Detail)
+	if e.Try.IsZero() {
+		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
+	} else {
+		s.answered(c, e.Try, at, e.NotPresented)
+	}
+	s.answer(e.Rotation, at, e.Try, AnswerNone, e.Detail, e.NotPresented)
 	return true
 })
 

@@ -53,6 +53,8 @@ type Attempt struct {
 	Answer   Answer // empty while there is none
 	Answered *Mark
 	Detail   string
+
+	NotPresented bool // no secret reached the target
 }
 
 // Staged is the version that the rotation made; false before it did.
@@ -95,6 +97,17 @@ func (c *Credential) LastEnded() (Ended, bool) {
 	h := c.last.newest()
 	h.value.At = h.at
 	return h.value, true
+}
+
+// EndedRotation finds what became of a rotation, unless a later one of its
+// credential has ended.
+func (s *State) EndedRotation(id events.RotationID) (Ended, bool) {
+	for _, c := range s.credentials {
+		if e, ok := c.LastEnded(); ok && e.Rotation == id {
+			return e, true
+		}
+	}
+	return Ended{}, false
 }
 
 // Failures counts the rotations that ended without success since the last that
@@ -141,13 +154,13 @@ func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bo
 	return true
 }
 
-func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, answer Answer, detail string) {
+func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, answer Answer, detail string, notPresented bool) {
 	s.inRotation(rotation, at, func(r *Rotation) {
 		a := r.attempts[id]
 		if a == nil || a.Answered != nil && a.Answered.Compare(at) > 0 {
 			return
 		}
-		a.Answer, a.Answered, a.Detail = answer, at, detail
+		a.Answer, a.Answered, a.Detail, a.NotPresented = answer, at, detail, notPresented
 	})
 }
 

@@ -34,7 +34,7 @@ func (s *State) secretLines() []string {
 		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q", id, r.Credential, r.Account,
 			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why)
 		for try, a := range r.attempts {
-			add("attempt %s of %s %s %s for %s at %s: %s at %s %q", try, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail)
+			add("attempt %s of %s %s %s for %s at %s: %s at %s %q %t", try, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail, a.NotPresented)
 		}
 	}
 	for id, h := range s.rotationPolicies {

@@ -1,0 +1,316 @@
+package rotation
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/lockout"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+const (
+	// maxRounds is how often every candidate is tested before the alarm: a
+	// change that was sent may take effect late.
+	maxRounds = 3
+	// maxUnanswered is how many tests without an answer end in the alarm.
+	maxUnanswered = 100
+	// maxBackoff is the longest pause after a test without an answer.
+	maxBackoff = time.Hour
+	// maxRetires is how often an old secret that can't be taken away is tried again.
+	maxRetires = 5
+)
+
+// roundPauses are the pauses before each further round.
+var roundPauses = [maxRounds - 1]time.Duration{time.Minute, 10 * time.Minute}
+
+// Kind is the sort of a step.
+type Kind int
+
+// The steps.
+const (
+	Wait      Kind = iota // until a time
+	Stage                 // make a new secret and keep it
+	Send                  // ask the target to take the staged version
+	Interrupt             // say that an attempt got no answer, since nobody is left to hear it
+	Test                  // log in with a version
+	Retire                // make the target refuse the old secret
+	End                   // say what became of it
+)
+
+// Step is what a rotation needs next.
+type Step struct {
+	Kind    Kind
+	Until   time.Time             // of Wait
+	Verb    events.ChangeVerb     // of Send
+	Version events.SecretID       // of Test and Retire; of End: that the target takes
+	Attempt *aggregate.Attempt    // of Interrupt
+	Result  events.RotationResult // of End
+	Detail  string                // of Wait and End
+}
+
+// Plan tells the next step of a rotation at a site, from what is known now. It
+// never plans a presentation that the lock-out budget does not allow.
+func Plan(s *aggregate.State, r *aggregate.Rotation, site events.SiteID, now time.Time) Step {
+	p := planner{s: s, r: r, site: site, now: now, all: r.Attempts()}
+	if n := len(p.all); n > 0 && p.all[n-1].Answer == "" {
+		return Step{Kind: Interrupt, Attempt: p.all[n-1]}
+	}
+	var known bool
+	if p.c, known = s.Credential(r.Credential); !known {
+		return p.end(events.RotationFailed, events.SecretID{}, "the credential is not known")
+	}
+	a, okAccount := s.Account(r.Account)
+	if !okAccount || a.Removed || targetRemoved(s, a) {
+		return p.gone()
+	}
+	p.a = a
+	for i, at := range p.all {
+		if at.Sent != "" {
+			p.sent, p.tests = at, p.all[i+1:]
+		}
+	}
+	if p.sent == nil {
+		p.tests = p.all
+		return p.before()
+	}
+	return p.after()
+}
+
+func targetRemoved(s *aggregate.State, a *aggregate.Account) bool {
+	t, ok := s.Target(a.Target)
+	return !ok || t.Removed
+}
+
+// planner works out one step.
+type planner struct {
+	s    *aggregate.State
+	r    *aggregate.Rotation
+	c    *aggregate.Credential
+	a    *aggregate.Account
+	site events.SiteID
+	now  time.Time
+
+	all   []*aggregate.Attempt
+	sent  *aggregate.Attempt   // the last change that was sent, nil for none
+	tests []*aggregate.Attempt // logins since
+}
+
+// gone ends the rotation of an account that is not there any more.
+func (p *planner) gone() Step {
+	result := events.RotationFailed
+	if p.c.Unsettled() {
+		result = events.RotationUnknown
+	}
+	return p.end(result, events.SecretID{}, "the account was removed")
+}
+
+// before plans up to the moment that the new secret is sent.
+func (p *planner) before() Step {
+	_, staged := p.r.Staged()
+	if staged {
+		return p.send()
+	}
+	if !p.c.Unsettled() || p.accepted() != nil {
+		if !p.r.SettleOnly {
+			return p.stage()
+		}
+		v, _ := p.c.Current()
+		return p.end(events.RotationVerified, v.ID, "")
+	}
+	step, exhausted := p.settle()
+	switch {
+	case !exhausted:
+		return step
+	case p.canReset():
+		return p.stage()
+	}
+	return p.alarm()
+}
+
+func (p *planner) stage() Step {
+	if _, ok := p.c.Current(); !ok && !p.canReset() {
+		return p.end(events.RotationFailed, events.SecretID{}, "there is no secret to log in with, nor a privileged account to reset it through")
+	}
+	return Step{Kind: Stage}
+}
+
+// send prefers the verb that proves the old secret (rule R2).
+func (p *planner) send() Step {
+	verb := events.ChangeAsItself
+	if _, ok := p.c.Current(); !ok || p.c.Unsettled() && p.accepted() == nil {
+		verb = events.ChangePrivileged
+		if !p.canReset() {
+			return p.alarm()
+		}
+	}
+	return p.sendBy(verb)
+}
+
+func (p *planner) sendBy(verb events.ChangeVerb) Step {
+	ids := []events.CredentialID{p.c.ID}
+	if verb == events.ChangePrivileged {
+		ids = append(ids, p.via().ID)
+	}
+	for _, id := range ids {
+		if left, until := lockout.Left(p.s, id, p.site, p.now); left < 1 {
+			return p.spent(until)
+		}
+	}
+	return Step{Kind: Send, Verb: verb}
+}
+
+// after plans from the moment on that the new secret was sent.
+func (p *planner) after() Step {
+	if v := p.accepted(); v != nil {
+		return p.settled(v)
+	}
+	reset := p.canReset() && p.sent.Sent != events.ChangePrivileged
+	if p.sent.Answer == aggregate.AnswerRefused {
+		switch {
+		case reset && !p.sent.NotPresented:
+			return p.sendBy(events.ChangePrivileged)
+		case p.sent.NotPresented && !p.c.Unsettled():
+			v, _ := p.c.Current()
+			return p.end(events.RotationFailed, v.ID, p.sent.Detail)
+		}
+	}
+	step, exhausted := p.settle()
+	switch {
+	case !exhausted:
+		return step
+	case reset:
+		return p.sendBy(events.ChangePrivileged)
+	}
+	return p.alarm()
+}
+
+// settled ends a rotation whose target accepted a version.
+func (p *planner) settled(v *aggregate.Attempt) Step {
+	staged, _ := p.r.Staged()
+	if v.Version != staged {
+		detail := "the target still takes the secret that it took before"
+		if p.sent.Detail != "" {
+			detail += ": " + p.sent.Detail
+		}
+		return p.end(events.RotationFailed, v.Version, detail)
+	}
+	old, ok := p.c.Version(p.sent.Replaces)
+	if !ok || old.Public == "" || old.ID == staged || p.r.Retired() {
+		return p.end(events.RotationVerified, staged, "")
+	}
+	times, until, why := p.r.Deferred()
+	switch {
+	case times >= maxRetires:
+		return p.end(events.RotationVerified, staged, "the old key is still accepted: "+why)
+	case until.After(p.now):
+		return Step{Kind: Wait, Until: until, Detail: why}
+	}
+	return Step{Kind: Retire, Version: old.ID}
+}
+
+// accepted is the last test, if the target accepted it.
+func (p *planner) accepted() *aggregate.Attempt {
+	if n := len(p.tests); n > 0 && p.tests[n-1].Answer == aggregate.AnswerAccepted {
+		return p.tests[n-1]
+	}
+	return nil
+}
+
+// settle plans the next test of a candidate, each once a round, the likeliest
+// first. It is exhausted when none is left to be tested.
+func (p *planner) settle() (step Step, exhausted bool) {
+	rejected := map[events.SecretID]int{}
+	unanswered, pause := 0, time.Duration(0)
+	var last time.Time
+	for _, t := range p.tests {
+		last = t.Answered.Time()
+		switch t.Answer {
+		case aggregate.AnswerRejected:
+			rejected[t.Version]++
+			pause = 0
+		case aggregate.AnswerLocked:
+			_, pause = p.s.Budget(p.a)
+		case aggregate.AnswerNone:
+			unanswered++
+			pause = min(max(2*pause, time.Second), maxBackoff)
+		}
+	}
+	var next *aggregate.Version
+	for _, v := range p.c.Candidates() {
+		if next == nil || rejected[v.ID] < rejected[next.ID] {
+			next = v
+		}
+	}
+	if next == nil || rejected[next.ID] >= maxRounds || unanswered >= maxUnanswered {
+		return Step{}, true
+	}
+	if round := rejected[next.ID]; round > 0 && pause == 0 && p.roundIsOver(rejected, round) {
+		pause = roundPauses[round-1]
+	}
+	if until := last.Add(pause); pause > 0 && until.After(p.now) {
+		return Step{Kind: Wait, Until: until, Detail: p.whyWait()}, false
+	}
+	if left, until := lockout.Left(p.s, p.c.ID, p.site, p.now); left < 1 {
+		return p.spent(until), false
+	}
+	return Step{Kind: Test, Version: next.ID}, false
+}
+
+// roundIsOver reports whether every candidate was rejected as often, so that
+// the target gets some time before the next round.
+func (p *planner) roundIsOver(rejected map[events.SecretID]int, round int) bool {
+	for _, v := range p.c.Candidates() {
+		if rejected[v.ID] != round {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *planner) whyWait() string {
+	last := p.tests[len(p.tests)-1]
+	switch last.Answer {
+	case aggregate.AnswerLocked:
+		return "the target says that the account is locked"
+	case aggregate.AnswerNone:
+		return "the target gave no answer: " + last.Detail
+	}
+	return "no candidate was accepted; a change that was sent may take effect late"
+}
+
+func (p *planner) spent(until time.Time) Step {
+	return Step{Kind: Wait, Until: until, Detail: "one more wrong login could lock the account"}
+}
+
+// via is the credential of the privileged account, nil where there is none to
+// use.
+func (p *planner) via() *aggregate.Credential {
+	id, agreed := p.a.Via()
+	if !agreed || id.IsZero() {
+		return nil
+	}
+	a, ok := p.s.Account(id)
+	if !ok || a.Removed {
+		return nil
+	}
+	c, ok := p.s.Credential(a.Credential)
+	if !ok {
+		return nil
+	}
+	if _, ok := c.Current(); !ok {
+		return nil
+	}
+	return c
+}
+
+func (p *planner) canReset() bool { return p.via() != nil }
+
+// alarm ends a rotation after which nobody knows which secret is true.
+func (p *planner) alarm() Step {
+	return p.end(events.RotationUnknown, events.SecretID{}, fmt.Sprintf("none of %d known secrets was accepted", len(p.c.Candidates())))
+}
+
+func (p *planner) end(result events.RotationResult, v events.SecretID, detail string) Step {
+	return Step{Kind: End, Result: result, Version: v, Detail: detail}
+}
