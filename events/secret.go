@@ -81,8 +81,8 @@ var _ = define[SecretRejected]("secret.rejected", 1)
 type SecretUnanswered struct {
 	Version      SecretID   `json:"version"`
 	Rotation     RotationID `json:"rotation,omitzero"`
-	Session      SessionID  `json:"session,omitzero"` // that presented it
-	Try          TryID      `json:"try,omitzero"`     // zero for a session's
+	Session      SessionID  `json:"session,omitzero"`        // that presented it
+	Try          TryID      `json:"try,omitzero"`            // zero for a session's
 	NotPresented bool       `json:"not_presented,omitempty"` // nothing counts against a lock-out
 	Detail       string     `json:"detail,omitempty"`
 }
