@@ -127,9 +127,18 @@ func (term *terminal) enter(line string) {
 // wait waits for text to be on the screen.
 func (term *terminal) wait(text string) {
 	term.t.Helper()
-	for deadline := time.Now().Add(40 * time.Second); !strings.Contains(term.text(), text); {
+	term.waitTimes(1, text)
+}
+
+// waitTimes waits for text to be there so many times.
+func (term *terminal) waitTimes(n int, text string) {
+	term.t.Helper()
+	for deadline := time.Now().Add(40 * time.Second); strings.Count(term.text(), text) < n; {
 		select {
 		case <-term.done:
+			if strings.Count(term.text(), text) >= n {
+				return
+			}
 			term.t.Fatalf("ended without %q; screen: %q", text, term.text())
 		case <-time.After(10 * time.Millisecond):
 		}

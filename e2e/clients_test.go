@@ -274,8 +274,7 @@ func (p *person) reach(target string) error {
 // environment tells a script where things are. Sockets have short paths, so
 // they are in $SHORT.
 func (p *person) environment(env *testscript.Env) error {
-	login, host, port := p.form.login(p.site)
-	gateway, gatewayPort, err := net.SplitHostPort(p.site.site.Addr)
+	variables, err := p.variables()
 	if err != nil {
 		return err
 	}
@@ -283,25 +282,36 @@ func (p *person) environment(env *testscript.Env) error {
 	if err := os.WriteFile(filepath.Join(env.WorkDir, "proxy.sh"), []byte(proxy), 0o755); err != nil {
 		return err
 	}
-	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.site.site.HostKey))
-	if err != nil {
-		return err
-	}
 	short, err := os.MkdirTemp("", "hf")
 	if err != nil {
 		return err
 	}
 	env.Defer(func() { os.RemoveAll(short) })
-	for name, value := range map[string]string{
-		"CFG": p.config, "HOME": p.dir, "SHORT": short, "KEY": p.key.File, "USER": p.site.targets[0].User,
+	env.Setenv("SHORT", short)
+	for name, value := range variables {
+		env.Setenv(name, value)
+	}
+	return nil
+}
+
+// variables tell where things are.
+func (p *person) variables() (map[string]string, error) {
+	login, host, port := p.form.login(p.site)
+	gateway, gatewayPort, err := net.SplitHostPort(p.site.site.Addr)
+	if err != nil {
+		return nil, err
+	}
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(p.site.site.HostKey))
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{
+		"CFG": p.config, "HOME": p.dir, "KEY": p.key.File, "USER": p.site.targets[0].User,
 		"LOGIN": login, "HOST": host, "PORT": port, "GATEWAY": gateway, "GATEWAY_PORT": gatewayPort,
 		"ADMIN": p.site.config, "PERSON": p.name,
 		"HOSTKEY": p.site.site.HostKey, "FINGERPRINT": ssh.FingerprintSHA256(key),
 		"HASH": strings.TrimPrefix(ssh.FingerprintSHA256(key), "SHA256:"),
-	} {
-		env.Setenv(name, value)
-	}
-	return nil
+	}, nil
 }
 
 // shownSession is what these tests read of `session ls|show --json`.

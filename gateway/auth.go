@@ -44,6 +44,8 @@ type login struct {
 	explained   bool
 	factor      events.FactorID // that the user has to prove, zero for none
 	tried       bool            // a code was given
+	to          route           // of the account that is asked for
+	wished      commands.Wish   // what the login may ask for, the last time that it was looked at
 	opened      *opened         // the target's leg, once Accept has made it
 	wantConsole bool
 }
@@ -99,23 +101,55 @@ func (l *login) publicKey(ctx context.Context, m sshwire.Meta, key ssh.PublicKey
 	return errNotLetIn
 }
 
-// further lets a proven key in, or says what is to be proven beside it: from then on nothing else is looked at.
+// further lets a proven key in, or says what is to be done beside it: from then on nothing else is looked at.
 func (l *login) further(ctx context.Context, m sshwire.Meta) error {
-	if !l.askFactor(ctx, m) {
+	why := ""
+	if l.askFactor(ctx, m) {
+		why = factorNext
+	} else if w, ok := l.wish(m); ok {
+		why = w.Text
+	} else {
 		l.identity = l.claimed
 		return nil
 	}
-	l.stay(l.claimed.user, l.server.cfg.Limits.FactorTime, factorLate)
-	_ = m.Banner("holdfast: " + factorNext + "\r\n") // for clients that can't be asked; who can is asked in any case
+	l.stay(l.claimed.user, l.server.cfg.Limits.AnswerTime, answerLate)
+	_ = m.Banner("holdfast: " + why + "\r\n") // for clients that can't be asked; who can is asked in any case
 	return &sshwire.PartialSuccess{Next: sshwire.ServerAuth{
 		KeyboardInteractive: func(m sshwire.Meta, ask func(name, instruction string, prompts []sshwire.Prompt) ([]string, error)) error {
-			err := l.proveFactor(ctx, m, ask)
-			if err == nil {
-				l.identity = l.claimed
-			}
-			return err
+			return l.interact(ctx, m, ask)
 		},
 	}}
+}
+
+// interact asks for what a login needs beside its key: a code, and access where the user has none and may ask for it.
+func (l *login) interact(ctx context.Context, m sshwire.Meta, ask asker) error {
+	if !l.factor.IsZero() && l.claimed.factor.IsZero() {
+		if err := l.proveFactor(ctx, m, ask); err != nil {
+			return err
+		}
+	}
+	if w, ok := l.wish(m); ok {
+		if err := l.askAccess(ctx, m, ask, w); err != nil {
+			return err
+		}
+	}
+	l.identity = l.claimed
+	return nil
+}
+
+// unfinished records that a login ended whose key was proven and who owed more.
+func (l *login) unfinished(ctx context.Context, from net.Addr) {
+	d := commands.DenyAccess{User: l.claimed.user, Fingerprint: l.claimed.fingerprint}
+	switch {
+	case !l.factor.IsZero() && l.claimed.factor.IsZero():
+		if l.tried { // what was wrong with the code is recorded
+			return
+		}
+		d.Reason, d.Detail = events.NoFactor, "the login ended without a code"
+	default:
+		d.Reason, d.Detail = l.wished.Reason, l.wished.Detail
+	}
+	l.deny(ctx, from, d)
 }
 
 // bare is the key itself where it comes with a certificate.
@@ -196,7 +230,7 @@ func (l *login) accept(ctx context.Context, m sshwire.Meta) error {
 		l.wantConsole = true
 		return nil
 	}
-	if why := l.misrouted(to); why != "" {
+	if why := l.server.misrouted(l.identity, to); why != "" {
 		l.deny(ctx, m.RemoteAddr(), commands.DenyAccess{Reason: events.NotAllowedVerb, Detail: why})
 		return text(why + "; write " + plain(to.account) + "+" + plain(to.target))
 	}
@@ -205,11 +239,11 @@ func (l *login) accept(ctx context.Context, m sshwire.Meta) error {
 }
 
 // misrouted tells what a spelling says beside account and target that isn't so; empty if all of it is.
-func (l *login) misrouted(to route) string {
-	if to.user != "" && to.user != l.identity.name {
-		return "the user name says that you are " + plain(to.user) + ", and your key that you are " + l.identity.name
+func (s *Server) misrouted(who *identity, to route) string {
+	if to.user != "" && to.user != who.name {
+		return "the user name says that you are " + plain(to.user) + ", and your key that you are " + who.name
 	}
-	if _, addr, known := l.server.reachable(l.identity.user, to.target); to.port != 0 && known && !portFits(addr, to.port) {
+	if _, addr, known := s.reachable(who.user, to.target); to.port != 0 && known && !portFits(addr, to.port) {
 		return fmt.Sprintf("%s is not reached at port %d", plain(to.target), to.port)
 	}
 	return ""
@@ -223,10 +257,8 @@ func text(s string) error {
 // failed records that a connection ended without a login, if it offered a key. Each connection makes one event at most,
 // and unknown keys of one address only so many.
 func (l *login) failed(ctx context.Context, from net.Addr) {
-	if l.claimed != nil && l.identity == nil && !l.tried {
-		l.deny(ctx, from, commands.DenyAccess{
-			Reason: events.NoFactor, User: l.claimed.user, Fingerprint: l.claimed.fingerprint, Detail: "the login ended without a code",
-		})
+	if l.claimed != nil && l.identity == nil {
+		l.unfinished(ctx, from)
 		return
 	}
 	if l.denied == nil || l.identity != nil {

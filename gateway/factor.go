@@ -19,7 +19,7 @@ type asker = func(name, instruction string, prompts []sshwire.Prompt) ([]string,
 
 const (
 	factorNext = "your key is accepted; a code of your second factor is needed as well"
-	factorLate = "no code came in time; log in again"
+	answerLate = "nothing was answered in time; log in again"
 	maxTyped   = 256 // bytes of what may be a code
 )
 

@@ -298,7 +298,7 @@ func TestSecondFactorOfAJump(t *testing.T) {
 // Logins that wait for a code hold up no stranger, and are bounded in number and time.
 func TestLoginsThatWaitForACode(t *testing.T) {
 	s := newSite(t, func(c *Config) {
-		c.Limits = Limits{Unauthenticated: 2, PerSource: 2, SourceRate: 1000, LoginGrace: 2 * time.Second, FactorTime: 10 * time.Minute}
+		c.Limits = Limits{Unauthenticated: 2, PerSource: 2, SourceRate: 1000, LoginGrace: 2 * time.Second, AnswerTime: 10 * time.Minute}
 	})
 	bob := s.addUser("bob", events.Operator)
 	p := s.enrol("bob")
@@ -340,7 +340,7 @@ func TestLoginsThatWaitForACode(t *testing.T) {
 }
 
 func TestACodeHasToComeInTime(t *testing.T) {
-	s := newSite(t, func(c *Config) { c.Limits.FactorTime = 200 * time.Millisecond })
+	s := newSite(t, func(c *Config) { c.Limits.AnswerTime = 200 * time.Millisecond })
 	s.enrol("ada")
 	nc, err := net.Dial("tcp", s.addr)
 	must(t, err)

@@ -14,7 +14,8 @@ type Limits struct {
 	PerSource       int           // of those, from one address (IPv6: one /64). Default 64
 	SourceRate      int           // new connections from one address in a second, with a burst of twice as many. Default 32
 	Channels        int           // channels at once in one session. Default 256
-	FactorTime      time.Duration // from a proven key to a right code of the user's second factor. Default 2 min
+	AnswerTime      time.Duration // for what a login is asked beside its key: a code, a reason. Default 2 min
+	AskTime         time.Duration // for which a login waits until somebody decides on its request. Default 1 h
 	TargetDial      time.Duration // to connect to a target. Default 10 s
 	TargetLogin     time.Duration // to log in there once connected. Default 20 s
 	StoragePause    time.Duration // how long sessions wait for a full log before they end. Default 10 s
@@ -33,7 +34,8 @@ func (l Limits) withDefaults() Limits {
 		}
 	}
 	duration(&l.LoginGrace, 30*time.Second)
-	duration(&l.FactorTime, 2*time.Minute)
+	duration(&l.AnswerTime, 2*time.Minute)
+	duration(&l.AskTime, time.Hour)
 	duration(&l.TargetDial, 10*time.Second)
 	duration(&l.TargetLogin, 20*time.Second)
 	duration(&l.StoragePause, 10*time.Second)

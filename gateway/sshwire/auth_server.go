@@ -226,9 +226,12 @@ func (l *serverLogin) judge(err error) (result, error) {
 		return refused, l.fatal
 	}
 	var p *PartialSuccess
+	var d *DisconnectError
 	switch {
 	case err == nil:
 		return accepted, nil
+	case errors.As(err, &d):
+		return refused, &refusal{d.Reason, d.Text, err}
 	case errors.As(err, &p):
 		if len(p.Next.methods()) == 0 {
 			return refused, errors.New("partial success with no method left")
@@ -323,6 +326,9 @@ func (l *serverLogin) ask(name, instruction string, prompts []Prompt) ([]string,
 	if l.asked++; l.asked > maxAsked {
 		l.fatal = &refusal{ReasonByApplication, "this login took too long", fmt.Errorf("asked %d times within one login", maxAsked)}
 		return nil, l.fatal
+	}
+	if instruction != "" && l.c.isDropbear() {
+		instruction += "\n" // other clients end the line by themselves
 	}
 	p := appendString(appendString([]byte{MsgUserauthInfoRequest}, clip(name)), clip(instruction))
 	p = appendUint32(appendString(p, ""), uint32(len(prompts)))

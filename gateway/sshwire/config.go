@@ -93,7 +93,8 @@ type ClientConfig struct {
 }
 
 // ServerAuth decides who logs in. Only methods whose function is non-nil are offered. A function that returns
-// a [PartialSuccess] has accepted its step and names what must follow.
+// a [PartialSuccess] has accepted its step and names what must follow; one that returns a [DisconnectError] ends the
+// login with it; any other error is a failed attempt.
 type ServerAuth struct {
 	// None lets in without proof of anything (RFC 4252 section 5.2), for a client whose identity is known from what the
 	// connection runs over. It is not announced: a client asks for it first or not at all.

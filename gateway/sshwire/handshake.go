@@ -136,12 +136,14 @@ func (c *Conn) giveUp(ctx context.Context, err error) {
 // refuseDropbear adds to a refusal what Dropbear's client understands: it takes a DISCONNECT for success and shows no
 // text of it, but shows a banner, and exits with an error after a failure that leaves no method.
 func (c *Conn) refuseDropbear(text string) {
-	if !strings.HasPrefix(c.clientVersion, "SSH-2.0-dropbear") {
+	if !c.isDropbear() {
 		return
 	}
 	c.queue(appendString(appendString([]byte{MsgUserauthBanner}, clip(text)+"\r\n"), ""), 0)
 	c.queue(appendBool(appendString([]byte{MsgUserauthFailure}, ""), false), 0)
 }
+
+func (c *Conn) isDropbear() bool { return strings.HasPrefix(c.clientVersion, "SSH-2.0-dropbear") }
 
 // useHostKeys puts the algorithms that the keys can serve into the offer.
 func (c *Conn) useHostKeys(signers []ssh.Signer) error {
