@@ -194,8 +194,8 @@ func newest(marks []*Mark, m *Mark) bool {
 var _ = foldAway(func(s *State, at *Mark, e events.RotationEnded) bool {
 	id := events.RotationID{UUID: at.Stream}
 	r := s.rotations[id]
-	if r == nil {
-		return false
+	if r == nil || r.Planned.Origin.Site != at.Origin.Site {
+		return false // only who carries it out can say what became of it: one voice, so that no order of arrival decides
 	}
 	delete(s.rotations, id)
 	s.rotationsOf.remove(r.Credential, id)
