@@ -54,7 +54,9 @@ func (c AddAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	}
 	d := newDecision(by, env)
 	account, credential := d.id(), c.Secret.Credential
-	d.add(credential.UUID, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: c.Secret.Kind, Principal: c.principal()})
+	d.add(credential.UUID, events.CredentialAdded{
+		Account: events.AccountID{UUID: account}, Kind: c.Secret.Kind, Principal: c.principal(), Probe: c.Secret.Probe,
+	})
 	d.add(account, events.AccountAdded{Name: c.Name, Target: t.ID, Credential: credential, Via: via, Params: targetkind.Sorted(c.Params)})
 	if len(c.Secret.Bytes) == 0 {
 		return d.done()

@@ -40,7 +40,8 @@ func (c PutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 }
 
 // KnownSecret finds the newest version of an account's secret that is held
-// here, sealed as it is: what a further version is sealed beside.
+// here, sealed as it is, or what stands for it where there is none yet: what a further
+// version is sealed beside.
 func KnownSecret(s *aggregate.State, account, target string) (vault.Sealed, error) {
 	a, t, err := findAccount(s, account, target)
 	if err != nil {
@@ -51,6 +52,9 @@ func KnownSecret(s *aggregate.State, account, target string) (vault.Sealed, erro
 			if v.Sealed != nil {
 				return sealedVersion(c, v), nil
 			}
+		}
+		if len(c.Probe) > 0 {
+			return vault.Sealed{Credential: c.ID, Kind: c.Kind, Probe: c.Probe}, nil
 		}
 	}
 	return vault.Sealed{}, conflict("add the account anew", "no version of the secret of %s is held here", accountOnTarget(a.Name, t.Name))

@@ -87,3 +87,10 @@ func findCA(s *aggregate.State, ref string) (*aggregate.CA, error) {
 	}
 	return a, nil
 }
+
+// FindAccount finds a live account by its name on a target, or by its id; the
+// target's reference may then be empty. Errors are refusals.
+func FindAccount(s *aggregate.State, account, target string) (*aggregate.Account, error) {
+	a, _, err := findAccount(s, account, target)
+	return a, err
+}

@@ -84,10 +84,16 @@ func (c SendSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 			return nil, conflict("", "rotation %s has sent its version with verb %s, or waits for an answer", r.ID, c.Verb)
 		}
 	}
-	if err := withinBudget(s, by, env, r.Account, c.Via); err != nil {
-		return nil, err
+	presenting := r.Account
+	if !c.Via.IsZero() {
+		presenting = c.Via
 	}
 	e := events.SecretSent{Version: version, Rotation: r.ID, Verb: c.Verb, Presents: c.Presents, Via: c.Via}
+	if e.Proven = c.Via.IsZero() && r.Proves(c.Presents, env.Now); !e.Proven {
+		if err := withinBudget(s, by, env, presenting); err != nil {
+			return nil, err
+		}
+	}
 	if v, ok := cred.Current(); ok {
 		e.Replaces = v.ID
 	}
@@ -127,19 +133,15 @@ func (c TrySecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 	return d.done()
 }
 
-// withinBudget refuses a presentation that could lock one of the accounts.
-func withinBudget(s *aggregate.State, by events.Actor, env Env, accounts ...events.AccountID) error {
-	for _, id := range accounts {
-		a, ok := s.Account(id)
-		if !ok {
-			continue
-		}
+// withinBudget refuses a presentation that could lock the account.
+func withinBudget(s *aggregate.State, by events.Actor, env Env, id events.AccountID) error {
+	if a, ok := s.Account(id); ok {
 		c, ok := s.Credential(a.Credential)
 		if !ok {
-			continue
+			return nil
 		}
 		tries, window := s.Budget(a)
-		if spent, _ := c.Spent(events.SiteID{UUID: by.ID}, env.Now.Add(-window)); spent >= tries {
+		if spent, _ := c.Spent(events.SiteID{UUID: by.ID}, env.Now.Add(-window), s.RotationPolicy(a).Cumulative); spent >= tries {
 			return conflict("wait until the oldest of them is "+window.String()+" old",
 				"%d logins of account %s may have been wrong, and one more could lock it", spent, a.ID)
 		}
@@ -153,6 +155,7 @@ type AnswerAttempt struct {
 	Try          events.TryID
 	Answer       aggregate.Answer
 	NotPresented bool // no secret reached the target
+	Rejected     bool // of a change: the login for it was turned down
 	Detail       string
 }
 
@@ -189,7 +192,7 @@ func (c AnswerAttempt) event(a *aggregate.Attempt) (events.Event, error) {
 		case aggregate.AnswerApplied:
 			return events.SecretApplied{Version: a.Version, How: events.ByTarget, Rotation: c.Rotation, Try: c.Try}, nil
 		case aggregate.AnswerRefused:
-			return events.SecretRefused{Version: a.Version, Rotation: c.Rotation, Try: c.Try, NotPresented: c.NotPresented, Detail: detail}, nil
+			return events.SecretRefused{Version: a.Version, Rotation: c.Rotation, Try: c.Try, NotPresented: c.NotPresented, Rejected: c.Rejected, Detail: detail}, nil
 		case aggregate.AnswerUnknown:
 			return events.SecretUnknown{Version: a.Version, Rotation: c.Rotation, Try: c.Try, Detail: detail}, nil
 		}

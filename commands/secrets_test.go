@@ -122,7 +122,7 @@ func TestPolicyIsInheritedFieldByField(t *testing.T) {
 	w.do("ada", commands.SetRotationPolicy{Target: "web1", Policy: events.RotationPolicy{Length: 40, Every: 3600}})
 	w.do("ada", commands.SetRotationPolicy{Account: "root", Target: "web1", Policy: events.RotationPolicy{Every: 7200}})
 	p := w.state.RotationPolicy(w.account("root", "web1"))
-	if p.Length != 40 || p.Every != 7200 || p.LockoutThreshold != 5 || p.Disclose != events.ToAdmins {
+	if p.Length != 40 || p.Every != 7200 || p.LockoutThreshold != 3 || p.Disclose != events.ToAdmins {
 		t.Errorf("got %+v", p)
 	}
 }

@@ -98,3 +98,18 @@ func checkRotationPolicy(p events.RotationPolicy) error {
 	}
 	return nil
 }
+
+// RotationPolicyOf tells the policy that was set for a target or an account
+// itself, and what holds with what it inherits. Errors are refusals.
+func RotationPolicyOf(s *aggregate.State, account, target string) (own, applies events.RotationPolicy, err error) {
+	stream, err := policyStream(s, account, target)
+	if err != nil {
+		return own, applies, err
+	}
+	own = s.OwnRotationPolicy(stream)
+	a, ok := s.Account(events.AccountID{UUID: stream})
+	if !ok {
+		a = &aggregate.Account{Target: events.TargetID{UUID: stream}} // any that sets nothing itself
+	}
+	return own, s.RotationPolicy(a), nil
+}

@@ -267,8 +267,8 @@ func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version
 		if cred.Kind == events.UserCertificate {
 			return &aggregate.Version{}, nil // each session gets one of its own
 		}
-		if v, ok := cred.Current(); ok {
-			return v, nil
+		if all := cred.Candidates(); len(all) > 0 {
+			return all[0], nil
 		}
 	}
 	return nil, &denial{

@@ -19,6 +19,8 @@ type CredentialAdded struct {
 	Kind    SecretKind `json:"kind"`
 
 	Principal string `json:"principal,omitempty"` // for a certificate: whom it names
+	// Probe proves the data key where no version does: nothing, sealed under it.
+	Probe []byte `json:"probe,omitempty"`
 }
 
 var _ = define[CredentialAdded]("credential.added", 1)

@@ -110,6 +110,7 @@ type RotationPolicy struct {
 
 	LockoutThreshold uint32 `json:"lockout_threshold,omitempty"` // wrong logins at which the target locks the account
 	LockoutWindow    uint64 `json:"lockout_window,omitempty"`    // in which the target counts them
+	Cumulative       bool   `json:"cumulative,omitempty"`        // a good login does not make the target forget the wrong ones
 	Concurrency      uint32 `json:"concurrency,omitempty"`       // rotations at once on one target
 
 	Disclose Disclosure `json:"disclose,omitempty"` // who may reveal and check out

@@ -25,6 +25,7 @@ type SecretSent struct {
 	Presents SecretID   `json:"presents"`          // version that the login for it presents
 	Via      AccountID  `json:"via,omitzero"`      // whose version that is, if another account's
 	Replaces SecretID   `json:"replaces,omitzero"` // version that was held to be true; zero if none was
+	Proven   bool       `json:"proven,omitempty"`  // the target accepted what it presents a moment before, so its login can't be a wrong one
 }
 
 var _ = define[SecretSent]("secret.sent", 1)
@@ -36,6 +37,7 @@ type SecretRefused struct {
 	Rotation     RotationID `json:"rotation"`
 	Try          TryID      `json:"try"`
 	NotPresented bool       `json:"not_presented,omitempty"` // no secret reached it: nothing counts against a lock-out
+	Rejected     bool       `json:"rejected,omitempty"`      // the login for it was turned down: it was never asked
 	Detail       string     `json:"detail,omitempty"`
 }
 

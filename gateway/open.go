@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/lockout"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/gateway/relay"
@@ -133,29 +134,6 @@ func stopped(why *stop) *failure {
 	return &failure{reason: why.reason, detail: why.detail, text: why.text, stop: why}
 }
 
-// reach logs in at the target and makes that an event.
-func (s *Server) reach(ctx context.Context, o *opened) error {
-	t := &targetLogin{
-		sealer: s.cfg.Sealer, started: &o.started, config: s.cfg.SSH, limits: s.cfg.Limits, dial: s.cfg.Dial,
-		permits: o.permits, now: s.cfg.Now, site: s.cfg.Site,
-		issue: func(c events.CertificateIssued) error {
-			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.IssueCertificate{Session: o.started.Session, Issued: c})
-			return err
-		},
-	}
-	target, conn, err := t.run(ctx)
-	if err != nil {
-		return err
-	}
-	o.target = target
-	algorithms := conn.Algorithms()
-	_, err = s.cfg.Dispatcher.Do(ctx, s.actor, commands.ConnectSession{
-		Session: o.started.Session, Server: string(conn.ServerVersion()), HostKey: ssh.FingerprintSHA256(t.proven),
-		Cipher: algorithms.Out.Cipher, KeyExchange: algorithms.KeyExchange,
-	})
-	return err
-}
-
 // targetFailure says what went wrong on the way to the target, to the person and to the log.
 func (s *Server) targetFailure(ctx context.Context, o *opened, err error) *failure {
 	name := o.started.TargetName
@@ -164,7 +142,13 @@ func (s *Server) targetFailure(ctx context.Context, o *opened, err error) *failu
 	var auth *sshwire.AuthError
 	var strange *sshwire.NoCommonError
 	var netErr net.Error
+	var spent *lockout.SpentError
 	switch {
+	case errors.As(err, &spent):
+		f.text = "logins at " + name + " are paused until " + spent.Until.UTC().Format(time.RFC3339) +
+			", since one more wrong one could lock the account; tell the administrator of this gateway"
+	case errors.Is(err, lockout.ErrNoCandidate):
+		f.text = "this gateway holds no secret that " + name + " may take; tell the administrator of this gateway"
 	case errors.As(err, &changed):
 		f.text = name + " proved another host key than the one on record, so nothing was sent to it; tell the administrator of this gateway"
 		s.refuseHostKey(ctx, o, changed)

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/lockout"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -24,6 +25,7 @@ type Config struct {
 	Rec        *store.Writer // of the rec log
 	RecLog     store.Log     // the same log, asked for its space
 	Sealer     *seal.Sealer
+	Keeper     *lockout.Keeper // of the site's logins; nil for one of the server's own
 	HostKeys   []ssh.Signer
 	CA         func() ssh.Signer // gives what certifies the first host key now for the names of targets that people jump to
 	Console    Console
@@ -67,6 +69,9 @@ func New(cfg Config) (*Server, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Keeper == nil {
+		cfg.Keeper = lockout.New(cfg.Site, cfg.Dispatcher, cfg.Now)
 	}
 	if cfg.Dial == nil {
 		cfg.Dial = new(net.Dialer).DialContext

@@ -18,6 +18,8 @@ import (
 	"github.com/knadh/koanf/providers/structs"
 	"github.com/knadh/koanf/v2"
 
+	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
+
 	"github.com/holdfast-pam/holdfast/events/seal/keyring"
 )
 
@@ -26,11 +28,12 @@ import (
 // environment (HOLDFAST_SSH_LISTEN), and those by flags. Unknown keys are
 // errors. Durations are written like 30s, sizes in bytes.
 type Config struct {
-	Site SiteConfig `koanf:"site"`
-	SSH  SSHConfig  `koanf:"ssh"`
-	Log  LogConfig  `koanf:"log"`
-	Keys KeysConfig `koanf:"keys"`
-	Mesh MeshConfig `koanf:"mesh"`
+	Site     SiteConfig     `koanf:"site"`
+	SSH      SSHConfig      `koanf:"ssh"`
+	Log      LogConfig      `koanf:"log"`
+	Keys     KeysConfig     `koanf:"keys"`
+	Mesh     MeshConfig     `koanf:"mesh"`
+	Rotation RotationConfig `koanf:"rotation"`
 }
 
 // SiteConfig is the section "site".
@@ -179,10 +182,16 @@ func LoadConfig(file string, environ []string) (Config, error) {
 	return c, nil
 }
 
+// execKeys begins the keys of programs, which bear names of the site's own.
+const execKeys = "rotation.exec."
+
 // unknownKeys refuses keys that the configuration does not have.
 func unknownKeys(given []string, known map[string]any) error {
 	var errs []error
 	for _, key := range given {
+		if strings.HasPrefix(key, execKeys) { // their names are the site's own
+			continue
+		}
 		if _, ok := known[key]; !ok {
 			errs = append(errs, fmt.Errorf("configuration: there is no key %s; the keys are %s", key, nearest(key, known)))
 		}
@@ -268,6 +277,9 @@ func (c *Config) Check() error {
 		if _, err := net.ResolveTCPAddr("tcp", c.Mesh.Listen); err != nil {
 			bad("mesh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.Mesh.Listen, err)
 		}
+	}
+	if err := rotator.CheckPrograms(c.Rotation.Exec); err != nil {
+		errs = append(errs, fmt.Errorf("configuration: %w", err))
 	}
 	return errors.Join(append(errs, c.Keys.check())...)
 }

@@ -57,7 +57,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	}
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
-		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer,
+		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer, Keeper: s.keeper,
 		HostKeys: []ssh.Signer{s.hostKey}, CA: s.hostCA, Console: console, Log: s.log, Now: WallClock,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
@@ -116,6 +116,7 @@ func (s *Site) Serve(ctx context.Context) error {
 			s.fail(fmt.Errorf("process managers: %w", err))
 		}
 	})
+	endRotations := s.serveRotations(running)
 	s.background.Go(func() { s.watchSpace(running) })
 	s.background.Go(func() { s.runMesh(running) })
 	s.background.Go(func() { s.tellNewKeys(running) })
@@ -139,7 +140,7 @@ func (s *Site) Serve(ctx context.Context) error {
 	}
 	end, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTime)
 	defer cancel()
-	err = errors.Join(err, s.gateway.Shutdown(end))
+	err = errors.Join(err, s.gateway.Shutdown(end), endRotations(end))
 	_, stopErr := s.commands.Do(end, s.actor(), commands.StopSite{Reason: reason})
 	stop()
 	return errors.Join(err, stopErr, router.Close(), os.Remove(s.data.runFile()))
@@ -176,7 +177,7 @@ func (s *Site) processManagers(ctx context.Context) (*message.Router, error) {
 		s.gateway.OnEvent(r)
 		return nil
 	})
-	return router, nil
+	return router, s.handleRotations(ctx, router)
 }
 
 // watchSpace records when a log stops or resumes taking records.

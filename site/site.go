@@ -16,6 +16,8 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/lockout"
+	"github.com/holdfast-pam/holdfast/commands/rotation"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/applylog"
 	"github.com/holdfast-pam/holdfast/events/seal"
@@ -48,6 +50,9 @@ type Site struct {
 	newKeys  chan uuid.UUID // data keys that custodians are to be told of
 	views    *projections.Projections
 	commands *commands.Dispatcher
+
+	keeper    *lockout.Keeper
+	rotations *rotation.Manager
 
 	gateway  *gateway.Server
 	listener net.Listener
@@ -108,6 +113,7 @@ func (s *Site) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.maskViews()
+	s.openRotations()
 	if err := s.openViews(ctx); err != nil {
 		return err
 	}

@@ -42,7 +42,7 @@ func knownTo(v projections.Version) string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("secret", "Versions of an account's secret, and who is shown them",
-		c.secretVersions(), c.secretPut(), c.secretReveal())
+		c.secretVersions(), c.secretPut(), c.secretReveal(), c.secretCheckout(), c.secretCheckin())
 })
 
 func (c *call) secretVersions() *cobra.Command {
@@ -141,6 +141,8 @@ func (c *call) disclose(cmd commands.Command) error {
 	switch e := e.(type) {
 	case events.SecretRevealed:
 		d.Version = e.Version
+	case events.SecretCheckedOut:
+		d.Version, d.Until = e.Version, e.Until
 	}
 	var sealed vault.Sealed
 	var unsettled bool

@@ -45,6 +45,32 @@ func TestSecretVerbs(t *testing.T) {
 	}
 }
 
+func TestCheckOutIsExclusive(t *testing.T) {
+	w := newWorld(t)
+	w.furnish()
+	second := w.addUser("bea", events.Admin)
+	if r := w.run(w.admin, "secret checkout root+web1 --reason fire --for 2h", ""); r.exit != Done || r.out != "hunter2\n" {
+		t.Fatalf("checkout: exit %d, %s", r.exit, r.err)
+	}
+	for _, line := range []string{"secret checkout root+web1 --reason too", "secret reveal root+web1 --reason too"} {
+		if r := w.run(second, line, ""); r.exit != Conflict || !strings.Contains(r.err, "checked out by ada until") || r.out != "" {
+			t.Errorf("%s: %+v", line, r)
+		}
+	}
+	if r := w.run(w.auditor, "secret versions root+web1", ""); !strings.Contains(r.out, "ada (checked out until") {
+		t.Errorf("versions: %s", r.out)
+	}
+	if r := w.run(w.operator, "secret checkin root+web1", ""); r.exit != Denied {
+		t.Errorf("checkin by another: %+v", r)
+	}
+	if r := w.run(w.admin, "secret checkin root+web1", ""); r.exit != Done {
+		t.Errorf("checkin: %+v", r)
+	}
+	if r := w.run(second, "secret checkout root+web1 --reason now", ""); r.exit != Done {
+		t.Errorf("checkout after the checkin: %+v", r)
+	}
+}
+
 // A secret leaves the vault after the event that says so, and only then.
 func TestAttackNoSecretWithoutItsEvent(t *testing.T) {
 	w := newWorld(t)

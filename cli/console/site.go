@@ -12,6 +12,7 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/rotation"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -74,6 +75,9 @@ type Site interface {
 	Mesh(ctx context.Context) ([]site.MeshSite, error)
 	Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error)
 	Join(ctx context.Context, by events.Actor, token string) (events.SiteID, error)
+
+	// Rotations carries out what rotate verbs plan.
+	Rotations() *rotation.Manager
 
 	// Live lists the sessions that run at the site, with how far they are.
 	Live() []gateway.LiveSession

@@ -14,6 +14,7 @@ type Credential struct {
 	Account events.AccountID
 	Kind    events.SecretKind
 	Added   *Mark
+	Probe   []byte // of one that began without a version: proves its data key
 
 	Principal string // of the certificates that stand in for a secret
 
@@ -23,6 +24,8 @@ type Credential struct {
 	doubts   []*Mark                // that no clear knows of
 	alarms   []*Mark                // likewise
 	tries    map[events.TryID]try
+	tested   map[events.TryID]*Mark // every login that a rotation announced
+	resets   []*Mark                // announcements of logins that were accepted, none of which knows another
 	shown    map[events.SecretID][]Exposure
 	leases   map[events.LeaseID]*Lease
 	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
@@ -35,7 +38,8 @@ type Credential struct {
 type try struct {
 	at   *Mark            // the latest that it can have been made
 	open bool             // a change was sent and nothing answers it yet
-	via  events.AccountID // that it was made with, if another one: it counts against both
+	via  events.AccountID // that it was made with, if another one
+	free bool             // it can't have been a wrong login of the account
 }
 
 // Level is how far a version has come. It only grows.
@@ -71,8 +75,8 @@ type Version struct {
 	Staged *Mark  // nil like Sealed
 
 	held  *Mark                  // newest event by which the target may hold it
-	sends map[events.TryID]*Mark // that were not refused
-	not   map[events.TryID]bool  // that were
+	sends map[events.TryID]*Mark // when it was sent
+	not   map[events.TryID]bool  // which of those were refused
 }
 
 // Version finds a version by id.
@@ -113,6 +117,17 @@ const keptCandidates = 3
 // Candidates lists the versions that the target may take, the likeliest first:
 // those last sent, applied or seen to work, then the ones before.
 func (c *Credential) Candidates() []*Version {
+	likely, _ := c.candidates()
+	return likely
+}
+
+// Older lists what the target may have taken before those, the newest first.
+func (c *Credential) Older() []*Version {
+	_, older := c.candidates()
+	return older
+}
+
+func (c *Credential) candidates() (likely, older []*Version) {
 	var all []*Version
 	for _, v := range c.versions {
 		if v.Sealed != nil && v.possible() != nil {
@@ -126,17 +141,19 @@ func (c *Credential) Candidates() []*Version {
 			superseded++
 		}
 		if superseded > keptCandidates {
-			return all[:i]
+			return all[:i], all[i:]
 		}
 	}
-	return all
+	return all, nil
 }
 
 // possible is the newest event by which the target may hold the version.
 func (v *Version) possible() *Mark {
 	newest := v.held
-	for _, m := range v.sends {
-		newest = later(newest, m)
+	for id, m := range v.sends {
+		if !v.not[id] {
+			newest = later(newest, m)
+		}
 	}
 	return newest
 }
@@ -180,8 +197,8 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 		return false
 	}
 	s.credentials[id] = &Credential{
-		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, versions: map[events.SecretID]*Version{},
-		tries: map[events.TryID]try{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
+		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, Probe: e.Probe, versions: map[events.SecretID]*Version{},
+		tries: map[events.TryID]try{}, tested: map[events.TryID]*Mark{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
 		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{},
 	}
 	return true
@@ -203,10 +220,8 @@ var _ = fold(func(s *State, at *Mark, e events.SecretSent) bool {
 		return false
 	}
 	id := events.TryID{UUID: at.ID}
-	c.tries[id] = try{at, true, e.Via}
-	if !v.not[id] {
-		v.sends[id] = at
-	}
+	c.tries[id] = try{at: at, open: true, via: e.Via, free: e.Proven || !e.Via.IsZero()}
+	v.sends[id] = at
 	if via := s.credentialOf(e.Via); via != nil {
 		via.tries[id] = try{at: at}
 	}
@@ -235,7 +250,16 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRefused) bool {
 		return false
 	}
 	v.not[e.Try] = true
-	delete(v.sends, e.Try)
+	if e.Rejected {
+		of := s.credentialOf(c.tries[e.Try].via)
+		if of == nil {
+			of = c
+		}
+		of.doubts = append(of.doubts, at)
+	}
+	if e.Rejected {
+		s.charge(c, e.Try)
+	}
 	s.answered(c, e.Try, at, e.NotPresented)
 	s.answer(e.Rotation, at, e.Try, AnswerRefused, e.Detail, e.NotPresented)
 	return true
@@ -269,8 +293,13 @@ var _ = fold(func(s *State, at *Mark, e events.SecretVerified) bool {
 	s.forget(c, e.Try)
 	s.answer(e.Rotation, at, e.Try, AnswerAccepted, "", false)
 	c.clear(at, e.Version)
+	s.tookEffect(at, c, e.Version)
+	if m := c.tested[e.Try]; m != nil {
+		c.reset(m)
+	}
 	if n := s.sessions[e.Session]; n != nil {
 		n.Secret = e.Version
+		c.reset(n.Started)
 	}
 	return true
 })

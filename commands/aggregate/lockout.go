@@ -1,6 +1,8 @@
 package aggregate
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -11,11 +13,12 @@ import (
 // nothing. It counts at the latest time that it can have been made.
 
 // Spent tells how many presentations of a site count against the account's
-// lock-out since a time, and the time of the oldest.
-func (c *Credential) Spent(site events.SiteID, since time.Time) (n int, oldest time.Time) {
+// lock-out since a time, and the time of the oldest. Those before a login that
+// the target accepted count only where it counts cumulatively.
+func (c *Credential) Spent(site events.SiteID, since time.Time, cumulative bool) (n int, oldest time.Time) {
 	for _, t := range c.tries {
 		at := t.at.Time()
-		if t.at.Origin.Site != site || at.Before(since) {
+		if t.free || t.at.Origin.Site != site || at.Before(since) || !cumulative && c.forgiven(t) {
 			continue
 		}
 		if n++; n == 1 || at.Before(oldest) {
@@ -25,11 +28,42 @@ func (c *Credential) Spent(site events.SiteID, since time.Time) (n int, oldest t
 	return n, oldest
 }
 
+// forgiven reports whether a try was over before a login was announced that the
+// target accepted.
+func (c *Credential) forgiven(t try) bool {
+	return !t.open && slices.ContainsFunc(c.resets, func(m *Mark) bool { return m.Knows(t.at) })
+}
+
+// reset says that a login which was announced by m was accepted.
+func (c *Credential) reset(m *Mark) {
+	if slices.ContainsFunc(c.resets, func(o *Mark) bool { return o == m || o.Knows(m) }) {
+		return
+	}
+	c.resets = append(slices.DeleteFunc(c.resets, m.Knows), m)
+}
+
+// tookEffect forgets the one change by which the target can have come to hold a
+// version: it was let in.
+func (s *State) tookEffect(at *Mark, c *Credential, id events.SecretID) {
+	var sent []events.TryID
+	for try, m := range c.versions[id].sends {
+		if at.Knows(m) {
+			sent = append(sent, try)
+		}
+	}
+	if len(sent) == 1 {
+		s.forget(c, sent[0])
+	}
+}
+
 // Budget is how many presentations each site may spend in a window without
 // the target ever locking the account (rule R3): all sites together stay below
-// the threshold.
+// the threshold. A key that is turned down counts against no lock-out.
 func (s *State) Budget(a *Account) (tries int, window time.Duration) {
 	p := s.RotationPolicy(a)
+	if c := s.credentials[a.Credential]; c != nil && c.Kind == events.PrivateKey {
+		return math.MaxInt32, time.Duration(p.LockoutWindow) * time.Second
+	}
 	sites := max(1, len(s.sites))
 	return max(0, int(p.LockoutThreshold)-1) / sites, time.Duration(p.LockoutWindow) * time.Second
 }
@@ -52,13 +86,21 @@ func (s *State) answered(c *Credential, id events.TryID, at *Mark, notPresented 
 	}
 }
 
+// charge says that a try was a wrong login after all.
+func (s *State) charge(c *Credential, id events.TryID) {
+	if t, ok := c.tries[id]; ok && t.via.IsZero() {
+		t.free = false
+		c.tries[id] = t
+	}
+}
+
 // spend says that a try was over at a time.
 func (s *State) spend(c *Credential, id events.TryID, at *Mark) {
 	t, counts := c.tries[id]
 	if !counts {
 		return
 	}
-	c.tries[id] = try{at: later(t.at, at), via: t.via}
+	c.tries[id] = try{at: later(t.at, at), via: t.via, free: t.free}
 	if via := s.credentialOf(t.via); via != nil {
 		via.tries[id] = try{at: later(t.at, at)}
 	}
@@ -70,7 +112,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretTried) bool {
 		return false
 	}
 	id := events.TryID{UUID: at.ID}
-	c.tries[id] = try{at: at}
+	c.tries[id], c.tested[id] = try{at: at}, at
 	s.inRotation(e.Rotation, at, func(r *Rotation) {
 		r.attempts[id] = &Attempt{ID: id, Version: e.Version, At: at}
 	})

@@ -70,6 +70,21 @@ func (r *Rotation) Attempts() []*Attempt {
 	return slices.SortedFunc(maps.Values(r.attempts), func(a, b *Attempt) int { return a.At.Compare(b.At) })
 }
 
+// proofTime is how long it stands that the target accepted a version: nobody
+// changes it behind the site's back within a rotation's own moments.
+const proofTime = time.Minute
+
+// Proves reports whether the last thing that the rotation presented was the
+// version, and the target accepted it a moment ago.
+func (r *Rotation) Proves(v events.SecretID, now time.Time) bool {
+	all := r.Attempts()
+	if len(all) == 0 {
+		return false
+	}
+	last := all[len(all)-1]
+	return last.Answer == AnswerAccepted && last.Version == v && now.Sub(last.Answered.Time()) < proofTime
+}
+
 // Latest is the rotation's newest event.
 func (r *Rotation) Latest() *Mark { return r.latest }
 

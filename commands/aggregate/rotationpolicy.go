@@ -10,12 +10,12 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// DefaultRotationPolicy holds where no policy says otherwise. Five wrong logins
-// in a quarter of an hour is what the common hardening guides set.
+// DefaultRotationPolicy holds where no policy says otherwise. Three wrong logins
+// in a quarter of an hour is where pam_faillock locks unless it is told better.
 func DefaultRotationPolicy() events.RotationPolicy {
 	return events.RotationPolicy{
-		Length: 24, Classes: []string{"lower", "upper", "digit"},
-		LockoutThreshold: 5, LockoutWindow: 15 * 60, Concurrency: 1, Disclose: events.ToAdmins,
+		Length: 30, Classes: []string{"lower", "upper", "digit", "symbol"},
+		LockoutThreshold: 3, LockoutWindow: 15 * 60, Concurrency: 1, Disclose: events.ToAdmins,
 	}
 }
 
@@ -49,6 +49,7 @@ func inherit(p, from events.RotationPolicy) events.RotationPolicy {
 	p.Jitter = cmp.Or(p.Jitter, from.Jitter)
 	p.LockoutThreshold = cmp.Or(p.LockoutThreshold, from.LockoutThreshold)
 	p.LockoutWindow = cmp.Or(p.LockoutWindow, from.LockoutWindow)
+	p.Cumulative = p.Cumulative || from.Cumulative
 	p.Concurrency = cmp.Or(p.Concurrency, from.Concurrency)
 	p.Disclose = cmp.Or(p.Disclose, from.Disclose)
 	return p
@@ -67,6 +68,7 @@ func stricter(a, b events.RotationPolicy) events.RotationPolicy {
 
 		LockoutThreshold: least(a.LockoutThreshold, b.LockoutThreshold),
 		LockoutWindow:    max(a.LockoutWindow, b.LockoutWindow),
+		Cumulative:       a.Cumulative || b.Cumulative,
 		Concurrency:      least(a.Concurrency, b.Concurrency),
 		Disclose:         cmp.Or(a.Disclose, b.Disclose),
 	}

@@ -11,14 +11,14 @@ func (s *State) secretLines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, c := range s.credentials {
-		add("credential %s %s %s %q made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, c.Principal, show(c.Added),
+		add("credential %s %s %s %q %x made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, c.Principal, c.Probe, show(c.Added),
 			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showMarks(c.failed), showHeads(c.last))
 		for _, v := range c.versions {
-			add("secret %s of %s level %d %x %q staged %s held %s sent %s", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged),
-				show(v.held), showMap(v.sends, show))
+			add("secret %s of %s level %d %x %q staged %s held %s sent %s not %v", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged),
+				show(v.held), showMap(v.sends, show), showMap(v.not, func(bool) string { return "" }))
 		}
 		for try, t := range c.tries {
-			add("try %s of %s at %s open %t via %s", try, id, show(t.at), t.open, t.via)
+			add("try %s of %s at %s open %t free %t via %s", try, id, show(t.at), t.open, t.free, t.via)
 		}
 		for version, of := range c.shown {
 			for _, e := range of {
@@ -28,6 +28,7 @@ func (s *State) secretLines() []string {
 		for lease, l := range c.leases {
 			add("lease %s of %s %s %s until %s at %s", lease, id, l.User, l.Version, l.Until, show(l.Granted))
 		}
+		add("resets of %s %s", id, showMarks(c.resets))
 		add("uses of %s freed %s used %s", id, showMap(c.freed, show), showMap(c.used, show))
 	}
 	for id, r := range s.rotations {

@@ -173,6 +173,6 @@ func Left(s *aggregate.State, id events.CredentialID, site events.SiteID, now ti
 		return 0, time.Time{}
 	}
 	tries, window := s.Budget(a)
-	spent, oldest := c.Spent(site, now.Add(-window))
+	spent, oldest := c.Spent(site, now.Add(-window), s.RotationPolicy(a).Cumulative)
 	return tries - spent, oldest.Add(window + time.Microsecond) // the log keeps microseconds
 }

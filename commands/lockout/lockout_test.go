@@ -17,7 +17,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// log is the state of one account with a budget of four, and who writes to it.
+// log is the state of one account with a budget of two, and who writes to it.
 type log struct {
 	mu    sync.Mutex
 	site  *aggregatetest.Site
@@ -82,8 +82,8 @@ func TestAttackManyWrongLoginsAtOnce(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if presented.Load() != 4 || refused.Load() != 96 {
-		t.Errorf("%d were presented and %d refused, want 4 and 96", presented.Load(), refused.Load())
+	if presented.Load() != 2 || refused.Load() != 98 {
+		t.Errorf("%d were presented and %d refused, want 2 and 98", presented.Load(), refused.Load())
 	}
 	if len(k.gates) != 0 {
 		t.Error("a gate that nobody uses is kept")
@@ -110,7 +110,7 @@ func TestGoodLoginsAllGetThrough(t *testing.T) {
 		})
 	}
 	all.Wait()
-	if most.Load() > 4 {
+	if most.Load() > 2 {
 		t.Errorf("%d presented at once", most.Load())
 	}
 }
@@ -181,7 +181,7 @@ func TestWhoWaitsCanGiveUp(t *testing.T) {
 // A window later the budget is whole again.
 func TestTheWindowMovesOn(t *testing.T) {
 	l := newLog(t)
-	for range 4 {
+	for range 2 {
 		l.reject(t)
 	}
 	var spent *SpentError

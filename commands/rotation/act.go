@@ -115,6 +115,7 @@ func (w *work) read(s *aggregate.State, r *aggregate.Rotation, version events.Se
 	if v, ok := c.Current(); ok {
 		w.current, _ = commands.Sealed(s, c.ID, v.ID)
 	}
+	w.known = vault.Sealed{Credential: c.ID, Kind: c.Kind, Probe: c.Probe}
 	for _, v := range c.Versions() {
 		if known, ok := commands.Sealed(s, c.ID, v.ID); ok {
 			w.known = known
@@ -160,12 +161,7 @@ func (m *Manager) stage(ctx context.Context, id events.RotationID) error {
 	if _, ok := m.cfg.Rotator(w.job.Kind, w.kind); !ok {
 		return m.fail(ctx, id, errNoRotator)
 	}
-	old, err := m.open(ctx, w.known)
-	if err != nil {
-		return err
-	}
-	defer old.Bytes.Wipe()
-	next, err := m.cfg.Generate(w.job.Kind, w.policy, old)
+	next, err := m.cfg.Generate(w.job.Kind, w.policy, rotator.Secret{Kind: w.known.Kind, Public: w.known.Public})
 	if err != nil {
 		return m.fail(ctx, id, err)
 	}
@@ -254,6 +250,8 @@ func (m *Manager) answer(id events.RotationID, announced events.Record, attempt 
 	if err != nil {
 		say.Detail = err.Error()
 	}
+	var login *rotator.LoginError
+	say.Rejected = errors.As(err, &login) && login.Answer == rotator.Rejected
 	return m.do(context.Background(), say)
 }
 

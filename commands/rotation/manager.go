@@ -39,7 +39,8 @@ type Config struct {
 	// Rotator is what changes secrets of a kind on a kind of target; false
 	// where nothing does.
 	Rotator func(target events.TargetKind, secret events.SecretKind) (rotator.Rotator, bool)
-	// Generate makes a new secret that replaces old.
+	// Generate makes a new secret that replaces old, of which it is told the kind
+	// and the public half.
 	Generate func(target events.TargetKind, p events.RotationPolicy, old rotator.Secret) (rotator.Secret, error)
 }
 

@@ -22,9 +22,11 @@ type model struct {
 	now    func() time.Time
 	faults int // percent of calls that something happens to
 	crash  func(where string)
+	down   bool // not reached at all
 
 	threshold int
 	window    time.Duration
+	cumulates bool // a good login does not reset the count
 
 	accounts map[string]*modelAccount
 	broken   []string // what must never happen
@@ -63,6 +65,9 @@ func (a *modelAccount) take(secret string) {
 func (m *model) login(name, secret string) bool {
 	a := m.account(name)
 	if a.secret == secret {
+		if !m.cumulates {
+			a.wrong = nil
+		}
 		return true
 	}
 	now := m.now()
@@ -81,7 +86,7 @@ func (m *model) pause() time.Duration { return time.Duration(1+m.rng.IntN(300)) 
 // Change implements [rotator.Rotator].
 func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (rotator.Outcome, error) {
 	m.crash("before the change")
-	if m.happens() && m.rng.IntN(3) == 0 {
+	if m.down || m.happens() && m.rng.IntN(3) == 0 {
 		return rotator.Refused, fmt.Errorf("not reached: %w", rotator.ErrNotPresented)
 	}
 	name, secret := j.Account, string(j.Current.Bytes.Bytes())
@@ -123,7 +128,7 @@ func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (r
 func (m *model) Verify(_ context.Context, j rotator.Job, candidate rotator.Secret) (rotator.Answer, error) {
 	m.crash("before the test")
 	switch {
-	case m.happens() && m.rng.IntN(4) == 0:
+	case m.down || m.happens() && m.rng.IntN(4) == 0:
 		return rotator.NoAnswer, fmt.Errorf("not reached: %w", rotator.ErrNotPresented)
 	case m.happens() && m.rng.IntN(8) == 0:
 		return rotator.Locked, fmt.Errorf("locked by an administrator")

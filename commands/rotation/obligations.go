@@ -50,8 +50,8 @@ func Due(s *aggregate.State, a *aggregate.Account) (o Obligation, ok bool) {
 	if len(c.Leases()) > 0 { // who has it to themselves keeps it
 		return o, false
 	}
-	if m, yes := c.Freed(v.ID); yes {
-		earliest(events.WhyCheckin, m, 0, 0)
+	if m, yes := c.Freed(v.ID); yes { // whatever else asks for it too
+		return delayed(c, Obligation{Why: events.WhyCheckin, At: m.Time(), Cause: m.ID}), true
 	}
 	if known := c.KnownTo(v.ID); p.AfterReveal > 0 && len(known) > 0 {
 		earliest(events.WhyReveal, known[0].At, p.AfterReveal, 0)

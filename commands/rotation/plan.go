@@ -17,6 +17,8 @@ const (
 	maxUnanswered = 100
 	// maxBackoff is the longest pause after a test without an answer.
 	maxBackoff = time.Hour
+	// maxOlder is how many versions older than the candidates are tested once.
+	maxOlder = 16
 	// maxRetires is how often an old secret that can't be taken away is tried again.
 	maxRetires = 5
 )
@@ -105,57 +107,69 @@ func (p *planner) gone() Step {
 	return p.end(result, events.SecretID{}, "the account was removed")
 }
 
-// before plans up to the moment that the new secret is sent.
+// before plans up to the moment that the new secret is sent: the current one is
+// proven by a login first, so that the change can't fail for it.
 func (p *planner) before() Step {
+	v, known := p.c.Current()
 	_, staged := p.r.Staged()
-	if staged {
-		return p.send()
-	}
-	if !p.c.Unsettled() || p.accepted() != nil {
-		if !p.r.SettleOnly {
-			return p.stage()
+	if p.c.Unsettled() || !known {
+		step, exhausted := p.settle()
+		switch {
+		case !exhausted:
+			return step
+		case !p.canReset() && len(p.c.Candidates()) == 0:
+			return p.end(events.RotationFailed, events.SecretID{}, "there is no secret to log in with, nor a privileged account to reset it through")
+		case !p.canReset():
+			return p.alarm()
+		case !staged:
+			return Step{Kind: Stage}
 		}
-		v, _ := p.c.Current()
+		return p.sendBy(events.ChangePrivileged)
+	}
+	if p.r.SettleOnly && !staged {
 		return p.end(events.RotationVerified, v.ID, "")
 	}
-	step, exhausted := p.settle()
-	switch {
-	case !exhausted:
+	if step, proven := p.prove(v); !proven {
 		return step
-	case p.canReset():
-		return p.stage()
 	}
-	return p.alarm()
+	if !staged {
+		return Step{Kind: Stage}
+	}
+	return p.sendBy(events.ChangeAsItself) // rule R2
 }
 
-func (p *planner) stage() Step {
-	if _, ok := p.c.Current(); !ok && !p.canReset() {
-		return p.end(events.RotationFailed, events.SecretID{}, "there is no secret to log in with, nor a privileged account to reset it through")
+// prove plans a login with the current secret, unless there was one a moment
+// ago. A target that can't be asked now ends the rotation: nothing was sent.
+func (p *planner) prove(v *aggregate.Version) (step Step, proven bool) {
+	if p.r.Proves(v.ID, p.now) {
+		return Step{}, true
 	}
-	return Step{Kind: Stage}
-}
-
-// send prefers the verb that proves the old secret (rule R2).
-func (p *planner) send() Step {
-	verb := events.ChangeAsItself
-	if _, ok := p.c.Current(); !ok || p.c.Unsettled() && p.accepted() == nil {
-		verb = events.ChangePrivileged
-		if !p.canReset() {
-			return p.alarm()
+	if n := len(p.tests); n > 0 {
+		last := p.tests[n-1]
+		switch {
+		case last.Answer == aggregate.AnswerLocked:
+			return p.end(events.RotationFailed, v.ID, "the target says that the account is locked: "+last.Detail), false
+		case last.Answer == aggregate.AnswerNone && n > 1 && p.tests[n-2].Answer == aggregate.AnswerNone:
+			return p.end(events.RotationFailed, v.ID, "the target gave no answer: "+last.Detail), false
 		}
 	}
-	return p.sendBy(verb)
+	if left, until := lockout.Left(p.s, p.c.ID, p.site, p.now); left < 1 {
+		return p.end(events.RotationFailed, v.ID, p.spent(until).Detail+" before "+until.UTC().Format(time.RFC3339)), false
+	}
+	return Step{Kind: Test, Version: v.ID}, false
 }
 
 func (p *planner) sendBy(verb events.ChangeVerb) Step {
-	ids := []events.CredentialID{p.c.ID}
 	if verb == events.ChangePrivileged {
-		ids = append(ids, p.via().ID)
-	}
-	for _, id := range ids {
-		if left, until := lockout.Left(p.s, id, p.site, p.now); left < 1 {
+		if left, until := lockout.Left(p.s, p.via().ID, p.site, p.now); left < 1 {
 			return p.spent(until)
 		}
+		return Step{Kind: Send, Verb: verb}
+	}
+	v, _ := p.c.Current()
+	free := p.r.Proves(v.ID, p.now)
+	if left, until := lockout.Left(p.s, p.c.ID, p.site, p.now); left < 1 && !free {
+		return p.spent(until)
 	}
 	return Step{Kind: Send, Verb: verb}
 }
@@ -236,13 +250,8 @@ func (p *planner) settle() (step Step, exhausted bool) {
 			pause = min(max(2*pause, time.Second), maxBackoff)
 		}
 	}
-	var next *aggregate.Version
-	for _, v := range p.c.Candidates() {
-		if next == nil || rejected[v.ID] < rejected[next.ID] {
-			next = v
-		}
-	}
-	if next == nil || rejected[next.ID] >= maxRounds || unanswered >= maxUnanswered {
+	next := p.next(rejected)
+	if next == nil || unanswered >= maxUnanswered {
 		return Step{}, true
 	}
 	if round := rejected[next.ID]; round > 0 && pause == 0 && p.roundIsOver(rejected, round) {
@@ -255,6 +264,26 @@ func (p *planner) settle() (step Step, exhausted bool) {
 		return p.spent(until), false
 	}
 	return Step{Kind: Test, Version: next.ID}, false
+}
+
+// next is the candidate to be tested now, nil when none is left. Where there is
+// nothing to do but to find the true one, the versions before the candidates are
+// tested as well, once.
+func (p *planner) next(rejected map[events.SecretID]int) (next *aggregate.Version) {
+	for _, v := range p.c.Candidates() {
+		if rejected[v.ID] < maxRounds && (next == nil || rejected[v.ID] < rejected[next.ID]) {
+			next = v
+		}
+	}
+	if next != nil || !p.r.SettleOnly {
+		return next
+	}
+	for i, v := range p.c.Older() {
+		if i < maxOlder && rejected[v.ID] == 0 {
+			return v
+		}
+	}
+	return nil
 }
 
 // roundIsOver reports whether every candidate was rejected as often, so that

@@ -110,6 +110,8 @@ type run struct {
 	made    int
 	state   *aggregate.State
 	texts   map[events.SecretID]string
+
+	clock func() time.Time // nil where time passes by acts only
 }
 
 // writer is the site's log on a disk that outlives the site.
@@ -119,6 +121,9 @@ type writer struct {
 
 func (w *writer) Append(ctx context.Context, drafts ...events.Draft) ([]events.Record, error) {
 	w.r.mayCrash("before an append")
+	if w.r.clock != nil { // records bear the time at which they are written
+		w.r.site.Skew = w.r.clock().Sub(aggregateEpoch) - time.Duration(len(w.r.site.Records))*time.Millisecond
+	}
 	records, err := w.r.site.Append(ctx, drafts...)
 	w.r.mayCrash("inside an append, after it was durable")
 	return records, err
@@ -130,7 +135,13 @@ func (r *run) mayCrash(where string) {
 	}
 }
 
+// aggregateEpoch is when the clocks of sites begin.
+var aggregateEpoch = aggregatetest.Epoch
+
 func (r *run) now() time.Time {
+	if r.clock != nil {
+		return r.clock()
+	}
 	return aggregatetest.Epoch.Add(time.Duration(len(r.site.Records))*time.Millisecond + r.site.Skew)
 }
 
@@ -167,7 +178,8 @@ func newRun(safe *safe, seed uint64, mutant mutation) *run {
 	}
 	r.must(ada, add)
 	r.must(ada, commands.AddGrant{User: "ada", Account: "app", Target: "db"})
-	policy := events.RotationPolicy{LockoutThreshold: uint32(threshold), LockoutWindow: 600}
+	r.target.cumulates = r.rng.IntN(2) == 0
+	policy := events.RotationPolicy{LockoutThreshold: uint32(threshold), LockoutWindow: 600, Cumulative: r.target.cumulates}
 	if r.rng.IntN(3) == 0 {
 		policy.Every = 3600
 	}
@@ -185,12 +197,20 @@ func (r *run) start() {
 		}
 	}
 	r.site.Knows = r.state.Clock
+	var m *rotation.Manager
 	r.d = commands.NewDispatcher(commands.DispatcherConfig{
 		Writer: r.log, State: r.state, Now: r.now,
+		After: func(records []events.Record) {
+			for _, record := range records {
+				if m != nil {
+					m.OnEvent(record)
+				}
+			}
+		},
 		NewID: func() (uuid.UUID, error) { r.made++; return aggregatetest.ID("made", r.made), nil },
 	})
 	r.keeper = lockout.New(r.site.ID, r.d, r.now)
-	r.m = rotation.New(rotation.Config{
+	m = rotation.New(rotation.Config{
 		Dispatcher: r.d, Sealer: r.safe.sealer, Keeper: r.keeper, Site: r.site.ID, Now: r.now, Log: slog.New(slog.DiscardHandler),
 		Rotator: func(events.TargetKind, events.SecretKind) (rotator.Rotator, bool) {
 			if r.mutant == newestByClock {
@@ -203,6 +223,7 @@ func (r *run) start() {
 			return rotator.Secret{Kind: events.Password, Bytes: seal.NewSecret(fmt.Appendf(nil, "secret %d", r.made))}, nil
 		},
 	})
+	r.m = m
 }
 
 // survived is what the log holds after the site was lost; a mutant's holds less.
@@ -331,6 +352,7 @@ func (r *run) act() {
 	case n < 18:
 		r.pass(time.Duration(r.rng.IntN(1200)) * time.Second)
 	case n < 19 && r.target.faults > 20:
+		r.pass(61 * time.Second) // nobody does that within a minute after a login, as rotations assume
 		r.target.restore(name)
 	default:
 		r.due()
@@ -504,6 +526,9 @@ func TestNoWorkingSecretIsEverLost(t *testing.T) {
 	}
 	ended := map[events.RotationResult]int{}
 	for seed := range uint64(runs) {
+		if seed%5000 == 4999 { // a data key seals so many messages and no more
+			safe = newSafe(t)
+		}
 		r := newRun(safe, seed, none)
 		if err := r.live(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
@@ -515,7 +540,7 @@ func TestNoWorkingSecretIsEverLost(t *testing.T) {
 		}
 	}
 	t.Logf("rotations that ended: %v", ended)
-	for _, result := range []events.RotationResult{events.RotationVerified, events.RotationFailed, events.RotationUnknown} {
+	for _, result := range []events.RotationResult{events.RotationVerified, events.RotationFailed} {
 		if ended[result] == 0 {
 			t.Errorf("no rotation ended %s: the property tried nothing", result)
 		}

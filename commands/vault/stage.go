@@ -10,7 +10,7 @@ import (
 
 // Stage checks a further secret of a credential and seals it under the
 // credential's data key, as a version of its own. known is any version of the
-// credential: the key has to open it before it seals anything, so that a key
+// credential, or what [Empty] gave: the key has to open it before it seals anything, so that a key
 // table which was tampered with can't make the new secret unreadable. The secret
 // stays the caller's, to wipe. Errors are those of [Add] and [Open].
 func Stage(ctx context.Context, sealer *seal.Sealer, known Sealed, secret seal.Secret) (Sealed, error) {
@@ -30,7 +30,11 @@ func Stage(ctx context.Context, sealer *seal.Sealer, known Sealed, secret seal.S
 		return fail(err)
 	}
 	defer key.Release()
-	b, err := key.Open(known.Bytes, binding(known.Credential.UUID, known.Version.UUID))
+	proof, at := known.Bytes, binding(known.Credential.UUID, known.Version.UUID)
+	if len(proof) == 0 {
+		proof, at = known.Probe, probeBinding(known.Credential.UUID)
+	}
+	b, err := key.Open(proof, at)
 	if err != nil {
 		return fail(err)
 	}

@@ -43,6 +43,8 @@ type Sealed struct {
 	Kind       events.SecretKind
 	Bytes      []byte
 	Public     string // for a private key: its public half, authorized_keys form
+
+	Probe []byte // of a credential without versions: what its data key has sealed (see [Empty])
 }
 
 // Add checks the first secret of a new credential and seals it under a data

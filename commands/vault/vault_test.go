@@ -190,3 +190,28 @@ func TestStagedVersions(t *testing.T) {
 		t.Errorf("beside a version that does not open: %v", err)
 	}
 }
+
+// A credential whose secret nobody knew gets its first version later, in
+// another process than the one that made its key.
+func TestFirstVersionOfAnEmptyCredential(t *testing.T) {
+	s := newSealer(t)
+	empty, err := vault.Empty(t.Context(), s, events.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := vault.Stage(t.Context(), s, empty, secretOf("the first one"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := vault.Open(t.Context(), s, v); err != nil || string(got.Bytes()) != "the first one" {
+		t.Errorf("opened %v", err)
+	}
+	other, err := vault.Empty(t.Context(), s, events.Password)
+	if err != nil {
+		t.Fatal(err)
+	}
+	other.Probe = empty.Probe
+	if _, err := vault.Stage(t.Context(), s, other, secretOf("x")); !errors.Is(err, seal.ErrMismatch) {
+		t.Errorf("another credential's probe: %v", err)
+	}
+}

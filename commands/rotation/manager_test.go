@@ -1,0 +1,236 @@
+package rotation_test
+
+import (
+	"context"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/rotation"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// served is a site whose manager runs, in a bubble whose clock is its own.
+type served struct {
+	*run
+	t *testing.T
+}
+
+// plainRun has an account without a privileged one, on a target without a
+// schedule.
+func plainRun(safe *safe) *run {
+	for seed := uint64(0); ; seed++ {
+		r := newRun(safe, seed, none)
+		via, _ := r.account("app").Via()
+		if via.IsZero() && r.state.RotationPolicy(r.account("app")).Every == 0 {
+			return r
+		}
+	}
+}
+
+// serve runs f while the manager of a quiet site runs.
+func serve(t *testing.T, f func(s *served)) {
+	safe := newSafe(t)
+	synctest.Test(t, func(t *testing.T) {
+		r := plainRun(safe)
+		r.crashes, r.target.faults, r.target.threshold = 0, 0, 5
+		r.must(events.UserActor(r.user), commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{LockoutThreshold: 5, LockoutWindow: 600}})
+		began := time.Now()
+		r.clock = func() time.Time { return aggregateEpoch.Add(time.Since(began)) }
+		r.start()
+		ctx, cancel := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		running.Go(func() { r.m.Run(ctx) })
+		s := &served{r, t}
+		f(s)
+		cancel()
+		running.Wait()
+	})
+}
+
+// do carries out a command and lets everything that follows of it happen.
+func (s *served) do(c commands.Command) []events.Record {
+	s.t.Helper()
+	records, err := s.d.Do(context.Background(), events.UserActor(s.user), c)
+	if err != nil {
+		s.t.Fatalf("%T: %v", c, err)
+	}
+	return records
+}
+
+func (s *served) after(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// rotated counts the rotations that ended, by why they were planned.
+func (s *served) rotated() map[events.RotationWhy]int {
+	why := map[events.RotationID]events.RotationWhy{}
+	count := map[events.RotationWhy]int{}
+	s.d.View(func(*aggregate.State) {
+		for _, record := range s.site.Records {
+			id := events.RotationID{UUID: record.Header.Stream}
+			switch e := eventOf(record).(type) {
+			case events.RotationPlanned:
+				why[id] = e.Why
+			case events.RotationEnded:
+				count[why[id]]++
+			}
+		}
+	})
+	return count
+}
+
+func (s *served) policy(p events.RotationPolicy) {
+	s.t.Helper()
+	p.LockoutThreshold, p.LockoutWindow = 5, 600
+	s.do(commands.SetRotationPolicy{Account: "app", Target: "db", Policy: p})
+}
+
+func TestRunAndAwait(t *testing.T) {
+	serve(t, func(s *served) {
+		records := s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+		o, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
+		if err != nil || o.State != events.RotationVerified {
+			t.Fatalf("got %+v, %v", o, err)
+		}
+		if !s.known("app") || s.target.accounts["app"].secret == "first of app" {
+			t.Error("the secret was not changed")
+		}
+		again, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
+		if err != nil || again.State != events.RotationVerified {
+			t.Errorf("of one that has ended: %+v, %v", again, err)
+		}
+	})
+}
+
+func TestSchedules(t *testing.T) {
+	serve(t, func(s *served) {
+		s.policy(events.RotationPolicy{Every: 24 * 3600})
+		s.after(23 * time.Hour)
+		if n := s.rotated(); len(n) != 0 {
+			t.Fatalf("rotated too early: %v", n)
+		}
+		s.after(3*24*time.Hour + 2*time.Hour)
+		if n := s.rotated()[events.WhySchedule]; n != 4 {
+			t.Errorf("rotated %d times in four days, want 4", n)
+		}
+	})
+}
+
+func TestRotateAfterRevealOnlyWhereThePolicySaysSo(t *testing.T) {
+	serve(t, func(s *served) {
+		s.do(commands.RevealSecret{Account: "app", Target: "db", Reason: "fire"})
+		s.after(48 * time.Hour)
+		if n := s.rotated(); len(n) != 0 {
+			t.Fatalf("rotated without a policy: %v", n)
+		}
+		s.policy(events.RotationPolicy{AfterReveal: 3600})
+		s.after(2 * time.Hour)
+		if n := s.rotated()[events.WhyReveal]; n != 1 {
+			t.Errorf("rotated %d times after the reveal, want once", n)
+		}
+		s.after(48 * time.Hour)
+		if n := s.rotated()[events.WhyReveal]; n != 1 {
+			t.Errorf("rotated %d times: the new secret was never revealed", n)
+		}
+	})
+}
+
+// A check-out ends by its time, and the secret is rotated then, not before.
+func TestAnExpiredLeaseRotates(t *testing.T) {
+	serve(t, func(s *served) {
+		s.policy(events.RotationPolicy{Every: 1800})
+		s.do(commands.CheckOutSecret{Account: "app", Target: "db", Reason: "fire", For: 2 * time.Hour})
+		before := s.target.accounts["app"].secret
+		s.after(119 * time.Minute)
+		if s.target.accounts["app"].secret != before {
+			t.Fatal("the secret was changed under who has it to themselves")
+		}
+		s.after(2 * time.Minute)
+		if n := s.rotated()[events.WhyCheckin]; n != 1 || s.target.accounts["app"].secret == before {
+			t.Errorf("rotated %d times after the lease", n)
+		}
+		s.do(commands.CheckOutSecret{Account: "app", Target: "db", Reason: "fire", For: 2 * time.Hour})
+		s.do(commands.CheckInSecret{Account: "app", Target: "db"})
+		s.after(time.Second)
+		if n := s.rotated()[events.WhyCheckin]; n != 2 {
+			t.Errorf("rotated %d times after the check-in", n)
+		}
+	})
+}
+
+// A target restored from a snapshot takes an old secret again. The next session
+// finds that out, is let in with it, and it is settled.
+func TestSnapshotIsFoundBySessions(t *testing.T) {
+	serve(t, func(s *served) {
+		s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+		s.after(time.Second)
+		s.target.restore("app")
+		if s.target.accounts["app"].secret != "first of app" {
+			t.Fatal("not restored")
+		}
+		if err := s.session(); err != nil {
+			t.Fatalf("session: %v", err)
+		}
+		s.after(time.Second)
+		s.d.View(func(*aggregate.State) {
+			if c := s.credential("app"); c.Unsettled() || c.Alarmed() {
+				t.Error("it is not settled")
+			}
+		})
+		if err := s.session(); err != nil {
+			t.Errorf("the next session: %v", err)
+		}
+	})
+}
+
+// A secret that was changed behind the site's back ends in the alarm, without
+// ever locking the account, and goes on when a person enters the true one.
+func TestAlarmAndItsEnd(t *testing.T) {
+	serve(t, func(s *served) {
+		s.target.accounts["app"].secret = "changed by somebody"
+		records := s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+		o, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
+		if err != nil || o.State != events.RotationUnknown {
+			t.Fatalf("got %+v, %v", o, err)
+		}
+		s.after(24 * time.Hour)
+		status := func() (st rotation.Status) {
+			s.d.View(func(state *aggregate.State) { st = rotation.StatusOf(state, s.account("app"), s.site.ID, s.now()) })
+			return st
+		}
+		if status().State != rotation.Alarmed {
+			t.Fatalf("after a day: %+v", status())
+		}
+		wrong := len(s.target.accounts["app"].wrong)
+		s.after(7 * 24 * time.Hour)
+		if n := len(s.target.accounts["app"].wrong); n != wrong || len(s.target.broken) > 0 {
+			t.Errorf("candidates are tried for ever: %d wrong logins, then %d; %v", wrong, n, s.target.broken)
+		}
+	})
+}
+
+// Rotations of one target take turns, as many at once as its policy allows, and
+// failures are tried again later and later.
+func TestFailuresAreTriedAgainLaterAndLater(t *testing.T) {
+	serve(t, func(s *served) {
+		s.policy(events.RotationPolicy{Every: 3600})
+		s.target.down = true
+		s.after(24 * time.Hour)
+		n := s.rotated()[events.WhySchedule]
+		if n < 3 || n > 12 { // after an hour, then 5, 10, 20 minutes, ...
+			t.Errorf("tried %d times in a day", n)
+		}
+		s.target.down = false
+		s.after(24 * time.Hour)
+		s.d.View(func(*aggregate.State) {
+			if c := s.credential("app"); c.Failures() != 0 {
+				t.Errorf("%d failures are left", c.Failures())
+			}
+		})
+	})
+}
