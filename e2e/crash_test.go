@@ -80,6 +80,7 @@ type firstWrite struct {
 }
 
 func (w *firstWrite) Write(p []byte) (int, error) {
-	w.once.Do(func() { close(w.first) })
-	return w.b.Write(p)
+	n, err := w.b.Write(p)
+	w.once.Do(func() { close(w.first) }) // after it: who waits for it looks at what was written
+	return n, err
 }

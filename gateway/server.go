@@ -97,7 +97,6 @@ func (s *Server) Serve(l net.Listener) error {
 		s.mu.Unlock()
 		l.Close()
 	}()
-	s.watching.Do(func() { s.work.Go(func() { s.watchPeers(s.ctx) }) })
 	for pause := time.Millisecond; ; {
 		c, err := l.Accept()
 		switch {
@@ -116,13 +115,16 @@ func (s *Server) Serve(l net.Listener) error {
 	}
 }
 
+// listen takes l in, unless the server is going down: no work begins once it waits for what there is.
 func (s *Server) listen(l net.Listener) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if !s.down {
-		s.listeners[l] = struct{}{}
+	if s.down {
+		return false
 	}
-	return !s.down
+	s.listeners[l] = struct{}{}
+	s.watching.Do(func() { s.work.Go(func() { s.watchPeers(s.ctx) }) })
+	return true
 }
 
 func (s *Server) isDown() bool {

@@ -49,12 +49,12 @@ func oneLine(s string) string {
 }
 
 func isPrintable(s string) bool {
-	for i, r := range s {
-		if !strconv.IsPrint(r) || r == utf8.RuneError && s[i] != 0xEF {
+	for _, r := range s {
+		if !strconv.IsPrint(r) {
 			return false
 		}
 	}
-	return true
+	return utf8.ValidString(s)
 }
 
 // printableJSON is a JSON text with the characters that [Printable] escapes

@@ -27,7 +27,7 @@ func harmless(s string) bool {
 
 func TestPrintable(t *testing.T) {
 	for in, want := range map[string]string{
-		"": "", "web1": "web1", "Ærø 東京": "Ærø 東京", "a\x1b[1m": `a\x1b[1m`, "x\ny": `x\ny`, "\xff": `\xff`, "\u009b": `\u009b`,
+		"": "", "web1": "web1", "Ærø 東京": "Ærø 東京", "a\x1b[1m": `a\x1b[1m`, "x\ny": `x\ny`, "\xff": `\xff`, "\xef": `\xef`, "\u009b": `\u009b`,
 		"\u202e": `\u202e`, "\ufffd": "\ufffd",
 	} {
 		if got := Printable(in); got != want {

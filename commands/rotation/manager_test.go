@@ -44,6 +44,7 @@ func serve(t *testing.T, f func(s *served)) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		running.Go(func() { r.m.Run(ctx) })
+		synctest.Wait()
 		s := &served{r, t}
 		f(s)
 		cancel()
@@ -58,6 +59,7 @@ func (s *served) do(c commands.Command) []events.Record {
 	if err != nil {
 		s.t.Fatalf("%T: %v", c, err)
 	}
+	synctest.Wait()
 	return records
 }
 
@@ -70,18 +72,30 @@ func (s *served) after(d time.Duration) {
 func (s *served) rotated() map[events.RotationWhy]int {
 	why := map[events.RotationID]events.RotationWhy{}
 	count := map[events.RotationWhy]int{}
-	s.d.View(func(*aggregate.State) {
-		for _, record := range s.site.Records {
-			id := events.RotationID{UUID: record.Header.Stream}
-			switch e := eventOf(record).(type) {
-			case events.RotationPlanned:
-				why[id] = e.Why
-			case events.RotationEnded:
-				count[why[id]]++
-			}
+	s.log.mu.Lock()
+	defer s.log.mu.Unlock()
+	for _, record := range s.site.Records {
+		id := events.RotationID{UUID: record.Header.Stream}
+		switch e := eventOf(record).(type) {
+		case events.RotationPlanned:
+			why[id] = e.Why
+		case events.RotationEnded:
+			count[why[id]]++
 		}
-	})
+	}
 	return count
+}
+
+// onTarget looks at the target, or changes it, while the manager runs.
+func (s *served) onTarget(f func(app *modelAccount)) {
+	s.target.mu.Lock()
+	defer s.target.mu.Unlock()
+	f(s.target.accounts["app"])
+}
+
+func (s *served) secret() (secret string) {
+	s.onTarget(func(app *modelAccount) { secret = app.secret })
+	return secret
 }
 
 func (s *served) policy(p events.RotationPolicy) {
@@ -97,7 +111,7 @@ func TestRunAndAwait(t *testing.T) {
 		if err != nil || o.State != events.RotationVerified {
 			t.Fatalf("got %+v, %v", o, err)
 		}
-		if !s.known("app") || s.target.accounts["app"].secret == "first of app" {
+		if !s.known("app") || s.secret() == "first of app" {
 			t.Error("the secret was not changed")
 		}
 		again, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
@@ -145,13 +159,13 @@ func TestAnExpiredLeaseRotates(t *testing.T) {
 	serve(t, func(s *served) {
 		s.policy(events.RotationPolicy{Every: 1800})
 		s.do(commands.CheckOutSecret{Account: "app", Target: "db", Reason: "fire", For: 2 * time.Hour})
-		before := s.target.accounts["app"].secret
+		before := s.secret()
 		s.after(119 * time.Minute)
-		if s.target.accounts["app"].secret != before {
+		if s.secret() != before {
 			t.Fatal("the secret was changed under who has it to themselves")
 		}
 		s.after(2 * time.Minute)
-		if n := s.rotated()[events.WhyCheckin]; n != 1 || s.target.accounts["app"].secret == before {
+		if n := s.rotated()[events.WhyCheckin]; n != 1 || s.secret() == before {
 			t.Errorf("rotated %d times after the lease", n)
 		}
 		s.do(commands.CheckOutSecret{Account: "app", Target: "db", Reason: "fire", For: 2 * time.Hour})
@@ -170,7 +184,7 @@ func TestSnapshotIsFoundBySessions(t *testing.T) {
 		s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
 		s.after(time.Second)
 		s.target.restore("app")
-		if s.target.accounts["app"].secret != "first of app" {
+		if s.secret() != "first of app" {
 			t.Fatal("not restored")
 		}
 		if err := s.session(); err != nil {
@@ -192,7 +206,7 @@ func TestSnapshotIsFoundBySessions(t *testing.T) {
 // ever locking the account, and goes on when a person enters the true one.
 func TestAlarmAndItsEnd(t *testing.T) {
 	serve(t, func(s *served) {
-		s.target.accounts["app"].secret = "changed by somebody"
+		s.onTarget(func(app *modelAccount) { app.secret = "changed by somebody" })
 		records := s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
 		o, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
 		if err != nil || o.State != events.RotationUnknown {
@@ -206,11 +220,14 @@ func TestAlarmAndItsEnd(t *testing.T) {
 		if status().State != rotation.Alarmed {
 			t.Fatalf("after a day: %+v", status())
 		}
-		wrong := len(s.target.accounts["app"].wrong)
+		var wrong int
+		s.onTarget(func(app *modelAccount) { wrong = len(app.wrong) })
 		s.after(7 * 24 * time.Hour)
-		if n := len(s.target.accounts["app"].wrong); n != wrong || len(s.target.broken) > 0 {
-			t.Errorf("candidates are tried for ever: %d wrong logins, then %d; %v", wrong, n, s.target.broken)
-		}
+		s.onTarget(func(app *modelAccount) {
+			if n := len(app.wrong); n != wrong || len(s.target.broken) > 0 {
+				t.Errorf("candidates are tried for ever: %d wrong logins, then %d; %v", wrong, n, s.target.broken)
+			}
+		})
 	})
 }
 
@@ -219,13 +236,13 @@ func TestAlarmAndItsEnd(t *testing.T) {
 func TestFailuresAreTriedAgainLaterAndLater(t *testing.T) {
 	serve(t, func(s *served) {
 		s.policy(events.RotationPolicy{Every: 3600})
-		s.target.down = true
+		s.onTarget(func(*modelAccount) { s.target.down = true })
 		s.after(24 * time.Hour)
 		n := s.rotated()[events.WhySchedule]
 		if n < 3 || n > 12 { // after an hour, then 5, 10, 20 minutes, ...
 			t.Errorf("tried %d times in a day", n)
 		}
-		s.target.down = false
+		s.onTarget(func(*modelAccount) { s.target.down = false })
 		s.after(24 * time.Hour)
 		s.d.View(func(*aggregate.State) {
 			if c := s.credential("app"); c.Failures() != 0 {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands/lockout"
@@ -28,6 +29,7 @@ type model struct {
 	window    time.Duration
 	cumulates bool // a good login does not reset the count
 
+	mu       sync.Mutex // held by each act, since sessions log in beside rotations
 	accounts map[string]*modelAccount
 	broken   []string // what must never happen
 }
@@ -78,6 +80,18 @@ func (m *model) login(name, secret string) bool {
 	return false
 }
 
+// drawn is a source that sessions and rotations draw from at once.
+type drawn struct {
+	mu sync.Mutex
+	rand.Source
+}
+
+func (d *drawn) Uint64() uint64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.Source.Uint64()
+}
+
 // happens draws whether something goes wrong.
 func (m *model) happens() bool { return m.rng.IntN(100) < m.faults }
 
@@ -85,6 +99,8 @@ func (m *model) pause() time.Duration { return time.Duration(1+m.rng.IntN(300)) 
 
 // Change implements [rotator.Rotator].
 func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (rotator.Outcome, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.crash("before the change")
 	if m.down || m.happens() && m.rng.IntN(3) == 0 {
 		return rotator.Refused, fmt.Errorf("not reached: %w", rotator.ErrNotPresented)
@@ -126,6 +142,8 @@ func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (r
 
 // Verify implements [rotator.Rotator].
 func (m *model) Verify(_ context.Context, j rotator.Job, candidate rotator.Secret) (rotator.Answer, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.crash("before the test")
 	switch {
 	case m.down || m.happens() && m.rng.IntN(4) == 0:
@@ -146,6 +164,8 @@ func (m *model) Verify(_ context.Context, j rotator.Job, candidate rotator.Secre
 
 // session is a login of a person's session.
 func (m *model) session(name, secret string) (lockout.Result, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	m.crash("before a session's login")
 	if m.happens() && m.rng.IntN(4) == 0 {
 		return lockout.NotPresented, fmt.Errorf("not reached")
@@ -163,6 +183,8 @@ func (m *model) session(name, secret string) (lockout.Result, error) {
 
 // restore takes an account back to what a snapshot held.
 func (m *model) restore(name string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	a := m.account(name)
 	if n := len(a.past); n > 0 {
 		a.take(a.past[n-1-m.rng.IntN(min(n, 2))])
