@@ -19,7 +19,7 @@ import (
 // upOptions are the flags of up.
 type upOptions struct {
 	config, data, listen, siteName string
-	meshListen                     string
+	meshListen, meshAdvertise      string
 	adminName, adminKey            string
 }
 
@@ -40,6 +40,7 @@ var _ = local(func() *cobra.Command {
 	f.StringVar(&o.listen, "ssh-listen", "", "address of the SSH gateway (default 127.0.0.1:2222)")
 	f.StringVar(&o.siteName, "site-name", "", "name of a new site (default: the host's)")
 	f.StringVar(&o.meshListen, "mesh-listen", "", "address of the mesh port, for links with other sites (default: none)")
+	f.StringVar(&o.meshAdvertise, "mesh-advertise", "", "HOST:PORT at which other sites reach the mesh port (default: where it listens)")
 	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name")
 	f.StringVar(&o.adminKey, "admin-key", "", "their public key file")
 	cmd.MarkFlagsRequiredTogether("admin-name", "admin-key")
@@ -51,7 +52,8 @@ func (o *upOptions) load() (site.Config, error) {
 	if err != nil {
 		return cfg, err
 	}
-	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}, {&o.meshListen, &cfg.Mesh.Listen}} {
+	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}, {&o.meshListen, &cfg.Mesh.Listen},
+		{&o.meshAdvertise, &cfg.Mesh.Advertise}} {
 		if *set.flag != "" {
 			*set.key = *set.flag
 		}

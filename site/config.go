@@ -118,6 +118,10 @@ type MeshConfig struct {
 	// Listen is the address of the mesh port, to which other sites connect. Empty
 	// for a site that takes no links and invites nobody.
 	Listen string `koanf:"listen"`
+	// Advertise is the HOST:PORT at which the other sites reach the mesh port.
+	// Default: the address that it listens on, which is of no use to others where
+	// that is 0.0.0.0 or behind a translated address.
+	Advertise string `koanf:"advertise"`
 	// RecRate bounds what is sent of session recordings on each link, in bytes a
 	// second; 0 for no bound. Decisions are never held back.
 	RecRate uint64 `koanf:"rec_rate"`
@@ -276,6 +280,11 @@ func (c *Config) Check() error {
 	if c.Mesh.Listen != "" {
 		if _, err := net.ResolveTCPAddr("tcp", c.Mesh.Listen); err != nil {
 			bad("mesh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.Mesh.Listen, err)
+		}
+	}
+	if c.Mesh.Advertise != "" {
+		if host, port, err := net.SplitHostPort(c.Mesh.Advertise); err != nil || host == "" || port == "" {
+			bad("mesh.advertise", "%q is not the HOST:PORT at which others reach this site", c.Mesh.Advertise)
 		}
 	}
 	if err := rotator.CheckPrograms(c.Rotation.Exec); err != nil {

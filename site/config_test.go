@@ -73,6 +73,8 @@ func TestConfigCheck(t *testing.T) {
 		"ssh.max_rate_per_source":            func(c *Config) { c.SSH.MaxRatePerSource = 0 },
 		"log.segment_size":                   func(c *Config) { c.Log.SegmentSize = 1 },
 		"log.headroom":                       func(c *Config) { c.Log.Headroom = 1 << 40 },
+		"mesh.listen":                        func(c *Config) { c.Mesh.Listen = "7000" },
+		"mesh.advertise":                     func(c *Config) { c.Mesh.Advertise = "north.example" },
 		"keys.provider":                      func(c *Config) { c.Keys.Provider = "paper" },
 		"keys.threshold":                     func(c *Config) { c.Keys.Provider, c.Keys.Threshold = "shares", 1 },
 		"keys.shares":                        func(c *Config) { c.Keys.Provider, c.Keys.Shares = "shares", 2 },

@@ -2,6 +2,7 @@ package site
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"encoding/json"
@@ -121,10 +122,18 @@ func (s *Site) closeMesh() error {
 	return nil
 }
 
+// reachedAt is where the other sites reach the mesh port; empty without one.
+func (s *Site) reachedAt() string {
+	if s.mesh.listener == nil {
+		return ""
+	}
+	return cmp.Or(s.cfg.Mesh.Advertise, s.MeshAddr())
+}
+
 // siteKeys is what this site is known by in a mesh.
 func (s *Site) siteKeys() commands.SiteKeys {
 	return commands.SiteKeys{
-		Site: s.who.ID, Name: s.who.Name, Identity: s.mesh.identity.Public().(ed25519.PublicKey), Addr: s.MeshAddr(),
+		Site: s.who.ID, Name: s.who.Name, Identity: s.mesh.identity.Public().(ed25519.PublicKey), Addr: s.reachedAt(),
 		SealingKey: s.keys.Status().Public, HostKey: s.HostKey(),
 	}
 }

@@ -1,7 +1,8 @@
 // Package demo shows the main job from start to proof on one machine: a site
 // with the embedded log, a real sshd as target, a stock ssh client through the
-// gateway, the replay, and a verifier that notices a flipped byte. It needs no
-// root, listens on loopback only and leaves nothing behind.
+// gateway, the replay, a second site that goes on alone while it is cut off, and
+// a verifier that notices a flipped byte. It needs no root, listens on loopback
+// only and leaves nothing behind.
 package demo
 
 import (
@@ -18,31 +19,50 @@ import (
 	"github.com/holdfast-pam/holdfast/cli/localsshd"
 )
 
-// Run runs the demo. binary is this program. With script it goes through every
-// step, checks what came of each and ends; without, it sets everything up,
-// tells what to try and stays until ctx ends.
-func Run(ctx context.Context, out io.Writer, binary string, script bool) (err error) {
+// Options say what a demo is of.
+type Options struct {
+	Script bool // go through every step, check what came of it and end
+	Sites  int  // 1, or 2 that are one mesh
+}
+
+// dirName begins the names of the directories that demos are in.
+const dirName = "holdfast-demo-"
+
+// Run runs the demo. binary is this program. Without a script it sets everything
+// up, tells what to try and stays until ctx ends.
+func Run(ctx context.Context, out io.Writer, binary string, o Options) (err error) {
 	if _, err := exec.LookPath("ssh"); err != nil {
 		return errors.New("the demo works with a stock ssh client, and there is none here; install Debian's package openssh-client")
 	}
-	dir, err := os.MkdirTemp("", "holdfast-demo-")
+	dir, err := os.MkdirTemp("", dirName)
 	if err != nil {
 		return err
 	}
-	d := &demo{ctx: ctx, out: out, binary: binary, dir: dir}
+	d := &demo{ctx: ctx, out: out, binary: binary, dir: dir, ended: make(chan *lab.Site, 2)}
 	defer func() { err = errors.Join(err, d.clean()) }()
 	if err := d.setUp(); err != nil {
 		return err
 	}
-	if script {
-		return d.script()
+	if o.Script {
+		return d.script(o)
+	}
+	if o.Sites == 2 {
+		if err := d.addSouth(); err != nil {
+			return err
+		}
 	}
 	d.invite()
+	for _, s := range d.sites {
+		go func() { // ends with the site, which clean stops at the latest
+			<-s.Done()
+			d.ended <- s
+		}()
+	}
 	select {
 	case <-ctx.Done():
 		return nil
-	case <-d.site.Done():
-		return fmt.Errorf("the site ended by itself: %s", d.site.Stderr())
+	case s := <-d.ended:
+		return fmt.Errorf("a site ended by itself: %s", s.Stderr())
 	}
 }
 
@@ -53,7 +73,12 @@ type demo struct {
 	binary string
 	dir    string
 	undo   []func() error // in the order of set-up
-	site   *lab.Site
+	sites  []*lab.Site    // as they came up: north, and south where there are two
+	ended  chan *lab.Site // by themselves
+	wires  [2]*lab.Wire   // to the mesh ports of north and south
+	hosts  []lab.Host     // of the ssh_config
+	ada    lab.Key
+	bob    lab.Key
 	target target
 	steps  int
 }
@@ -66,6 +91,7 @@ type target struct {
 	account string // name of the account on it
 	secret  string // what the vault gets
 	flag    string // of account add
+	rotates bool   // whether its secret can be changed here
 }
 
 func (d *demo) clean() error {
@@ -142,7 +168,8 @@ func (d *demo) startTarget() error {
 	})
 	d.target = target{
 		what: "a stock OpenSSH server", addr: s.Addr, hostKey: s.HostKey, account: s.User,
-		secret: string(s.PrivateKey), flag: "--private-key-stdin",
+		secret: string(s.PrivateKey), rotates: true,
+		flag: "--private-key-stdin --param authorized-keys=$DEMO/sshd/authorized_keys",
 	}
 	return nil
 }
@@ -160,36 +187,22 @@ func (d *demo) startInProcessTarget() error {
 	return nil
 }
 
-func (d *demo) startSite() error {
-	admin, err := lab.NewKey(d.path("ada"))
-	if err != nil {
+func (d *demo) startSite() (err error) {
+	if d.ada, err = lab.NewKey(d.path("ada")); err != nil {
 		return err
 	}
-	bob, err := lab.NewKey(d.path("bob"))
-	if err != nil {
+	if d.bob, err = lab.NewKey(d.path("bob")); err != nil {
 		return err
 	}
 	d.step("A site with an embedded log, and its first administrator, ada")
-	fmt.Fprintf(d.out, "   $ holdfast up --data data --site-name demo --ssh-listen 127.0.0.1:0 --admin-name ada --admin-key ada.pub &\n")
-	d.site, err = lab.Up(d.ctx, d.binary, d.path("data"), "--site-name", "demo", "--ssh-listen", "127.0.0.1:0",
-		"--admin-name", "ada", "--admin-key", admin.File+".pub")
-	if err != nil {
-		return err
-	}
-	d.undo = append(d.undo, d.site.Stop)
-	fmt.Fprintf(d.out, "     %s\n", d.site.Ready)
-	if err := lab.WriteConfig(d.path("ssh_config"),
-		lab.Host{Alias: "ada@gw", Addr: d.site.Addr, HostKey: d.site.HostKey, User: "ada", Key: admin},
-		lab.Host{Alias: "gw", Addr: d.site.Addr, HostKey: d.site.HostKey, Key: bob},
-		lab.Host{Alias: "gw-ada", Addr: d.site.Addr, HostKey: d.site.HostKey, User: "ada", Key: admin},
-	); err != nil {
+	if err := d.up("north", "gw"); err != nil {
 		return err
 	}
 	d.step("ada adds a target (%s), its account with the secret, and a grant for bob", d.target.what)
 	for _, l := range []struct{ line, stdin string }{
 		{fmt.Sprintf("ssh gw-ada target add web1 --addr %s --host-key \"'%s'\"", d.target.addr, d.target.hostKey), ""},
 		{fmt.Sprintf("ssh gw-ada account add %s+web1 %s <secret", d.target.account, d.target.flag), d.target.secret},
-		{"ssh gw-ada user add bob --key - <bob.pub", bob.Public},
+		{"ssh gw-ada user add bob --key - <bob.pub", d.bob.Public},
 		{fmt.Sprintf("ssh gw-ada grant add bob %s+web1 --expires 8h", d.target.account), ""},
 	} {
 		line, redirect, _ := strings.Cut(l.line, " <")
@@ -199,6 +212,33 @@ func (d *demo) startSite() error {
 		}
 	}
 	return nil
+}
+
+// up brings a site up, and makes it known to ssh: as host for bob, and as
+// host-ada for ada. Others reach its mesh port through a wire that can be cut.
+func (d *demo) up(name, host string) error {
+	wire, err := lab.NewWire()
+	if err != nil {
+		return err
+	}
+	d.undo = append(d.undo, wire.Close)
+	d.wires[len(d.sites)] = wire
+	args := []string{"--site-name", name, "--ssh-listen", "127.0.0.1:0", "--mesh-listen", "127.0.0.1:0", "--mesh-advertise", wire.Addr,
+		"--admin-name", "ada", "--admin-key", d.ada.File + ".pub"}
+	fmt.Fprintf(d.out, "   $ holdfast up --data %s %s &\n", name, strings.ReplaceAll(strings.Join(args, " "), d.dir+"/", ""))
+	site, err := lab.Up(d.ctx, d.binary, d.path(name), args...)
+	if err != nil {
+		return err
+	}
+	d.undo = append(d.undo, site.Stop)
+	d.sites = append(d.sites, site)
+	wire.Reach(site.Mesh)
+	fmt.Fprintf(d.out, "     %s\n", site.Ready)
+	d.hosts = append(d.hosts,
+		lab.Host{Alias: "ada@" + host, Addr: site.Addr, HostKey: site.HostKey, User: "ada", Key: d.ada},
+		lab.Host{Alias: host, Addr: site.Addr, HostKey: site.HostKey, Key: d.bob},
+		lab.Host{Alias: host + "-ada", Addr: site.Addr, HostKey: site.HostKey, User: "ada", Key: d.ada})
+	return lab.WriteConfig(d.path("ssh_config"), d.hosts...)
 }
 
 // quiet runs a line and shows only what it prints.
@@ -217,6 +257,16 @@ func (d *demo) quiet(line, stdin string) error {
 func (d *demo) invite() {
 	config := d.path("ssh_config")
 	account := d.target.account + "+web1"
+	more := ""
+	if len(d.sites) == 2 {
+		more = fmt.Sprintf(`
+   holdfast demo partition             cut the sites off from each other; both go on
+   ssh -F %[1]s south-ada target add app1 --addr 192.0.2.1:22
+   ssh -F %[1]s %[2]s@south        and so on: gw and gw-ada are north, south and south-ada are south
+   holdfast demo heal                  let them reach each other again
+   ssh -F %[1]s gw-ada mesh status
+`, config, account)
+	}
 	fmt.Fprintf(d.out, `
 DEMO: throw-away keys, not for production. Try, in another terminal:
 
@@ -226,7 +276,7 @@ DEMO: throw-away keys, not for production. Try, in another terminal:
    ssh -F %[1]s gw-ada audit tail
    ssh -F %[1]s gw-ada log verify
    ssh -F %[1]s gw-ada help
-
+%[3]s
 Ctrl-C ends it and removes everything.
-`, config, account)
+`, config, account, more)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // script goes through the main job and checks each step.
-func (d *demo) script() error {
+func (d *demo) script(o Options) error {
 	account := d.target.account + "+web1"
 	d.step("bob works on the target; the gateway logs in with a secret that bob never sees")
 	if err := d.must("ssh "+account+"@gw 'echo hello from $(id -un); seq 1000 | tail -1'", "", "hello from "+d.target.account); err != nil {
@@ -39,6 +39,11 @@ func (d *demo) script() error {
 	if err := d.must("ssh gw-ada log verify", "", "ok"); err != nil {
 		return err
 	}
+	if o.Sites == 2 {
+		if err := d.split(); err != nil {
+			return err
+		}
+	}
 	return d.tamper()
 }
 
@@ -46,10 +51,10 @@ func (d *demo) script() error {
 // verifier find it.
 func (d *demo) tamper() error {
 	d.step("One byte is flipped in a copy of the data, and the verifier names the record")
-	if err := d.site.Stop(); err != nil {
+	if err := d.sites[0].Stop(); err != nil {
 		return err
 	}
-	if err := os.CopyFS(d.path("copy"), os.DirFS(d.path("data"))); err != nil {
+	if err := os.CopyFS(d.path("copy"), os.DirFS(d.path("north"))); err != nil {
 		return fmt.Errorf("copy the data: %w", err)
 	}
 	if err := d.must("holdfast verify copy", "", "ok"); err != nil {
@@ -69,7 +74,7 @@ func (d *demo) tamper() error {
 	if !errors.As(err, &exit) || exit.ExitCode() != 7 || !strings.Contains(got, "damaged at position") {
 		return fmt.Errorf("the verifier did not name the record (exit %v)", err)
 	}
-	fmt.Fprintf(d.out, "\ndone: recorded before delivered, replayed exactly, proven offline\n")
+	fmt.Fprintf(d.out, "\ndone: recorded before delivered, replayed exactly, merged without loss, proven offline\n")
 	return nil
 }
 

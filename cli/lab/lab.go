@@ -32,6 +32,7 @@ type Site struct {
 	Data    string // its data directory
 	Addr    string // of its SSH gateway
 	HostKey string // authorized_keys form
+	Mesh    string // of its mesh port; empty without one
 	Ready   string // the line that it printed when it was ready
 
 	cmd    *exec.Cmd
@@ -73,6 +74,7 @@ func Up(ctx context.Context, binary, data string, args ...string) (*Site, error)
 		<-s.done
 		return nil, fmt.Errorf("the site did not start (%w): %s", s.err, s.stderr)
 	}
+	_, s.Mesh, _ = strings.Cut(s.Ready, ", mesh ")
 	return s, s.readRunFile()
 }
 
