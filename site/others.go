@@ -186,9 +186,12 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
 	n, err := s.commands.Deliver(ctx, batch)
-	if s.gateway != nil {
-		for _, r := range batch[:n] {
+	for _, r := range batch[:n] {
+		if s.gateway != nil {
 			s.gateway.OnEvent(r)
+		}
+		if s.rotations != nil {
+			s.rotations.OnEvent(r)
 		}
 	}
 	switch {

@@ -173,9 +173,30 @@ func (c *Credential) Unsettled() bool {
 	return false
 }
 
-// Alarmed reports whether no known version was accepted and nothing has
-// mended that since.
-func (c *Credential) Alarmed() bool { return len(c.alarms) > 0 }
+// Alarmed reports whether no known version was accepted, and since then nothing
+// has mended that nor any version come to light that was not tested, as after
+// the heal of a cut on whose other side the secret was changed.
+func (c *Credential) Alarmed() bool {
+	return slices.ContainsFunc(c.alarms, func(m *Mark) bool {
+		for _, v := range c.versions {
+			if at := v.possible(); v.Sealed != nil && at != nil && !m.Knows(at) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
+// Late reports whether a change may take effect yet of which nobody has heard
+// what came of it.
+func (c *Credential) Late() bool {
+	for _, v := range c.versions {
+		if v.Level == Sent || v.Level == Unknown {
+			return true
+		}
+	}
+	return false
+}
 
 // LastVerified is when the target was last seen to take the current version.
 func (c *Credential) LastVerified() (at time.Time, ok bool) {

@@ -271,7 +271,7 @@ func (p *planner) settle() (step Step, exhausted bool) {
 // tested as well, once.
 func (p *planner) next(rejected map[events.SecretID]int) (next *aggregate.Version) {
 	for _, v := range p.c.Candidates() {
-		if rejected[v.ID] < maxRounds && (next == nil || rejected[v.ID] < rejected[next.ID]) {
+		if rejected[v.ID] < p.rounds() && (next == nil || rejected[v.ID] < rejected[next.ID]) {
 			next = v
 		}
 	}
@@ -284,6 +284,15 @@ func (p *planner) next(rejected map[events.SecretID]int) (next *aggregate.Versio
 		}
 	}
 	return nil
+}
+
+// rounds is how often every candidate is tested: once where a reset can follow,
+// unless something that was sent may take effect late.
+func (p *planner) rounds() int {
+	if p.canReset() && !p.c.Late() {
+		return 1
+	}
+	return maxRounds
 }
 
 // roundIsOver reports whether every candidate was rejected as often, so that

@@ -213,8 +213,14 @@ func (r *run) start() {
 		},
 		NewID: func() (uuid.UUID, error) { r.made++; return aggregatetest.ID("made", r.made), nil },
 	})
+	r.managed()
+	m = r.m
+}
+
+// managed makes the process manager of the site.
+func (r *run) managed() {
 	r.keeper = lockout.New(r.site.ID, r.d, r.now)
-	m = rotation.New(rotation.Config{
+	r.m = rotation.New(rotation.Config{
 		Dispatcher: r.d, Sealer: r.safe.sealer, Keeper: r.keeper, Site: r.site.ID, Now: r.now, Log: slog.New(slog.DiscardHandler),
 		Rotator: func(events.TargetKind, events.SecretKind) (rotator.Rotator, bool) {
 			if r.mutant == newestByClock {
@@ -227,7 +233,6 @@ func (r *run) start() {
 			return rotator.Secret{Kind: events.Password, Bytes: seal.NewSecret(fmt.Appendf(nil, "secret %d", r.made))}, nil
 		},
 	})
-	r.m = m
 }
 
 // survived is what the log holds after the site was lost; a mutant's holds less.
