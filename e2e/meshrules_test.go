@@ -1,14 +1,20 @@
 package e2e
 
 import (
+	"bytes"
 	"encoding/json"
+	"fmt"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"golang.org/x/crypto/ssh"
+
 	"github.com/holdfast-pam/holdfast/cli/lab"
+	"github.com/holdfast-pam/holdfast/cli/localsshd"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
 	"github.com/holdfast-pam/holdfast/commands/targetkind"
@@ -140,4 +146,163 @@ func TestRotationOnBothSidesOfACut(t *testing.T) {
 		}
 	}
 	sameDigests(t, a, b)
+}
+
+// conflicts lists what a site shows as in conflict, as "WHAT NAME".
+func (s *meshSite) conflicts() (all []string) {
+	s.t.Helper()
+	var answer struct {
+		Items []struct {
+			What, Name string
+			Heads      []struct{ ID, Site string }
+		}
+	}
+	if err := json.Unmarshal([]byte(s.do("conflict ls --json", "")), &answer); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, c := range answer.Items {
+		all = append(all, c.What+" "+c.Name)
+		if len(c.Heads) != 2 || c.Heads[0].Site == c.Heads[1].Site {
+			s.t.Errorf("%s: conflict %s %s: %+v", s.name, c.What, c.Name, c.Heads)
+		}
+	}
+	return all
+}
+
+// idOf is the id of what a site has made last under a name, by the event.
+func idOf(t *testing.T, said string) string {
+	t.Helper()
+	words := strings.Fields(said) // TYPE  ID  event ID
+	if len(words) != 4 {
+		t.Fatalf("no id in %q", said)
+	}
+	return words[1]
+}
+
+// What both sides of a cut made under one name, and values that they set
+// differently, are conflicts that everybody sees: nothing new is done by such a
+// name until a command settles it.
+func TestBothSidesOfACutTakeTheSameNames(t *testing.T) {
+	a, b := cuttableMesh(t)
+	sshd, err := localsshd.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sshd.Stop() })
+	keys := t.TempDir()
+	box := "--addr " + sshd.Addr + " --host-key '" + sshd.HostKey + "'"
+	a.do("target add web1 "+box, "")
+	a.do("account add "+sshd.User+"+web1 --private-key-stdin", string(sshd.PrivateKey))
+	grant := "grant add admin " + sshd.User + "+web1"
+	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
+	b.until("user ls", "olaf")
+	cut(a, b)
+
+	shared := newPublic(t, keys, "shared")
+	ids := map[string]string{}
+	for _, s := range []*meshSite{a, b} {
+		ids["user "+s.name] = idOf(t, s.do("user add carol --key '"+newPublic(t, keys, "carol at "+s.name)+"'", ""))
+		ids["key "+s.name] = idOf(t, s.do("user add only-at-"+s.name+" --key '"+shared+"'", ""))
+		ids["target "+s.name] = idOf(t, s.do("target add twice "+box, ""))
+		ids["account "+s.name] = idOf(t, s.do("account add deploy+web1 --private-key-stdin", string(sshd.PrivateKey)))
+		ids["group "+s.name] = idOf(t, s.do("group add ops", ""))
+	}
+	a.do(grant, "")
+	b.do(grant+" --expires 2h", "")
+	a.do("role set operator --staleness strict --within 1h", "")
+	b.do("role set operator --staleness strict --within 2h", "")
+	a.do("user limit olaf --max-sessions 3", "")
+	b.do("user limit olaf --max-sessions 5", "")
+	a.do("target label web1 env=prod", "")
+	b.do("target label web1 env=test", "")
+	heal(t)
+	linked(a, b)
+	sameDigests(t, a, b)
+	sameDigests(t, b, a)
+
+	want := []string{"account name deploy+web1", "grants of user admin for " + sshd.User + "+web1", "group name ops", "key " + fingerprintOf(t, shared),
+		"label env of target web1", "session limit of user olaf", "settings of role operator", "target name twice", "user name carol"}
+	for _, s := range []*meshSite{a, b} {
+		if got := s.conflicts(); !slices.Equal(got, want) {
+			t.Errorf("%s shows %q, want %q", s.name, got, want)
+		}
+		for _, line := range []string{
+			"grant add carol " + sshd.User + "+web1", "group member add ops olaf", "account add x+twice --private-key-stdin", "grant add olaf deploy+web1",
+			"user disable carol", "target rm twice",
+		} {
+			if out, err := s.try(line, string(sshd.PrivateKey)); err == nil || !strings.Contains(err.Error(), "stands for 2") {
+				t.Errorf("%s: %s: %q, %v", s.name, line, out, err)
+			}
+		}
+		if _, err := s.as(filepath.Join(keys, "shared"), "whoami"); err == nil || !strings.Contains(err.Error(), "more than one user") {
+			t.Errorf("%s: a key of two users: %v", s.name, err)
+		}
+		for _, line := range []string{"user show olaf", "target show web1", "group show " + ids["group a"], "grant show " + grantAt(s)} {
+			if out := s.do(line, ""); !strings.Contains(out, "conflict  ") {
+				t.Errorf("%s: %s shows no conflict:\n%s", s.name, line, out)
+			}
+		}
+	}
+
+	b.do("user disable "+ids["user a"]+" --reason twice", "")
+	b.do("user key rm "+ids["key a"]+" "+fingerprintOf(t, shared), "")
+	b.do("target rm "+ids["target a"]+" --reason twice", "")
+	b.do("account rm "+ids["account a"]+" --reason twice", "")
+	b.do("group rm "+ids["group a"], "")
+	b.do("role set operator --staleness strict --within 1h30m", "")
+	b.do("user limit olaf --max-sessions 4", "")
+	b.do("target label web1 env=prod", "")
+	b.do("grant rm admin "+sshd.User+"+web1", "")
+	b.do(grant, "")
+	sameDigests(t, b, a)
+	for _, s := range []*meshSite{a, b} {
+		if got := s.conflicts(); len(got) > 0 {
+			t.Errorf("%s: left after settling: %q", s.name, got)
+		}
+		if out, err := s.as(filepath.Join(keys, "shared"), "whoami"); err != nil || !strings.Contains(out, "only-at-b") {
+			t.Errorf("%s: the key that was settled: %q, %v", s.name, out, err)
+		}
+		if out, err := s.session(sshd.User+"+web1", "echo settled"); err != nil || out != "settled\n" {
+			t.Errorf("%s: %q, %v", s.name, out, err)
+		}
+	}
+	a.do("group member add ops olaf", "")
+	if out := a.do("user show olaf", ""); !strings.Contains(out, "max sessions  4") {
+		t.Error(out)
+	}
+}
+
+// as runs a line at the site's console with another key.
+func (s *meshSite) as(key, line string) (string, error) {
+	config := filepath.Join(s.dir, "ssh_config_of_"+filepath.Base(key))
+	if err := lab.WriteConfig(config, lab.Host{Alias: "gw", Addr: s.proc.Addr, HostKey: s.proc.HostKey, Key: lab.Key{File: key}}); err != nil {
+		s.t.Fatal(err)
+	}
+	cmd := exec.Command("ssh", "-F", config, "gw", line)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), err
+}
+
+// grantAt is the first grant that a site lists.
+func grantAt(s *meshSite) string {
+	s.t.Helper()
+	var answer struct{ Items []struct{ ID string } }
+	if err := json.Unmarshal([]byte(s.do("grant ls --json", "")), &answer); err != nil || len(answer.Items) == 0 {
+		s.t.Fatalf("%v: %+v", err, answer)
+	}
+	return answer.Items[0].ID
+}
+
+func fingerprintOf(t *testing.T, public string) string {
+	t.Helper()
+	key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(public))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ssh.FingerprintSHA256(key)
 }

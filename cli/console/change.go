@@ -148,7 +148,8 @@ func listFrom[T any](c *call, kind string, w *window, query lister[T], columns [
 	return list(c, kind, items, columns)
 }
 
-// showFrom answers with one item from the projections.
+// showFrom answers with one item from the projections, and what is in conflict
+// about it.
 func showFrom[T any](c *call, kind, ref string, query finder[T], columns []column[T]) error {
 	p, err := c.views()
 	if err != nil {
@@ -158,5 +159,5 @@ func showFrom[T any](c *call, kind, ref string, query finder[T], columns []colum
 	if err != nil {
 		return err
 	}
-	return show(c, kind, item, columns)
+	return showSettled(c, kind, item, columns)
 }

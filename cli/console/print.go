@@ -20,8 +20,9 @@ type answer struct {
 	APIVersion string `json:"apiVersion"`
 	Items      any    `json:"items,omitempty"`
 	Item       any    `json:"item,omitempty"`
-	Next       string `json:"next,omitempty"`  // where the next part of a long list begins
-	Stale      bool   `json:"stale,omitempty"` // what was decided last may be missing
+	Conflicts  any    `json:"conflicts,omitempty"` // about the item: see conflict ls
+	Next       string `json:"next,omitempty"`      // where the next part of a long list begins
+	Stale      bool   `json:"stale,omitempty"`     // what was decided last may be missing
 }
 
 // answer makes the answer with one item.

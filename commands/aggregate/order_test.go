@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/uuid"
@@ -312,12 +313,15 @@ func TestOrderOfConcurrentRecordsDoesNotMatter(t *testing.T) {
 		h := drawHistory(t)
 		written := aggregate.New()
 		deliver(t, written, h.all)
-		want := written.Digest()
+		want, conflicts := written.Digest(), shownConflicts(written)
 		for range 3 {
 			other := aggregate.New()
 			deliver(t, other, h.permute(t))
 			if got := other.Digest(); got != want {
 				t.Fatalf("another order of %d records gives another state", len(h.all))
+			}
+			if got := shownConflicts(other); got != conflicts {
+				t.Fatalf("another order of %d records shows other conflicts:\n%s\n%s", len(h.all), got, conflicts)
 			}
 		}
 		for at := range h.peers { // and so do the sites themselves, once all have heard all
@@ -335,6 +339,18 @@ func TestOrderOfConcurrentRecordsDoesNotMatter(t *testing.T) {
 			}
 		}
 	})
+}
+
+func shownConflicts(s *aggregate.State) string {
+	var b strings.Builder
+	for _, c := range s.Conflicts() {
+		fmt.Fprintf(&b, "%s %s:", c.What, c.Name)
+		for _, h := range c.Heads {
+			fmt.Fprintf(&b, " %s %s %s:%d", h.ID, h.Value, h.At.Origin, h.At.Position)
+		}
+		b.WriteByte('\n')
+	}
+	return b.String()
 }
 
 // What a lookup lets through must hold against the plain reading of the rules,
