@@ -283,7 +283,7 @@ func TestStandardInputIsReadWhenNamed(t *testing.T) {
 		read bool
 	}{
 		{"user add kim --key -", true}, {"user add kim --key=-", true}, {"account add root+web1 --password-stdin", true},
-		{"account add root+web1 --private-key-stdin", true}, {"a-verb-of-tomorrow", true}, {"user tomorrow", true},
+		{"account add root+web1 --private-key-stdin", true}, {"secret put root+web1", true}, {"a-verb-of-tomorrow", true}, {"user tomorrow", true},
 		{"user ls", false}, {"grant add kim root+web1", false},
 	} {
 		p.stdin = strings.NewReader("from standard input")

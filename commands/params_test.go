@@ -33,8 +33,8 @@ func TestTargetKinds(t *testing.T) {
 		{name: "exec without a program", by: "ada", when: add(events.Exec, nil), code: commands.Invalid, says: "program=NAME"},
 		{name: "exec with a path for a program", by: "ada", when: add(events.Exec, map[string]string{"program": "/bin/sh"}), code: commands.Invalid, says: "not a name"},
 		{name: "unknown kind", by: "ada", when: add("telnet", nil), code: commands.Invalid, says: "exec, ldap, mysql, postgres, ssh"},
-		{name: "unknown parameter", by: "ada", when: add(events.Postgres, map[string]string{"starttls": "yes"}), code: commands.Invalid, says: "it takes: database, tls, ca"},
-		{name: "parameter of an ssh target", by: "ada", when: add("", map[string]string{"tls": "disable"}, key("a")), code: commands.Invalid, says: "it takes: none"},
+		{name: "unknown parameter", by: "ada", when: add(events.Postgres, map[string]string{"starttls": "yes"}), code: commands.Invalid, says: "they take: database, tls, ca"},
+		{name: "parameter of an ssh target", by: "ada", when: add("", map[string]string{"tls": "disable"}, key("a")), code: commands.Invalid, says: "they take: none"},
 		{name: "bad value", by: "ada", when: add(events.MySQL, map[string]string{"tls": "maybe"}), code: commands.Invalid, says: "disable, require, verify"},
 		{name: "a line break", by: "ada", when: add(events.Postgres, map[string]string{"database": "a\nb"}), code: commands.Invalid, says: "line break"},
 		{name: "file for authorities", by: "ada", when: add(events.Postgres, map[string]string{"ca": "/etc/passwd"}), code: commands.Invalid, says: "PEM"},
@@ -88,7 +88,7 @@ func TestPrivilegedAccounts(t *testing.T) {
 		{name: "each other's", given: withApp, by: "ada", then: []string{"account.via_set"}, when: always(commands.ChangeAccount{
 			Account: "postgres", Target: "db1", Via: &commands.Ref{Account: "app", Target: "db1"},
 		})},
-		{name: "parameter that it does not take", given: withApp, by: "ada", when: change(nil, map[string]string{"host": "%"}), code: commands.Invalid, says: "it takes: none"},
+		{name: "parameter that it does not take", given: withApp, by: "ada", when: change(nil, map[string]string{"host": "%"}), code: commands.Invalid, says: "they take: none"},
 		{name: "as an operator", given: withApp, by: "olaf", when: change(nil, nil), then: []string{"access.denied"}, code: commands.Denied, why: events.NotAllowedVerb},
 	})
 }

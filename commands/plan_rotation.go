@@ -20,7 +20,9 @@ type PlanRotation struct {
 var _ = register[PlanRotation]("PlanRotation", byAdmin|bySite)
 
 // Decide refuses an account whose credential is being rotated: two at once
-// would take each other's change for a stranger's.
+// would take each other's change for a stranger's. One that only waits ends
+// where a person asks for another: what it tried stays known, and the new one
+// need not wait for what may have been mended.
 func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	a, t, err := findAccount(s, c.Account, c.Target)
 	if err != nil {
@@ -33,10 +35,27 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if cred.Kind == events.UserCertificate {
 		return nil, conflict("ca rotate --user changes the key that signs its certificates", "%s has no secret that could rotate", accountOnTarget(a.Name, t.Name))
 	}
-	if r, open := s.RotationOf(cred.ID); open {
+	r, open := s.RotationOf(cred.ID)
+	instead := open && by.Kind == events.ByUser && waits(r, env)
+	if open && !instead {
 		return nil, conflict("see `rotate status "+a.ID.String()+"`", "rotation %s of %s is under way", r.ID, accountOnTarget(a.Name, t.Name))
 	}
 	d := newDecision(by, env)
 	d.because(c.Cause, d.id(), events.RotationPlanned{Credential: cred.ID, Account: a.ID, Why: c.Why, SettleOnly: c.SettleOnly})
+	if instead {
+		d.because(d.drafts[0].ID, r.ID.UUID, events.RotationEnded{Result: events.RotationUnknown, Detail: "somebody asked for another one instead"})
+	}
 	return d.done()
+}
+
+// waits reports whether a rotation of this site has nothing under way at the
+// target and goes on at a later time. One that still has an old key to take
+// away does not: nobody else would.
+func waits(r *aggregate.Rotation, env Env) bool {
+	if _, until, _ := r.Deferred(); r.Planned.Origin.Site != env.Log.Site || !until.After(env.Now) {
+		return false
+	}
+	staged, _ := r.Staged()
+	all := r.Attempts()
+	return len(all) == 0 || all[len(all)-1].Answer != "" && !(all[len(all)-1].Answer == aggregate.AnswerAccepted && all[len(all)-1].Version == staged)
 }

@@ -25,7 +25,7 @@ func TestTargetsOfOtherKinds(t *testing.T) {
 		{"target add x --kind postgres --addr x:1 --param tls=require --param tls=verify", "", "given twice"},
 		{"target add x --kind postgres --addr x:1 --param ca=-", "no certificate", "PEM"},
 		{"target set db1", "", "needs --param"},
-		{"target set db1 --param port=1", "", "takes no parameter"},
+		{"target set db1 --param port=1", "", "take no parameter"},
 		{"account set app+db1", "", "needs --param, --via or --no-via"},
 		{"account set app+db1 --via postgres+db1 --no-via", "", "two answers"},
 		{"account add y+db1 --no-secret password", "", "privileged account"},

@@ -210,24 +210,38 @@ func (c *call) runOne(ref string, wait bool, command func(account, target string
 	if err != nil {
 		return err
 	}
-	st, err := c.statusOf(ref)
-	if err != nil {
-		return err
-	}
-	records, err := c.do(command(account, target))
-	if err != nil {
-		return err
-	}
-	r := run{ID: events.RotationID{UUID: records[0].Header.Stream}, Account: st.Account, State: "running"}
-	if wait {
-		if r, err = c.await(r); err != nil {
+	for {
+		st, err := c.statusOf(ref)
+		if err != nil {
 			return err
 		}
+		r := run{Account: st.Account, State: "running"}
+		var event uuid.UUID
+		plan := command(account, target)
+		records, err := c.do(plan)
+		joined := err != nil && wait && !st.Rotation.IsZero() && AsFault(err).Exit == Conflict
+		switch {
+		case joined:
+			c.note("rotation %s is under way: waiting for that one", st.Rotation)
+			r.ID = st.Rotation
+		case err != nil:
+			return err
+		default:
+			r.ID, event = events.RotationID{UUID: records[0].Header.Stream}, records[0].Header.ID
+		}
+		if wait {
+			if r, err = c.await(r); err != nil {
+				return err
+			}
+		}
+		if joined && st.SettleOnly && !plan.SettleOnly && r.State == string(events.RotationVerified) {
+			continue // which secret is true is known now; it was not changed
+		}
+		if err := show(c, "rotation", r, runColumns); err != nil {
+			return err
+		}
+		return r.fault(event)
 	}
-	if err := show(c, "rotation", r, runColumns); err != nil {
-		return err
-	}
-	return r.fault(records[0].Header.ID)
 }
 
 func (c *call) await(r run) (run, error) {

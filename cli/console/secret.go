@@ -60,7 +60,7 @@ func (c *call) secretVersions() *cobra.Command {
 }
 
 func (c *call) secretPut() *cobra.Command {
-	return c.verb("put ACCOUNT+TARGET", "Enter a new version of a secret from standard input, which the target holds", change, func(args []string) error {
+	cmd := c.verb("put ACCOUNT+TARGET", "Enter a new version of a secret, which the target holds, at a terminal or from standard input", change, func(args []string) error {
 		account, target, err := accountRef(args[0])
 		if err != nil {
 			return err
@@ -69,15 +69,10 @@ func (c *call) secretPut() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		secret, err := c.input("secret")
+		held, err := c.enter(known.Kind)
 		if err != nil {
 			return err
 		}
-		defer clear(secret)
-		if known.Kind == events.Password {
-			secret = trimNewline(secret)
-		}
-		held := seal.NewSecret(secret)
 		defer held.Wipe()
 		sealed, err := vault.Stage(c.ctx, c.cfg.Site.Sealer(), known, held)
 		if err != nil {
@@ -86,6 +81,21 @@ func (c *call) secretPut() *cobra.Command {
 		return carryOut(c, "credential", "secret.applied",
 			commands.PutSecret{Account: account, Target: target, Secret: sealed}, (*projections.Projections).Credential)
 	})
+	cmd.Annotations[DrawsOnTerminal] = "asks"
+	return cmd
+}
+
+// enter reads a secret that is put: a password is asked for at a terminal,
+// everything else is all of standard input.
+func (c *call) enter(kind events.SecretKind) (seal.Secret, error) {
+	if c.terminal != nil && kind == events.Password {
+		return c.secret("password", true)
+	}
+	b, err := c.input("secret")
+	if kind == events.Password {
+		b = trimNewline(b)
+	}
+	return seal.NewSecret(b), err
 }
 
 // knownSecret finds a version of an account's secret, sealed as it is.

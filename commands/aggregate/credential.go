@@ -187,11 +187,12 @@ func (c *Credential) Alarmed() bool {
 	})
 }
 
-// Late reports whether a change may take effect yet of which nobody has heard
-// what came of it.
-func (c *Credential) Late() bool {
+// Pending reports whether a change that was sent may yet take effect: nothing
+// has shown since what the target takes.
+func (c *Credential) Pending() bool {
 	for _, v := range c.versions {
-		if v.Level == Sent || v.Level == Unknown {
+		m := v.possible()
+		if m != nil && !slices.ContainsFunc(c.clears, func(h head[events.SecretID]) bool { return h.at == m || h.at.Knows(m) }) {
 			return true
 		}
 	}

@@ -338,10 +338,14 @@ func (m *Manager) forget(id events.RotationID, told chan<- Outcome) {
 	}
 }
 
-// stands tells how a rotation stands if it has ended already.
+// stands tells how a rotation stands if it has ended already, or waits.
 func (m *Manager) stands(id events.RotationID) (o Outcome, ok bool) {
+	verified := m.verified(id)
 	m.cfg.Dispatcher.View(func(s *aggregate.State) {
-		if _, open := s.Rotation(id); open {
+		if r, open := s.Rotation(id); open {
+			if _, until, why := r.Deferred(); until.After(m.cfg.Now()) && !verified {
+				o, ok = Outcome{State: events.RotationUnknown, Detail: why, Next: until}, true
+			}
 			return
 		}
 		if e, found := s.EndedRotation(id); found {

@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -10,7 +11,9 @@ import (
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/rotation"
+	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
 )
 
 // served is a site whose manager runs, in a bubble whose clock is its own.
@@ -228,6 +231,79 @@ func TestAlarmAndItsEnd(t *testing.T) {
 				t.Errorf("candidates are tried for ever: %d wrong logins, then %d; %v", wrong, n, s.target.broken)
 			}
 		})
+		s.put("changed by somebody")
+		if status().State == rotation.Alarmed {
+			t.Fatalf("after the true secret was entered: %+v", status())
+		}
+		s.rotate(events.RotationVerified)
+	})
+}
+
+// put is a person who enters the secret of app.
+func (s *served) put(secret string) {
+	s.t.Helper()
+	var known vault.Sealed
+	var err error
+	s.d.View(func(state *aggregate.State) { known, err = commands.KnownSecret(state, "app", "db") })
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	sealed, err := vault.Stage(s.t.Context(), s.safe.sealer, known, seal.NewSecret([]byte(secret)))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.do(commands.PutSecret{Account: "app", Target: "db", Secret: sealed})
+}
+
+// rotate asks for a rotation and wants it to end so.
+func (s *served) rotate(want events.RotationResult) {
+	s.t.Helper()
+	records := s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+	o, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream})
+	if err != nil || o.State != want {
+		s.t.Fatalf("got %+v, %v, want %s", o, err, want)
+	}
+}
+
+// Where nothing that was sent can take effect late and no known secret is
+// taken, the privileged account resets it at once.
+func TestAWrongSecretIsResetAtOnce(t *testing.T) {
+	serve(t, func(s *served) {
+		s.do(commands.ChangeAccount{Account: "app", Target: "db", Via: &commands.Ref{Account: "root", Target: "db"}})
+		s.onTarget(func(app *modelAccount) { app.secret = "changed by somebody" })
+		began := time.Now()
+		s.rotate(events.RotationVerified)
+		if took := time.Since(began); took > 2*time.Second || !s.known("app") {
+			t.Errorf("took %v", took)
+		}
+	})
+}
+
+// Whoever has mended what a rotation waits for asks again and does not have to
+// wait: the rotation that does ends, nothing that it knew is lost.
+func TestAskingAgainWhileOneWaits(t *testing.T) {
+	serve(t, func(s *served) {
+		s.onTarget(func(app *modelAccount) { app.secret = "changed by somebody" })
+		s.rotate(events.RotationUnknown)
+		s.rotate(events.RotationUnknown) // and once more, within the budget
+		s.put("changed by somebody")
+		s.after(time.Second) // the one that waits goes on by itself
+		if s.secret() == "changed by somebody" || !s.known("app") {
+			t.Fatal("it did not go on")
+		}
+		if n := len(s.target.broken); n > 0 {
+			t.Fatal(s.target.broken)
+		}
+		// one that still has something under way at the target is not put aside
+		s.onTarget(func(*modelAccount) { s.target.slow = time.Minute })
+		records := s.do(commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+		_, err := s.d.Do(context.Background(), events.UserActor(s.user), commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked})
+		if refusal := (*commands.Refusal)(nil); !errors.As(err, &refusal) || refusal.Code != commands.Conflict {
+			t.Errorf("two at once: %v", err)
+		}
+		if o, err := s.m.Await(context.Background(), events.RotationID{UUID: records[0].Header.Stream}); err != nil || o.State != events.RotationVerified {
+			t.Errorf("%+v, %v", o, err)
+		}
 	})
 }
 

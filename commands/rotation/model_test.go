@@ -31,7 +31,8 @@ type model struct {
 
 	mu       sync.Mutex // held by each act, since sessions log in beside rotations
 	accounts map[string]*modelAccount
-	broken   []string // what must never happen
+	broken   []string      // what must never happen
+	slow     time.Duration // how long a change takes
 }
 
 type modelAccount struct {
@@ -99,6 +100,12 @@ func (m *model) pause() time.Duration { return time.Duration(1+m.rng.IntN(300)) 
 
 // Change implements [rotator.Rotator].
 func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (rotator.Outcome, error) {
+	m.mu.Lock()
+	slow := m.slow
+	m.mu.Unlock()
+	if slow > 0 {
+		time.Sleep(slow)
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.crash("before the change")

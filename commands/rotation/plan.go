@@ -289,7 +289,7 @@ func (p *planner) next(rejected map[events.SecretID]int) (next *aggregate.Versio
 // rounds is how often every candidate is tested: once where a reset can follow,
 // unless something that was sent may take effect late.
 func (p *planner) rounds() int {
-	if p.canReset() && !p.c.Late() {
+	if p.canReset() && !p.c.Pending() {
 		return 1
 	}
 	return maxRounds
@@ -313,6 +313,9 @@ func (p *planner) whyWait() string {
 		return "the target says that the account is locked"
 	case aggregate.AnswerNone:
 		return "the target gave no answer: " + last.Detail
+	}
+	if p.sent == nil && !p.c.Pending() {
+		return "the target takes none of the secrets that are known"
 	}
 	return "no candidate was accepted; a change that was sent may take effect late"
 }

@@ -203,7 +203,7 @@ func (r *run) start() {
 	r.site.Knows = r.state.Clock
 	var m *rotation.Manager
 	r.d = commands.NewDispatcher(commands.DispatcherConfig{
-		Writer: r.log, State: r.state, Now: r.now,
+		Writer: r.log, Log: r.site.Origin(), State: r.state, Now: r.now,
 		After: func(records []events.Record) {
 			for _, record := range records {
 				if m != nil {
@@ -377,6 +377,10 @@ func (r *run) step() bool {
 	}
 	o := open[r.rng.IntN(len(open))]
 	if s := rotation.Plan(r.state, o, r.site.ID, r.now()); s.Kind == rotation.Wait {
+		if r.crashes > 0 && r.rng.IntN(2) == 0 { // as Run does: a person may then ask for another one instead
+			r.must(events.SiteActor(r.site.ID), commands.DeferRotation{Rotation: o.ID, Until: s.Until, Detail: s.Detail})
+			return true
+		}
 		r.pass(max(0, s.Until.Sub(r.now())))
 		return true
 	}

@@ -24,19 +24,22 @@ const (
 
 // Status is how the secret of one account stands.
 type Status struct {
-	Account   string                `json:"account"` // ACCOUNT+TARGET
-	AccountID events.AccountID      `json:"account_id"`
-	State     Standing              `json:"state"`
-	Version   events.SecretID       `json:"version,omitzero"`  // that is held to be true
-	Staged    time.Time             `json:"staged,omitzero"`   // its age counts from here
-	Verified  time.Time             `json:"verified,omitzero"` // last time that the target was seen to take it
-	Rotation  events.RotationID     `json:"rotation,omitzero"` // under way
-	Why       events.RotationWhy    `json:"why,omitempty"`     // of the next or the one under way
-	Next      time.Time             `json:"next,omitzero"`     // next attempt or rotation
-	Detail    string                `json:"detail,omitempty"`
-	Last      events.RotationResult `json:"last,omitempty"` // result of the last rotation
-	Failures  int                   `json:"failures"`       // rotations without success since the last that succeeded
-	Budget    int                   `json:"budget"`         // wrong logins that this site may still make now
+	Account   string             `json:"account"` // ACCOUNT+TARGET
+	AccountID events.AccountID   `json:"account_id"`
+	State     Standing           `json:"state"`
+	Version   events.SecretID    `json:"version,omitzero"`  // that is held to be true
+	Staged    time.Time          `json:"staged,omitzero"`   // its age counts from here
+	Verified  time.Time          `json:"verified,omitzero"` // last time that the target was seen to take it
+	Rotation  events.RotationID  `json:"rotation,omitzero"` // under way
+	Why       events.RotationWhy `json:"why,omitempty"`     // of the next or the one under way
+
+	SettleOnly bool `json:"settle_only,omitempty"` // the one under way only finds out which secret is true
+
+	Next     time.Time             `json:"next,omitzero"` // next attempt or rotation
+	Detail   string                `json:"detail,omitempty"`
+	Last     events.RotationResult `json:"last,omitempty"` // result of the last rotation
+	Failures int                   `json:"failures"`       // rotations without success since the last that succeeded
+	Budget   int                   `json:"budget"`         // wrong logins that this site may still make now
 }
 
 // StatusOf tells how the secret of an account stands at a site.
@@ -83,6 +86,7 @@ func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now 
 
 func (st *Status) underWay(s *aggregate.State, r *aggregate.Rotation, c *aggregate.Credential, site events.SiteID, now time.Time) {
 	st.State, st.Rotation, st.Why, st.Next, st.Detail = Rotating, r.ID, r.Why, time.Time{}, ""
+	st.SettleOnly = r.SettleOnly
 	if c.Unsettled() {
 		st.State = Unknown
 	}

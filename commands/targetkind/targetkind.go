@@ -124,7 +124,7 @@ func Check(k events.TargetKind, params map[string]string) error {
 	if !ok {
 		return fmt.Errorf("%q is not a kind of target; use one of %s", k, list(Kinds()))
 	}
-	if err := check(fmt.Sprintf("%s target", k), def.target, def.free, params); err != nil {
+	if err := check(fmt.Sprintf("targets of kind %s", k), def.target, def.free, params); err != nil {
 		return err
 	}
 	if def.check != nil {
@@ -137,11 +137,11 @@ func Check(k events.TargetKind, params map[string]string) error {
 // its target does not take.
 func CheckAccount(k events.TargetKind, secret events.SecretKind, params map[string]string) error {
 	def := kinds[k]
-	if err := check(fmt.Sprintf("account on a %s target", k), def.account, def.free, params); err != nil {
+	if err := check(fmt.Sprintf("accounts on targets of kind %s", k), def.account, def.free, params); err != nil {
 		return err
 	}
 	if !slices.Contains(def.secrets, secret) {
-		return fmt.Errorf("an account on a %s target has no %s; use one of %s", k, strings.ReplaceAll(string(secret), "_", " "), list(def.secrets))
+		return fmt.Errorf("accounts on targets of kind %s have no %s; use one of %s", k, strings.ReplaceAll(string(secret), "_", " "), list(def.secrets))
 	}
 	return nil
 }
@@ -158,7 +158,7 @@ func check(what string, specs []Spec, free bool, params map[string]string) error
 		case i >= 0:
 			test = specs[i].check
 		case !free || isName(name) != nil:
-			return fmt.Errorf("an %s takes no parameter %.80q; it takes: %s", what, name, takes(specs, free))
+			return fmt.Errorf("%s take no parameter %.80q; they take: %s", what, name, takes(specs, free))
 		}
 		if test == nil {
 			test = isText

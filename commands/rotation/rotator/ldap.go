@@ -147,7 +147,7 @@ func (directory) connect(ctx context.Context, j Job) (*ldap.Conn, error) {
 		wrapped := tls.Client(raw, cfg)
 		if err := wrapped.HandshakeContext(ctx); err != nil {
 			stop()
-			return nil, errors.Join(err, raw.Close())
+			return nil, errors.Join(explained(err), raw.Close())
 		}
 		nc = wrapped
 	}
@@ -158,7 +158,10 @@ func (directory) connect(ctx context.Context, j Job) (*ldap.Conn, error) {
 	}
 	if cfg != nil && start {
 		if err := conn.StartTLS(cfg); err != nil {
-			return nil, errors.Join(err, ignoreClosed(conn.Close()))
+			if ldap.IsErrorWithCode(err, ldap.LDAPResultProtocolError) {
+				err = noTLS(err)
+			}
+			return nil, errors.Join(explained(err), ignoreClosed(conn.Close()))
 		}
 	}
 	return conn, nil

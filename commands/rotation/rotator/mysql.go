@@ -4,15 +4,18 @@ import (
 	"context"
 	"crypto/sha1"
 	"crypto/sha512"
+	"crypto/tls"
 	"database/sql/driver"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"filippo.io/edwards25519"
 	"github.com/go-sql-driver/mysql"
@@ -116,13 +119,24 @@ func (m mysqlUser) connect(ctx context.Context, j Job, who Login) (*mysqlSession
 		return nil, NoAnswer, notPresented(err)
 	}
 	cfg.AllowCleartextPasswords = verified(j) // PAM and LDAP plugins of the server need it
+	var wrote, secured atomic.Bool
+	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+		if err != nil {
+			return nil, err
+		}
+		return mysqlConn{conn, shownTo{conn, func([]byte) bool { return true }, &wrote}}, nil
+	}
+	if cfg.TLS != nil { // before the secret there is a request for TLS
+		cfg.TLS.VerifyConnection = func(tls.ConnectionState) error { secured.Store(true); return nil }
+	}
 	connector, err := mysql.NewConnector(cfg)
 	if err != nil {
 		return nil, NoAnswer, notPresented(err)
 	}
 	conn, err := connector.Connect(ctx)
 	if err != nil {
-		answer, err := mysqlAnswer(err)
+		answer, err := mysqlAnswer(err, wrote.Load() && (cfg.TLS == nil || secured.Load()))
 		return nil, answer, err
 	}
 	s := &mysqlSession{conn: conn}
@@ -139,13 +153,24 @@ func (m mysqlUser) connect(ctx context.Context, j Job, who Login) (*mysqlSession
 	return s, Accepted, nil
 }
 
-// mysqlAnswer says what a failed login means.
-func mysqlAnswer(err error) (Answer, error) {
+// mysqlConn is a connection that notes whether anything was written to it.
+type mysqlConn struct {
+	net.Conn
+	to shownTo
+}
+
+func (c mysqlConn) Write(p []byte) (int, error) { return c.to.Write(p) }
+
+// mysqlAnswer says what a failed login means. shown is whether the server can
+// have seen anything of the secret.
+func mysqlAnswer(err error, shown bool) (Answer, error) {
 	var said *mysql.MySQLError
 	if !errors.As(err, &said) {
 		switch {
-		case isDialError(err):
-			err = notPresented(err)
+		case errors.Is(err, mysql.ErrNoTLS):
+			err = notPresented(noTLS(err))
+		case !shown:
+			err = notPresented(explained(err))
 		case errors.Is(err, mysql.ErrUnknownPlugin):
 			err = errors.New("the server goes on to a login method that is not spoken here, as it does with unix_socket after a wrong password")
 		}

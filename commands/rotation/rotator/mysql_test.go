@@ -97,6 +97,9 @@ func TestMariaDB(t *testing.T) {
 	if outcome, err := r.Change(t.Context(), job, secret("third-Secret-79")); outcome != rotator.Refused || err == nil {
 		t.Errorf("a user with two passwords: %s, %v", outcome, err)
 	}
+	job.Params = effective(events.MySQL, db.Addr, map[string]string{"tls": "verify"})
+	uncounted(t, r, job, "proves no name that is trusted here")
+	job.Params = params
 	// A user without the right to do it can't reset another one.
 	mysqlRun(t, db, "CREATE USER weak@'127.0.0.1' IDENTIFIED BY '"+first+"'")
 	job.Account, job.Via = "native", &rotator.Login{Account: "weak", Params: params, Secret: secret(first)}

@@ -11,12 +11,15 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 
 	"github.com/holdfast-pam/holdfast/commands/targetkind"
 )
@@ -115,12 +118,19 @@ func (postgres) connect(ctx context.Context, j Job, who Login) (*pgconn.PgConn, 
 	if cfg.TLSConfig, err = tlsConfig(j); err != nil {
 		return nil, NoAnswer, notPresented(err)
 	}
+	var shown atomic.Bool
+	cfg.BuildFrontend = func(r io.Reader, w io.Writer) *pgproto3.Frontend {
+		return pgproto3.NewFrontend(r, shownTo{w, func(m []byte) bool { return m[0] == pgPassword }, &shown})
+	}
 	conn, err := pgconn.ConnectConfig(ctx, cfg)
 	if err == nil {
 		return conn, Accepted, nil
 	}
-	return nil, pgAnswer(err), pgMarked(err)
+	return nil, pgAnswer(err), pgMarked(err, shown.Load())
 }
+
+// pgPassword begins the messages that hold a password, or a proof made of one.
+const pgPassword = 'p'
 
 // pgAnswer says what a failed login means (PostgreSQL appendix A).
 func pgAnswer(err error) Answer {
@@ -139,20 +149,17 @@ func pgAnswer(err error) Answer {
 	return NoAnswer
 }
 
-// pgMarked marks errors before the password: a server's first words, or none.
-func pgMarked(err error) error {
+// pgMarked marks errors that no lock-out counts: those before the password, and a server that is full.
+func pgMarked(err error, shown bool) error {
 	var said *pgconn.PgError
-	switch {
-	case errors.As(err, &said) && (said.Code == "57P03" || said.Code == "53300" || said.Code == "28000" && said.Routine == "ClientAuthentication"),
-		!errors.As(err, &said) && isDialError(err):
-		return notPresented(err)
+	full := errors.As(err, &said) && (said.Code == "57P03" || said.Code == "53300")
+	if said == nil && strings.Contains(err.Error(), "server refused TLS connection") { // the library has no other sign of it
+		err = noTLS(err)
+	}
+	if full || !shown {
+		return notPresented(explained(err))
 	}
 	return err
-}
-
-func isDialError(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op) && op.Op == "dial"
 }
 
 var leadingDigits = regexp.MustCompile(`^[0-9]+`)

@@ -5,7 +5,10 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"strings"
+	"sync/atomic"
 
 	"github.com/holdfast-pam/holdfast/commands/targetkind"
 )
@@ -38,3 +41,32 @@ func tlsConfig(j Job) (*tls.Config, error) {
 // verified reports whether the target has proven its name, so that it may see a
 // password in the clear.
 func verified(j Job) bool { return j.Params[targetkind.TLS] == targetkind.TLSVerify }
+
+// explained is the error of a connection that could not be made safe, with what
+// an administrator can do about it.
+func explained(err error) error {
+	if _, why, ok := strings.Cut(err.Error(), "x509: "); ok { // not all libraries keep the error's class
+		return fmt.Errorf("the target proves no name that is trusted here (its authority goes into --param %s=-; --param %s=%s believes anybody): %s",
+			targetkind.CA, targetkind.TLS, targetkind.TLSRequire, why)
+	}
+	return err
+}
+
+// noTLS is the error of a target that speaks no TLS.
+func noTLS(err error) error {
+	return fmt.Errorf("the target speaks no TLS (--param %s=%s goes without): %w", targetkind.TLS, targetkind.TLSDisable, err)
+}
+
+// shownTo notes that what makes something of a secret was written to a target.
+type shownTo struct {
+	io.Writer
+	is  func(message []byte) bool
+	yes *atomic.Bool
+}
+
+func (s shownTo) Write(p []byte) (int, error) {
+	if len(p) > 0 && s.is(p) {
+		s.yes.Store(true)
+	}
+	return s.Writer.Write(p)
+}
