@@ -179,6 +179,13 @@ func cmdWithin(ts *testscript.TestScript, neg bool, args []string) {
 		return event.Item.Time
 	}
 	cause, effect := at(args[1]), at(args[2])
+	for range 50 { // who saw the effect may ask before its event is in the view
+		if !effect.Before(cause) {
+			break
+		}
+		time.Sleep(100 * time.Millisecond)
+		effect = at(args[2])
+	}
 	if took := effect.Sub(cause); took < 0 || took > most {
 		ts.Fatalf("%s came %s after %s", args[2], took, args[1])
 	}

@@ -210,17 +210,16 @@ func (h *helper) ask(ctx context.Context, op Op, fields ...[]byte) ([][]byte, er
 	ctx, cancel := context.WithTimeout(ctx, answerTime)
 	defer cancel()
 	stop := context.AfterFunc(ctx, func() { _ = h.cmd.Process.Kill() }) // ends the read below
-	defer stop()
 	err := WriteFrame(h.in, byte(op), fields...)
 	var head byte
 	var answer [][]byte
 	if err == nil {
 		head, answer, err = ReadFrame(h.out)
 	}
+	if !stop() { // the helper is being killed, whether or not it could answer before
+		err = ctx.Err()
+	}
 	if err != nil {
-		if ctx.Err() != nil {
-			err = ctx.Err()
-		}
 		h.gone = fmt.Errorf("the PKCS#11 helper is gone (%w); seal the site, then unseal the site again (vault seal, vault unseal)", err)
 		return nil, h.gone
 	}
