@@ -16,8 +16,9 @@ var _ = register[ApproveRequest]("ApproveRequest", byCommand)
 
 // Decide refuses whoever no policy asks, the requester under whatever name,
 // somebody who has approved already, and a request that is not pending. An
-// approval names the log in which the request was made as the one that redeems
-// it (rule R12), so it is void once that log's epoch has ended.
+// approval names the log that redeems it (rule R12), in which the request was
+// made or that took the duty over; so it is void once that log's epoch has
+// ended, or another site has taken over.
 func (c ApproveRequest) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	user, no, err := asker(s, by, env)
 	if err != nil {
@@ -33,16 +34,19 @@ func (c ApproveRequest) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 	if !s.MayDecide(r, user, env.Client.Fingerprint) {
 		return refuseDecision(s, r, by, env, "approve")
 	}
-	v := s.Standing(r, env.Now)
+	v, log := s.Standing(r, env.Now), s.Redeemer(r)
 	switch {
 	case v.State != aggregate.Pending:
 		return nil, conflict("", "request %s is %s: %s", r.ID, v.State, v.Why)
-	case r.Made.Origin.Site == env.Log.Site && r.Made.Origin != env.Log:
+	case log.Site == env.Log.Site && log != env.Log:
 		return nil, conflict("its user has to ask again", "request %s was made before this site began a new log, so it counts no more", r.ID)
 	case c.Uses > r.Uses:
 		return nil, invalid("leave --uses out for as many as were asked for", "request %s asks for %d uses", r.ID, r.Uses)
 	}
 	for _, a := range r.Approvals() {
+		if a.Redeemer() != log {
+			continue // void: what it allowed may have been used at a site that is gone
+		}
 		if s.SamePerson(a.By, user) || a.Fingerprint != "" && a.Fingerprint == env.Client.Fingerprint {
 			return nil, conflict("another approver has to decide", "you have approved request %s", r.ID)
 		}
@@ -53,7 +57,7 @@ func (c ApproveRequest) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 	}
 	d := newDecision(by, env)
 	d.add(r.ID.UUID, events.RequestApproved{
-		Uses: uses, Site: r.Made.Origin.Site, Epoch: r.Made.Origin.Epoch, Fingerprint: bounded(env.Client.Fingerprint, maxText), Note: c.Note,
+		Uses: uses, Site: log.Site, Epoch: log.Epoch, Fingerprint: bounded(env.Client.Fingerprint, maxText), Note: c.Note,
 	})
 	return d.done()
 }

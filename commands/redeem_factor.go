@@ -45,7 +45,7 @@ func (c RedeemFactor) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if until, locked := lockedNow(f, env); locked {
 		return c.refuseLocked(by, env, until)
 	}
-	if !factor.Near(c.Step, env.Now) || f.Spent(c.Step) {
+	if !factor.Near(c.Step, env.Now) || s.FactorSpent(f, c.Step) {
 		return c.refuse(by, env, "code of a step that is spent or past", "that code was used before", "wait for the next one")
 	}
 	d := newDecision(by, env)
@@ -134,9 +134,9 @@ func (c FactorLogin) find(s *aggregate.State, by events.Actor, env Env) (*aggreg
 		drafts, err := c.refuse(by, env, "the factor was reset or replaced meanwhile", "your second factor is another one now", "log in again")
 		return nil, drafts, err
 	}
-	if f.Owner() != c.Site {
-		name := f.Owner().String()
-		if site, ok := s.Site(f.Owner()); ok {
+	if owner := s.FactorOwner(f); owner != c.Site {
+		name := owner.String()
+		if site, ok := s.Site(owner); ok {
 			name = site.Name
 		}
 		drafts, err := c.refuse(by, env, "its codes are spent at site "+name,

@@ -140,7 +140,7 @@ func withinBudget(s *aggregate.State, by events.Actor, env Env, id events.Accoun
 		if !ok {
 			return nil
 		}
-		tries, window := s.Budget(a)
+		tries, window := s.Budget(a, events.SiteID{UUID: by.ID})
 		if spent, _ := c.Spent(events.SiteID{UUID: by.ID}, env.Now.Add(-window), s.RotationPolicy(a).Cumulative); spent >= tries {
 			return conflict("wait until the oldest of them is "+window.String()+" old",
 				"%d logins of account %s may have been wrong, and one more could lock it", spent, a.ID)

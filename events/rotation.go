@@ -73,6 +73,8 @@ const (
 	RotationFailed RotationResult = "failed"
 	// RotationUnknown: none of the known secrets was accepted.
 	RotationUnknown RotationResult = "unknown"
+	// RotationYielded: another site took over what this one carried out.
+	RotationYielded RotationResult = "yielded"
 )
 
 // RotationEnded ends a rotation.

@@ -127,7 +127,7 @@ func (l *login) match(ctx context.Context, typed string) (step uint64, ok bool, 
 	own := false
 	s.cfg.Dispatcher.View(func(state *aggregate.State) {
 		if f, ok := state.Factor(l.factor); ok {
-			sealed.Bytes, own = f.Sealed, f.Owner() == s.cfg.Site
+			sealed.Bytes, own = f.Sealed, state.FactorOwner(f) == s.cfg.Site
 		}
 	})
 	if !own {

@@ -203,6 +203,7 @@ func (s *Site) runMesh(ctx context.Context) {
 			s.entrust(ctx)
 			last = peers
 		}
+		s.yieldDuties(ctx)
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -298,6 +299,7 @@ type MeshSite struct {
 	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded"
 	Role     events.MemberRole `json:"role"`
 	Addr     string            `json:"addr"`
+	Work     string            `json:"work"`      // name of the site that carries out what it began
 	Lag      uint64            `json:"lag"`       // records of decisions held here that it is not known to hold
 	Behind   uint64            `json:"behind"`    // records of decisions that it holds and this site does not
 	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
@@ -308,7 +310,7 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 	var out []MeshSite
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr})
+			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m)})
 		}
 	})
 	if j := s.mesh.joined; j != nil && len(out) == 0 { // nothing came from the mesh yet
@@ -380,7 +382,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 func (s *Site) emptyState() *aggregate.State {
 	state := aggregate.New()
 	if j := s.mesh.joined; j != nil {
-		state.Joined(events.NewClock(j.Before...))
+		state.Joined(s.who.ID, j.Mesh, events.NewClock(j.Before...))
 	}
 	return state
 }

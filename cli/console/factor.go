@@ -269,7 +269,7 @@ func factorStateOf(s *aggregate.State, u *aggregate.User, site events.SiteID) fa
 	default:
 		return out
 	}
-	out.ID, out.Site, out.Enrolled = f.ID, f.Owner(), f.Enrolled.Time()
+	out.ID, out.Site, out.Enrolled = f.ID, s.FactorOwner(f), f.Enrolled.Time()
 	return out
 }
 

@@ -14,13 +14,15 @@ import (
 )
 
 var _ = noun(func(c *call) *cobra.Command {
-	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus())
+	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
+		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshHistory())
 })
 
 var meshColumns = []column[site.MeshSite]{
 	{"site", func(m site.MeshSite) string { return m.Site }},
 	{"state", func(m site.MeshSite) string { return m.State }},
 	{"role", func(m site.MeshSite) string { return string(m.Role) }},
+	{"work", func(m site.MeshSite) string { return m.Work }},
 	{"lag", func(m site.MeshSite) string { return strconv.FormatUint(m.Lag, 10) }},
 	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
 	{"last seen", func(m site.MeshSite) string { return stamp(m.LastSeen) }},
@@ -37,7 +39,8 @@ func (c *call) meshStatus() *cobra.Command {
 		return list(c, "mesh", sites, meshColumns)
 	})
 	cmd.Long = cmd.Short + ".\n\nLag counts the decisions held here that a site is not known to hold, behind those that\n" +
-		"it holds and this site does not. A site that is unreachable goes on by itself."
+		"it holds and this site does not. A site that is unreachable goes on by itself.\n" +
+		"Work is where that is carried out what the site began: itself, or the site that took it over."
 	return cmd
 }
 

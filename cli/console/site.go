@@ -76,6 +76,9 @@ type Site interface {
 	Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error)
 	Join(ctx context.Context, by events.Actor, token string) (events.SiteID, error)
 
+	// GiveDuties moves what the site carries out to another one.
+	GiveDuties(ctx context.Context, by events.Actor, c commands.GiveDuties) ([]events.Record, error)
+
 	// Rotations carries out what rotate verbs plan.
 	Rotations() *rotation.Manager
 

@@ -59,6 +59,7 @@ func (s *State) lines() []string {
 			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills))
 	}
 	s.meshLines(add)
+	s.dutyLines(add)
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))
 	}

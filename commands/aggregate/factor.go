@@ -49,9 +49,6 @@ type miss struct {
 // pass is from where somebody logged in.
 type pass struct{ host, fingerprint string }
 
-// Owner is the site that spends the factor's codes.
-func (f *Factor) Owner() events.SiteID { return f.Enrolled.Origin.Site }
-
 // Confirmed reports whether the user has shown a first code.
 func (f *Factor) Confirmed() bool { return f.confirmed != nil }
 
@@ -121,10 +118,18 @@ var _ = fold(func(s *State, at *Mark, e events.FactorEnrolled) bool {
 	return true
 })
 
-// ownFactor finds the factor of an event that its owner wrote.
+// ownFactor finds the factor of an event that its owner wrote, as that site knew
+// who it is.
 func (s *State) ownFactor(at *Mark) *Factor {
 	f := s.factors[events.FactorID{UUID: at.Stream}]
-	if f == nil || f.Owner() != at.Origin.Site {
+	if f == nil {
+		return nil
+	}
+	owner := f.Enrolled.Origin.Site
+	if d := s.moveKnown(f.Enrolled, events.TargetID{}, at); d != nil {
+		owner = d.Holder
+	}
+	if owner != at.Origin.Site {
 		return nil
 	}
 	return f
@@ -278,7 +283,7 @@ func (s *State) factorStands(f *Factor) bool {
 func (s *State) FactorPending(id events.UserID, site events.SiteID) (*Factor, bool) {
 	var last *Factor
 	for _, f := range s.factorsOf[id] {
-		if f := s.factors[f]; f.Owner() == site && (last == nil || f.Enrolled.Compare(last.Enrolled) > 0) {
+		if f := s.factors[f]; s.FactorOwner(f) == site && (last == nil || f.Enrolled.Compare(last.Enrolled) > 0) {
 			last = f
 		}
 	}

@@ -56,16 +56,21 @@ func (s *State) tookEffect(at *Mark, c *Credential, id events.SecretID) {
 	}
 }
 
-// Budget is how many presentations each site may spend in a window without
-// the target ever locking the account (rule R3): all sites together stay below
-// the threshold. A key that is turned down counts against no lock-out.
-func (s *State) Budget(a *Account) (tries int, window time.Duration) {
+// Budget is how many presentations a site may spend in a window without the
+// target ever locking the account (rule R3): all sites together stay below the
+// threshold. What can't be shared evenly is the owner's, who has to rotate. A key
+// that is turned down counts against no lock-out.
+func (s *State) Budget(a *Account, site events.SiteID) (tries int, window time.Duration) {
 	p := s.RotationPolicy(a)
 	if c := s.credentials[a.Credential]; c != nil && c.Kind == events.PrivateKey {
 		return math.MaxInt32, time.Duration(p.LockoutWindow) * time.Second
 	}
-	sites := max(1, len(s.sites))
-	return max(0, int(p.LockoutThreshold)-1) / sites, time.Duration(p.LockoutWindow) * time.Second
+	all, sites := max(0, int(p.LockoutThreshold)-1), max(1, len(s.sites))
+	tries = all / sites
+	if s.Owner(a) == site {
+		tries = all - tries*(sites-1)
+	}
+	return tries, time.Duration(p.LockoutWindow) * time.Second
 }
 
 // forget says that a try does not count.

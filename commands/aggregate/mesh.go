@@ -50,6 +50,8 @@ func (v *Invitation) Used() bool { return len(v.used) > 0 }
 
 // mesh is what a site knows of the mesh that it is in.
 type mesh struct {
+	self, founder events.SiteID // where this site has joined a mesh
+
 	members     map[events.SiteID]heads[events.SiteAdmitted]
 	invitations map[events.InvitationID]*Invitation
 	forks       map[events.Origin]events.ForkProved // the one that leaves least
@@ -105,13 +107,24 @@ func (s *State) joined(before events.ClockEntry) {
 	s.before[before.Origin] = max(s.before[before.Origin], before.Position)
 }
 
-// Joined tells the state that this site joined a mesh after having decided so
-// much. It is told before anything is applied, so that identities of before are
-// never taken for the mesh's.
-func (s *State) Joined(before events.Clock) {
+// Joined tells the state that a site, whose state it is, joined the mesh of a
+// founder after having decided so much. It is told before anything is applied, so
+// that identities of before are never taken for the mesh's.
+func (s *State) Joined(self, founder events.SiteID, before events.Clock) {
+	s.mesh.self, s.mesh.founder = self, founder
 	for _, e := range before.Entries() {
 		s.joined(e)
 	}
+}
+
+// stranger reports whether a site is in the mesh and its admission was not
+// applied yet, which says what of it counts. What it wrote before it was admitted
+// knows nothing of that.
+func (s *State) stranger(site events.SiteID) bool {
+	if len(s.mesh.members) == 0 && s.mesh.founder.IsZero() || site == s.mesh.self || site == s.mesh.founder {
+		return false
+	}
+	return len(s.mesh.members[site]) == 0
 }
 
 // identities are the types of events, by their first word, that make or change

@@ -1,12 +1,37 @@
 package aggregate_test
 
 import (
+	"errors"
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
 	"github.com/holdfast-pam/holdfast/events"
 )
+
+// What a site wrote before it was admitted knows nothing of its admission, and has
+// to wait for it everywhere: at the founder and at those who joined.
+func TestNothingOfASiteCountsBeforeItsAdmission(t *testing.T) {
+	founder, b, c := newPeer(0), newPeer(1), newPeer(2)
+	old := b.write(t, aggregatetest.ID("user", 1), events.SiteActor(b.ID), events.UserAdded{Name: "mallory", Role: events.Admin})
+	founder.write(t, founder.ID.UUID, events.SiteActor(founder.ID), events.SiteAdmitted{Name: "a", Identity: make([]byte, 32), Founder: true, Role: events.Steward})
+	c.state.Joined(c.ID, founder.ID, events.Clock{})
+	for _, p := range []*peer{founder, c} {
+		if err := p.state.Apply(old); !errors.Is(err, aggregate.ErrEarly) {
+			t.Errorf("site %s takes what a stranger wrote: %v", p.ID, err)
+		}
+	}
+	founder.write(t, b.ID.UUID, events.SiteActor(founder.ID), events.SiteAdmitted{
+		Name: "b", Identity: make([]byte, 32), Role: events.Steward, Before: []events.ClockEntry{{Origin: b.Origin(), Position: 1}},
+	})
+	c.hear(t, founder.Records)
+	for _, p := range []*peer{founder, c} {
+		deliver(t, p.state, []events.Record{old})
+		if len(p.state.Users()) != 0 {
+			t.Errorf("site %s counts a user from before its site joined", p.ID)
+		}
+	}
+}
 
 // What a member decides counts as far as its role goes, and identities from
 // before it joined do not; in whatever order it comes, the state is the same.
@@ -25,7 +50,7 @@ func TestWhatAMemberMayDecide(t *testing.T) {
 				Name: "b", Identity: make([]byte, 32), Role: role, Before: []events.ClockEntry{{Origin: b.Origin(), Position: 2}},
 			})
 			b.state = aggregate.New() // as it begins anew when it joins
-			b.state.Joined(events.NewClock(events.ClockEntry{Origin: b.Origin(), Position: 2}))
+			b.state.Joined(b.ID, founder.ID, events.NewClock(events.ClockEntry{Origin: b.Origin(), Position: 2}))
 			deliver(t, b.state, []events.Record{old, rogue, founder.Records[0], in})
 			b.Knows = b.state.Clock
 

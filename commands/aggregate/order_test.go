@@ -151,7 +151,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 62).Draw(t, "event") {
+	switch rapid.IntRange(0, 66).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -214,8 +214,30 @@ func (h *history) act(t *rapid.T, at, step int) {
 		h.factor(t, step, name, pick, add, on)
 	case 47, 48, 49:
 		h.rekey(t, at, step, name, on)
+	case 63, 64, 65, 66:
+		h.move(t, at, pick)
 	default:
 		h.rotate(t, at, step, pick, add, on)
+	}
+}
+
+// move makes an event by which duties move.
+func (h *history) move(t *rapid.T, at int, pick picker) {
+	s, of := h.peers[at].state, h.peers[rapid.IntRange(0, len(h.peers)-1).Draw(t, "of")].ID
+	var targets []events.TargetID
+	if target, ok := pick("target"); ok && rapid.Bool().Draw(t, "in part") {
+		targets = append(targets, events.TargetID{UUID: target})
+	}
+	switch to := h.peers[rapid.IntRange(0, len(h.peers)-1).Draw(t, "to")].ID; rapid.IntRange(0, 2).Draw(t, "move") {
+	case 0:
+		h.write(t, at, of.UUID, events.DutiesTaken{Term: s.NextTerm(of), From: to, Targets: targets})
+	case 1:
+		h.write(t, at, of.UUID, events.DutiesGiven{Term: s.NextTerm(of), To: to, Epoch: 1, Targets: targets})
+	default:
+		if moves := s.Moves(); len(moves) > 0 {
+			m := rapid.SampledFrom(moves).Draw(t, "moved")
+			h.write(t, at, m.Site.UUID, events.DutiesYielded{Term: m.Term, To: m.Holder, By: m.At.ID})
+		}
 	}
 }
 

@@ -24,14 +24,14 @@ type Request struct {
 	Fingerprint string    // of the key that the requester proved
 	BreakGlass  bool
 	Review      time.Time // of break-glass: when the review is due
-	Made        *Mark     // its Origin is the log that counts the uses
+	Made        *Mark
 
 	policies []events.PolicyID // that bound it when it was made
 
 	approvals []*Approval // in no particular order
 	denied    heads[string]
 	withdrawn heads[string]
-	redeemed  map[uuid.UUID]events.SessionID // by event
+	redeemed  map[uuid.UUID]events.SessionID // by event, of every log that counted its uses
 	reviews   []*Review
 }
 
@@ -45,6 +45,9 @@ type Approval struct {
 
 	redeemer events.Origin
 }
+
+// Redeemer is the log that may spend the approval.
+func (a *Approval) Redeemer() events.Origin { return a.redeemer }
 
 // Review is one verdict on an access by break-glass.
 type Review struct {
@@ -75,7 +78,7 @@ func (r *Request) Approvals() []*Approval {
 	return slices.SortedFunc(slices.Values(r.approvals), func(a, b *Approval) int { return a.At.Compare(b.At) })
 }
 
-// Redeemed counts the logins that the request's log let through.
+// Redeemed counts the logins that were let through by the request.
 func (r *Request) Redeemed() int { return len(r.redeemed) }
 
 var _ = fold(func(s *State, at *Mark, e events.RequestMade) bool {
@@ -122,7 +125,7 @@ var _ = fold(func(s *State, at *Mark, e events.RequestApproved) bool {
 
 var _ = foldAway(func(s *State, at *Mark, e events.ApprovalRedeemed) bool {
 	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r == nil || at.Origin != r.Made.Origin { // only the log that the approvals name can spend them (rule R12)
+	if r == nil || !s.mayRedeem(r, at) { // only the log that the approvals name can spend them (rule R12)
 		return false
 	}
 	r.redeemed[at.ID] = e.Session

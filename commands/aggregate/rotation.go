@@ -141,10 +141,10 @@ func (s *State) Rotations() []*Rotation {
 }
 
 // RotationOf finds the rotation under way of a credential; of concurrent ones
-// the newest.
+// the newest. One that is orphaned is not under way any more.
 func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	for _, other := range s.rotationsOf[id] {
-		if o := s.rotations[other]; r == nil || o.Planned.Compare(r.Planned) > 0 {
+		if o := s.rotations[other]; (r == nil || o.Planned.Compare(r.Planned) > 0) && !s.Orphaned(o) {
 			r = o
 		}
 	}
@@ -153,10 +153,6 @@ func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 
 // LoneSite reports whether there is no other site that could hold a second copy.
 func (s *State) LoneSite() bool { return len(s.sites) < 2 }
-
-// Owns reports whether a site carries out what is scheduled for an account: the
-// one that added it (rule R13).
-func (a *Account) Owns(site events.SiteID) bool { return a.Added.Origin.Site == site }
 
 // inRotation lets f change a rotation under way.
 func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bool {
@@ -215,7 +211,7 @@ var _ = foldAway(func(s *State, at *Mark, e events.RotationEnded) bool {
 	delete(s.rotations, id)
 	s.rotationsOf.remove(r.Credential, id)
 	c := s.credentials[r.Credential]
-	if c == nil {
+	if c == nil || e.Result == events.RotationYielded {
 		return true
 	}
 	c.last.put(at, Ended{Rotation: id, Result: e.Result, Detail: e.Detail})

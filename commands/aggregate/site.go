@@ -38,6 +38,14 @@ func (t *Site) Listen() string {
 	return t.runs.newest().value.listen
 }
 
+// Log is the log in which the site decides, as far as is known.
+func (t *Site) Log() events.Origin {
+	if len(t.runs) == 0 {
+		return t.Created.Origin
+	}
+	return t.runs.newest().at.Origin
+}
+
 // Full reports whether a log of the site has said that it takes no records.
 func (t *Site) Full(log events.Kind) bool {
 	h := t.full[log]

@@ -133,7 +133,7 @@ func (s *State) tally(r *Request, v *Standing) (complete time.Time) {
 
 // approves reports whether an approval counts under a policy beside others.
 func (s *State) approves(r *Request, p *Policy, a *Approval, beside []*Approval) bool {
-	if a.redeemer != r.Made.Origin || a.At.Time().After(r.Decide) || s.suspended(a.At) {
+	if a.redeemer != s.Redeemer(r) || a.At.Time().After(r.Decide) || s.suspended(a.At) {
 		return false
 	}
 	if !s.MayApprove(r, p, a.By, a.Fingerprint) {
@@ -210,7 +210,7 @@ func (s *State) RequestFor(user events.UserID, account events.AccountID, log eve
 	var standing Standing
 	for _, r := range s.RequestsFor(user, account) {
 		v := s.Standing(r, now)
-		if !v.Lets() || !r.BreakGlass && r.Made.Origin != log {
+		if !v.Lets() || !r.BreakGlass && s.Redeemer(r) != log {
 			continue
 		}
 		if best == nil || best.BreakGlass && !r.BreakGlass || best.BreakGlass == r.BreakGlass && v.Until.Before(standing.Until) {

@@ -17,6 +17,7 @@ type State struct {
 	holds  map[events.Origin]uint64 // up to where logs count that are held
 	before map[events.Origin]uint64 // up to where sites decided before they joined the mesh
 	mesh   mesh
+	duties duties
 	counts Counts
 
 	sites       map[events.SiteID]*Site
@@ -198,6 +199,9 @@ func (s *State) Apply(r events.Record) error {
 	}
 	if err := s.caused(h, clock); err != nil {
 		return err
+	}
+	if s.stranger(h.Site) {
+		return fmt.Errorf("apply %s position %d: %w: the admission of its site", origin, h.Position, ErrEarly)
 	}
 	*at = next
 	s.logs[origin] = at

@@ -114,7 +114,7 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 			}
 		}
 		for _, a := range s.Accounts() {
-			if a.Removed || targetRemoved(s, a) || !a.Owns(m.cfg.Site) {
+			if a.Removed || targetRemoved(s, a) || s.Owner(a) != m.cfg.Site {
 				continue
 			}
 			c, ok := s.Credential(a.Credential)

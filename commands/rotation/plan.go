@@ -58,6 +58,9 @@ func Plan(s *aggregate.State, r *aggregate.Rotation, site events.SiteID, now tim
 	if n := len(p.all); n > 0 && p.all[n-1].Answer == "" {
 		return Step{Kind: Interrupt, Attempt: p.all[n-1]}
 	}
+	if s.Orphaned(r) {
+		return p.end(events.RotationYielded, events.SecretID{}, "another site has taken over what this one carries out")
+	}
 	var known bool
 	if p.c, known = s.Credential(r.Credential); !known {
 		return p.end(events.RotationFailed, events.SecretID{}, "the credential is not known")
@@ -244,7 +247,7 @@ func (p *planner) settle() (step Step, exhausted bool) {
 			rejected[t.Version]++
 			pause = 0
 		case aggregate.AnswerLocked:
-			_, pause = p.s.Budget(p.a)
+			_, pause = p.s.Budget(p.a, p.site)
 		case aggregate.AnswerNone:
 			unanswered++
 			pause = min(max(2*pause, time.Second), maxBackoff)

@@ -1,0 +1,69 @@
+package console
+
+import (
+	"cmp"
+	"slices"
+
+	"github.com/spf13/cobra"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+// meshEvents are the types of events that are the history of a mesh, or the
+// first words of such types.
+var meshEvents = []string{
+	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "log.tail_dropped", "duty", "sync", "fork",
+}
+
+// meshEvent is a line of the history of the mesh.
+type meshEvent struct {
+	projections.Event
+	At    string `json:"at"`    // name of the site that wrote it
+	About string `json:"about"` // name of the site that it is about
+}
+
+var meshEventColumns = []column[meshEvent]{
+	{"time", func(e meshEvent) string { return stamp(e.Time) }},
+	{"at", func(e meshEvent) string { return e.At }},
+	{"event", func(e meshEvent) string { return e.Type }},
+	{"about", func(e meshEvent) string { return e.About }},
+	{"by", func(e meshEvent) string { return e.Actor.Name }},
+	{"what", func(e meshEvent) string { return shortPayload(e.Event) }},
+}
+
+func (c *call) meshHistory() *cobra.Command {
+	w := &window{}
+	cmd := c.verb("history", "Show what became of the mesh: joins, takeovers, forks, cuts of pairs, rulings", read, func([]string) error {
+		f, err := w.filter()
+		if err != nil {
+			return err
+		}
+		p, err := c.views()
+		if err != nil {
+			return err
+		}
+		var all []meshEvent
+		for _, kind := range meshEvents {
+			page, err := p.Audit(c.ctx, projections.AuditFilter{Filter: f, Type: kind})
+			if err != nil {
+				return err
+			}
+			for _, e := range page.Items {
+				all = append(all, meshEvent{Event: e})
+			}
+		}
+		c.cfg.Site.Commands().View(func(s *aggregate.State) {
+			for i, e := range all {
+				all[i].At, all[i].About = siteName(s, e.Origin.Site), siteName(s, events.SiteID{UUID: e.Stream})
+			}
+		})
+		slices.SortStableFunc(all, func(a, b meshEvent) int { return cmp.Compare(a.HLC, b.HLC) })
+		return list(c, "event", all, meshEventColumns)
+	})
+	cmd.Flags().StringVar(&w.since, "since", "", "only from this time on (RFC 3339, or how long ago: 8h, 30d)")
+	cmd.Flags().IntVar(&w.limit, "limit", projections.DefaultLimit, "at most this many of each sort")
+	cmd.Long = cmd.Short + ", oldest first.\nWhat two sites decided about one thing is shown where the thing is: target ls, account ls, rotate status."
+	return cmd
+}

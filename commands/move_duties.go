@@ -1,0 +1,184 @@
+package commands
+
+import (
+	"slices"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// TakeOver moves what a site that is gone began to the site that decides this
+// (rule R13).
+type TakeOver struct {
+	Site    string   // name or id
+	Targets []string // names or ids: only what is about these; none for all
+	Reason  string
+}
+
+var _ = register[TakeOver]("TakeOver", byAdmin|headroom)
+
+// Decide takes what the site carries out, whoever began it. It refuses a taker
+// that could not open the secrets that it would have to change.
+func (c TakeOver) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	from, targets, err := movable(s, env, c.Site, c.Targets, c.Reason)
+	if err != nil {
+		return nil, err
+	}
+	if err := mayHold(s, env.Log.Site); err != nil {
+		return nil, err
+	}
+	d := newDecision(by, env)
+	take := func(of, holder events.SiteID, targets []events.TargetID) {
+		d.add(of.UUID, events.DutiesTaken{Term: s.NextTerm(of), From: holder, Targets: targets, Reason: c.Reason})
+	}
+	if holder, lacks := s.Lacks(env.Log.Site, from.Site, targets); lacks {
+		take(from.Site, holder, targets)
+	}
+	for _, held := range s.HeldBy(from.Site) {
+		if !overlap(held.Targets, targets) {
+			continue
+		}
+		of := held.Targets
+		if len(of) == 0 {
+			of = targets
+		}
+		take(held.Site, from.Site, of)
+	}
+	if len(d.drafts) == 0 {
+		return nil, conflict("", "this site has taken over from %s already, and nothing new was heard of it", quoted(from.Name))
+	}
+	return d.done()
+}
+
+func overlap(a, b []events.TargetID) bool {
+	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(t events.TargetID) bool { return slices.Contains(b, t) })
+}
+
+// movable finds whose duties are to be moved, and what about.
+func movable(s *aggregate.State, env Env, site string, targets []string, reason string) (*aggregate.MeshSite, []events.TargetID, error) {
+	if err := checkText("reason", reason); err != nil {
+		return nil, nil, err
+	}
+	if reason == "" {
+		return nil, nil, invalid("say why with --reason", "moving what a site carries out needs a reason")
+	}
+	of, err := FindMember(s, site)
+	if err != nil {
+		return nil, nil, err
+	}
+	if of.Site == env.Log.Site {
+		return nil, nil, invalid("mesh drain gives this site's own work away", "a site can't take over from itself")
+	}
+	var ids []events.TargetID
+	for _, ref := range targets {
+		t, err := findTarget(s, ref)
+		if err != nil {
+			return nil, nil, err
+		}
+		if !slices.Contains(ids, t.ID) {
+			ids = append(ids, t.ID)
+		}
+	}
+	return of, ids, nil
+}
+
+// FindMember finds a site of the mesh by name or id.
+func FindMember(s *aggregate.State, ref string) (*aggregate.MeshSite, error) {
+	id, err := uuid.Parse(ref)
+	var found []*aggregate.MeshSite
+	for _, m := range s.MeshSites() {
+		if err == nil && m.Site.UUID == id || err != nil && m.Name == ref {
+			found = append(found, m)
+		}
+	}
+	switch len(found) {
+	case 0:
+		return nil, notFound("see `mesh status`", "no site %s is in the mesh", quoted(ref))
+	case 1:
+		return found[0], nil
+	}
+	return nil, conflict("name it by its id; see `mesh status`", "%d sites are named %s", len(found), quoted(ref))
+}
+
+// mayHold refuses a site that can't carry out what others began.
+func mayHold(s *aggregate.State, site events.SiteID) error {
+	m, member := s.MeshSite(site)
+	switch {
+	case !member:
+		return conflict("", "site %s is in no mesh", site)
+	case m.Role == events.EdgeSite || !m.Custodian:
+		return conflict("do it at, or name, a site that is: see `mesh status`",
+			"site %s is no custodian of the mesh's secrets, so it can't carry out what needs them", quoted(m.Name))
+	}
+	return nil
+}
+
+// GiveDuties moves what this site carries out to another one: what Of began, or
+// everything.
+type GiveDuties struct {
+	To     string // name or id
+	Of     string // likewise; empty for everything, its own included
+	Reason string
+}
+
+var _ = register[GiveDuties]("GiveDuties", byAdmin|headroom)
+
+// Decide refuses while a rotation of this site is under way: two sites must not
+// go on with one.
+func (c GiveDuties) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	to, _, err := movable(s, env, c.To, nil, c.Reason)
+	if err != nil {
+		return nil, err
+	}
+	if err := mayHold(s, to.Site); err != nil {
+		return nil, err
+	}
+	self := env.Log.Site
+	log := events.Origin{Site: to.Site, Epoch: 1, Kind: events.Ctl}
+	if t, ok := s.Site(to.Site); ok {
+		log = t.Log()
+	}
+	if r := s.UnderWayAt(self); len(r) > 0 {
+		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s of this site is under way", r[0].ID)
+	}
+	var moves []aggregate.Duty
+	whole, moved := s.Holder(self, events.TargetID{})
+	if c.Of == "" && (!moved || whole.Holder == self) {
+		moves = append(moves, aggregate.Duty{Site: self})
+	}
+	of := &aggregate.MeshSite{}
+	if c.Of != "" {
+		if of, err = FindMember(s, c.Of); err != nil {
+			return nil, err
+		}
+	}
+	for _, held := range s.HeldBy(self) {
+		if c.Of == "" || held.Site == of.Site {
+			moves = append(moves, held)
+		}
+	}
+	d := newDecision(by, env)
+	for _, m := range moves {
+		d.add(m.Site.UUID, events.DutiesGiven{Term: s.NextTerm(m.Site), To: to.Site, Epoch: log.Epoch, Targets: m.Targets, Reason: c.Reason})
+	}
+	if len(d.drafts) == 0 {
+		return nil, conflict("see `mesh history`", "this site carries out nothing that could be given")
+	}
+	return d.done()
+}
+
+// YieldDuties says that this site knows of duties that others took from it.
+type YieldDuties struct{}
+
+var _ = register[YieldDuties]("YieldDuties", bySite|headroom)
+
+// Decide says it once of each.
+func (YieldDuties) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	d := newDecision(by, env)
+	for _, m := range s.Lost(events.SiteID{UUID: by.ID}) {
+		d.because(m.At.ID, m.Site.UUID, events.DutiesYielded{Term: m.Term, To: m.Holder, By: m.At.ID})
+	}
+	return d.done()
+}
