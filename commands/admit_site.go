@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"net"
+	"slices"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
@@ -89,6 +90,9 @@ func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 			Detail: env.command + ": " + detail,
 		}, "the invitation is not good", "ask for a new one: mesh invite NAME --addr ADDR")
 	}
+	if !slices.Contains(s.DecidesOn(events.SiteID{UUID: by.ID}), events.AreaMesh) {
+		return refuse("this site may not take others in")
+	}
 	v, ok := s.Invitation(c.Invitation)
 	hash := sha256.Sum256(c.Secret)
 	switch {
@@ -116,7 +120,7 @@ func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 		}
 	}
 	e := c.Keys.admitted()
-	e.Role, e.Custodian, e.Invitation, e.Before = v.Role, v.Custodian, v.ID, c.Before
+	e.Role, e.Scopes, e.Custodian, e.Invitation, e.Before = v.Role, v.Scopes, v.Custodian, v.ID, c.Before
 	d := newDecision(by, env)
 	d.because(v.Made.ID, c.Keys.Site.UUID, e)
 	return d.done()

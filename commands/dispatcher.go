@@ -133,6 +133,11 @@ func (d *Dispatcher) inTurn(ctx context.Context, by events.Actor, c Command) (re
 	if len(drafts) == 0 {
 		return nil, refusal, nil
 	}
+	if refusal == nil && by.Kind == events.ByUser {
+		if refusal = beyondAdmission(d.cfg.State, d.cfg.Log, drafts); refusal != nil {
+			return nil, refusal, nil
+		}
+	}
 	if refusal == nil && registry[reflect.TypeOf(c)].right&headroom != 0 {
 		ctx = store.WithHeadroom(ctx)
 	}

@@ -44,3 +44,22 @@ func (c RecordFork) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	d.add(c.Log.Site.UUID, events.ForkProved{Log: c.Log, Size: c.Size, Proof: c.Proof})
 	return d.done()
 }
+
+// RecordMasked raises the alarm about what members decided beyond what they were
+// admitted for.
+type RecordMasked struct{}
+
+var _ = register[RecordMasked]("RecordMasked", bySite|headroom)
+
+// Decide records what is new: the first of a sort, the tenth, the hundredth.
+func (c RecordMasked) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	d := newDecision(by, env)
+	for _, m := range s.Masked() {
+		told := s.MaskedTold(events.SiteID{UUID: by.ID}, m)
+		if !m.Beyond || m.Site.UUID == by.ID || m.Count == told || told > 0 && m.Count/10 < told {
+			continue
+		}
+		d.add(by.ID, events.MemberMasked{Site: m.Site, Type: bounded(m.Type, maxText), Why: m.Why, Count: m.Count, Last: m.Last.Origin, At: m.Last.Position})
+	}
+	return d.done()
+}

@@ -14,6 +14,37 @@ const (
 	EdgeSite MemberRole = "edge"
 )
 
+// Area is a part of what can be decided.
+type Area string
+
+// The areas.
+const (
+	AreaAccess   Area = "access"   // who may do what: users, groups, roles, grants, requests, authorities
+	AreaTargets  Area = "targets"  // what there is to reach: targets and accounts
+	AreaSecrets  Area = "secrets"  // credentials, their versions and rotation
+	AreaSessions Area = "sessions" // what happens at the door and in sessions
+	AreaMesh     Area = "mesh"     // who belongs to the mesh
+)
+
+// Areas lists all areas.
+func Areas() []Area {
+	return []Area{AreaAccess, AreaTargets, AreaSecrets, AreaSessions, AreaMesh}
+}
+
+// Areas lists the areas in which a site of the role may decide; none for a role
+// of a newer version.
+func (r MemberRole) Areas() []Area {
+	switch r {
+	case Steward:
+		return Areas()
+	case PeerSite:
+		return []Area{AreaAccess, AreaTargets, AreaSecrets, AreaSessions}
+	case EdgeSite:
+		return []Area{AreaSessions}
+	}
+	return nil
+}
+
 // SiteInvited allows one site to join the mesh, once. Its stream is the
 // invitation.
 type SiteInvited struct {
@@ -21,6 +52,7 @@ type SiteInvited struct {
 	SecretHash []byte     `json:"secret_hash"` // SHA-256 of what the newcomer has to show
 	Expires    time.Time  `json:"expires"`
 	Role       MemberRole `json:"role"`
+	Scopes     []Area     `json:"scopes,omitempty"`    // of the role's areas; empty for all
 	Custodian  bool       `json:"custodian,omitempty"` // it will be able to open credentials and recordings
 }
 
@@ -37,11 +69,12 @@ var _ = define[InvitationWithdrawn]("site.invitation_withdrawn", 1)
 // is the site. The first one of a mesh is by the site itself, its founder.
 type SiteAdmitted struct {
 	Name       string       `json:"name"`
-	Identity   []byte       `json:"identity"`       // Ed25519 public key that its links and log keys answer to
-	Addr       string       `json:"addr,omitempty"` // of its mesh port; empty when it can't be dialled
-	SealingKey []byte       `json:"sealing_key"`    // public key that data keys are wrapped to
-	HostKey    string       `json:"host_key"`       // of its gateway, authorized_keys form
-	Role       MemberRole   `json:"role"`           //
+	Identity   []byte       `json:"identity"`         // Ed25519 public key that its links and log keys answer to
+	Addr       string       `json:"addr,omitempty"`   // of its mesh port; empty when it can't be dialled
+	SealingKey []byte       `json:"sealing_key"`      // public key that data keys are wrapped to
+	HostKey    string       `json:"host_key"`         // of its gateway, authorized_keys form
+	Role       MemberRole   `json:"role"`             //
+	Scopes     []Area       `json:"scopes,omitempty"` // of the role's areas; empty for all
 	Custodian  bool         `json:"custodian,omitempty"`
 	Founder    bool         `json:"founder,omitempty"` // it made the mesh
 	Invitation InvitationID `json:"invitation,omitzero"`
@@ -80,3 +113,18 @@ type ForkProved struct {
 }
 
 var _ = define[ForkProved]("fork.proved", 1)
+
+// MemberMasked records that a member wrote something that it was not admitted to
+// decide. It has no effect. It is recorded for the first such record of a sort,
+// and then each time that there are ten times as many. Its stream is the site
+// that records it.
+type MemberMasked struct {
+	Site  SiteID `json:"site"` // that wrote it
+	Type  string `json:"type"` // of the events
+	Why   string `json:"why"`
+	Count uint64 `json:"count"` // of them by then
+	Last  Origin `json:"log"`   // of the newest
+	At    uint64 `json:"position"`
+}
+
+var _ = define[MemberMasked]("mesh.masked", 1)

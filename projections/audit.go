@@ -23,7 +23,7 @@ import (
 // order of the stamps.
 var _ = register(projection{
 	name:    "audit",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE audit (
@@ -31,7 +31,7 @@ CREATE TABLE audit (
 	id BLOB NOT NULL, site BLOB NOT NULL, epoch INTEGER NOT NULL, position INTEGER NOT NULL, wall INTEGER NOT NULL,
 	type TEXT NOT NULL, version INTEGER NOT NULL, stream BLOB NOT NULL, actor_kind TEXT NOT NULL, actor BLOB,
 	command TEXT NOT NULL, parent BLOB, session BLOB, user BLOB, target BLOB, account BLOB,
-	payload TEXT, missing TEXT NOT NULL
+	payload TEXT, missing TEXT NOT NULL, masked TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX audit_id ON audit (id);
 CREATE INDEX audit_position ON audit (position);
@@ -46,7 +46,7 @@ CREATE TABLE audit_parties (
 
 const (
 	addAudit = `INSERT INTO audit (stamp, id, site, epoch, position, wall, type, version, stream, actor_kind, actor, command, parent,
-		session, user, target, account, payload, missing) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+		session, user, target, account, payload, missing, masked) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 	addAuditRef = "INSERT OR IGNORE INTO audit_refs (ref, stamp) VALUES (?, ?)"
 
 	// What a session is said to be between, and what is about a session: each
@@ -70,7 +70,7 @@ func eventHappened(w *writer, r *record) error {
 	refs := refsOf(r)
 	err := w.exec(addAudit, stamp, h.ID[:], h.Site.UUID[:], h.Epoch, count(h.Position), h.Wall, h.Type, h.TypeVersion, h.Stream[:],
 		string(h.Actor.Kind), blob(h.Actor.ID), h.Command, blob(h.Parent),
-		blob(refs.session), blob(refs.user), blob(refs.target), blob(refs.account), payload, missingText(r.missing))
+		blob(refs.session), blob(refs.user), blob(refs.target), blob(refs.account), payload, missingText(r.missing), r.masked)
 	for _, id := range refs.all {
 		if err == nil {
 			err = w.exec(addAuditRef, id[:], stamp)
@@ -220,6 +220,7 @@ type Event struct {
 	Account  string           `json:"account,omitempty"`
 	Payload  json.RawMessage  `json:"payload"`           // null when Missing says why
 	Missing  string           `json:"missing,omitempty"` // why there is no payload
+	Masked   string           `json:"masked,omitempty"`  // why it has no effect
 
 	stamp []byte
 }
@@ -233,7 +234,7 @@ type AuditActor struct {
 
 const selectAudit = `SELECT e.stamp, e.id, e.site, e.epoch, e.position, e.wall, e.type, e.version, e.stream, e.actor_kind, e.actor, COALESCE(by.name, ''),
 	e.command, e.parent, e.session, COALESCE(e.user, s.user), COALESCE(u.name, ''), COALESCE(e.target, s.target), COALESCE(t.name, ''),
-	COALESCE(e.account, s.account), COALESCE(a.name, ''), e.payload, e.missing
+	COALESCE(e.account, s.account), COALESCE(a.name, ''), e.payload, e.missing, e.masked
 	FROM `
 
 const joinAudit = ` LEFT JOIN users by ON by.id = e.actor LEFT JOIN sessions s ON s.id = e.session
@@ -343,7 +344,7 @@ func scanEvent(row scanner) (e Event, err error) {
 	e.Origin.Kind = events.Ctl
 	err = row.Scan(&e.stamp, &e.ID, &e.Origin.Site, &e.Origin.Epoch, &e.Position, &wall, &e.Type, &e.Version, &e.Stream,
 		&e.Actor.Kind, &e.Actor.ID, &e.Actor.Name, &e.Command, &e.Parent, &e.Session,
-		&user, &e.User, &target, &e.Target, &account, &e.Account, &payload, &e.Missing)
+		&user, &e.User, &target, &e.Target, &account, &e.Account, &payload, &e.Missing, &e.Masked)
 	if err != nil {
 		return e, err
 	}

@@ -64,6 +64,7 @@ type record struct {
 	event   events.Event // nil where missing says why, and for rec records
 	missing error        // events.ErrPayloadAbsent, events.ErrUnknownType, or why the payload does not decode
 	clock   events.Clock // what its site had applied when it was written; ctl only
+	masked  string       // why it is kept without effect: then only the timeline shows it
 }
 
 // covers reports whether the record's site had applied that position of that

@@ -16,14 +16,14 @@ import (
 // events.
 var _ = register(projection{
 	name:    "files",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE files (
-	session BLOB, serial INTEGER,
+	session BLOB, site BLOB, serial INTEGER, -- a site tells of its own sessions only
 	stamp BLOB, channel INTEGER, kind TEXT, direction TEXT, path TEXT, other TEXT, detail TEXT, bytes INTEGER, sha256 TEXT,
 	ok INTEGER, status TEXT, note TEXT, began INTEGER, ended INTEGER, wall INTEGER,
-	PRIMARY KEY (session, serial)
+	PRIMARY KEY (session, site, serial)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX files_stamp ON files (stamp);
 CREATE INDEX files_path ON files (path, stamp);
@@ -31,11 +31,11 @@ CREATE INDEX files_hash ON files (sha256, stamp) WHERE sha256 <> '';`,
 	on: []handler{on(fileAccessed)},
 })
 
-var addFile = keepFirst("files", "session, serial", "stamp", "channel", "kind", "direction", "path", "other", "detail", "bytes", "sha256",
+var addFile = keepFirst("files", "session, site, serial", "stamp", "channel", "kind", "direction", "path", "other", "detail", "bytes", "sha256",
 	"ok", "status", "note", "began", "ended", "wall")
 
 func fileAccessed(w *writer, r *record, e events.SessionFileAccessed) error {
-	return w.exec(addFile, r.stream(), count(e.Serial), r.stamp(), count(e.Channel), e.Kind, e.Direction, e.Path, e.Target, e.Detail, count(e.Bytes), e.SHA256,
+	return w.exec(addFile, r.stream(), r.Header.Site.UUID[:], count(e.Serial), r.stamp(), count(e.Channel), e.Kind, e.Direction, e.Path, e.Target, e.Detail, count(e.Bytes), e.SHA256,
 		e.OK, e.Status, e.Note, count(e.Started), count(e.Ended), r.Header.Wall)
 }
 
@@ -98,6 +98,7 @@ func (p *Projections) Files(ctx context.Context, f FileFilter) (found Page[File]
 }
 
 func (q *query) filesWhere(f FileFilter) (w where, err error) {
+	w.add("(s.start_stamp IS NULL OR substr(s.start_stamp, 9, 16) = f.site)")
 	if !f.Session.IsZero() {
 		w.among("f.session", []uuid.UUID{f.Session.UUID})
 	}

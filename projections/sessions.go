@@ -39,8 +39,8 @@ CREATE INDEX sessions_user ON sessions (user, start_stamp);
 CREATE INDEX sessions_target ON sessions (target, start_stamp);
 CREATE INDEX sessions_live ON sessions (start_stamp) WHERE end_stamp IS NULL;`,
 	on: []handler{
-		onHeader(sessionStarted), on(sessionConnected), onHeader(sessionEnded), onHeader(sessionKillRequested),
-		onHeader(sessionRefused), onHeader(sessionRead),
+		onHeader(sessionStarted), on(bySessionsSite(sessionConnected)), onHeader(bySessionsSite(sessionEnded)), onHeader(sessionKillRequested),
+		onHeader(bySessionsSite(sessionRefused)), onHeader(sessionRead),
 	},
 })
 
@@ -58,6 +58,19 @@ var (
 func sessionStarted(w *writer, r *record, e events.SessionStarted) error {
 	return w.exec(startSession, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
 		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), blob(e.Request.UUID), e.Reason, e.Ticket, texts(idTexts(e.Approvals)), e.BreakGlass, e.Source, e.Client, e.Fingerprint, r.Header.Wall)
+}
+
+// bySessionsSite passes over what a site says of a session that runs elsewhere.
+func bySessionsSite[E any](f func(*writer, *record, E) error) func(*writer, *record, E) error {
+	return func(w *writer, r *record, e E) error {
+		elsewhere := false
+		err := w.each(func(func(...any) error) error { elsewhere = true; return nil },
+			"SELECT 1 FROM sessions WHERE id = ? AND substr(start_stamp, 9, 16) <> ?", r.stream(), r.Header.Site.UUID[:])
+		if err != nil || elsewhere {
+			return err
+		}
+		return f(w, r, e)
+	}
 }
 
 func sessionConnected(w *writer, r *record, e events.SessionConnected) error {

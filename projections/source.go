@@ -20,6 +20,10 @@ type Source interface {
 	// stops after the first error, which it yields.
 	Records(ctx context.Context, kind events.Kind, from events.Clock) iter.Seq2[events.Record, error]
 
+	// Masked says why a ctl record that Records gave is kept without effect, ""
+	// for one that may have one: its site may not decide such a thing.
+	Masked(h *events.Header, clock events.Clock) string
+
 	// Held is the end of every log of one kind.
 	Held(kind events.Kind) events.Clock
 

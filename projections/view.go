@@ -354,6 +354,9 @@ func collect(ctx context.Context, source Source, kind events.Kind, from *progres
 		if err != nil {
 			return b, false, err
 		}
+		if kind == events.Ctl {
+			r.masked = source.Masked(&r.Header, r.clock)
+		}
 		b.records = append(b.records, r)
 		size += len(raw.Raw.Header) + len(raw.Raw.Payload)
 		if len(b.records) == batchRecords || size >= batchBytes {
@@ -466,7 +469,7 @@ func (pr *progress) applyOne(w *writer, r *record) error {
 			return err
 		}
 	}
-	if !handled {
+	if !handled || r.masked != "" {
 		return nil
 	}
 	return h.apply(w, r)

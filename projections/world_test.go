@@ -81,6 +81,8 @@ func (s *fakeSource) Records(ctx context.Context, kind events.Kind, from events.
 	}
 }
 
+func (s *fakeSource) Masked(*events.Header, events.Clock) string { return "" }
+
 func (s *fakeSource) Held(kind events.Kind) events.Clock {
 	all, _ := s.visible(kind)
 	var c events.Clock

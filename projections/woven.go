@@ -21,7 +21,7 @@ type Woven struct {
 	order   *applylog.Log
 	writing map[events.Kind]store.Log // the newest epoch of this site's own logs
 
-	mask func(*events.Header) bool // nil: everything counts; set before use
+	mask func(*events.Header, events.Clock) string // nil: everything counts; set before use
 
 	mu    sync.Mutex // guards what follows
 	logs  map[events.Origin]store.Log
@@ -51,13 +51,17 @@ func NewWoven(order *applylog.Log, ctl, rec []store.Log) *Woven {
 	return w
 }
 
-// MaskedType stands before the type of a record that counts for nothing here.
-const MaskedType = "masked."
+// Mask tells the source why records have no effect, "" for those that have one.
+// It is called before the source is read.
+func (w *Woven) Mask(why func(h *events.Header, clock events.Clock) string) { w.mask = why }
 
-// Mask has records that count for nothing come with [MaskedType] before their
-// type, so that no view takes them for what they say. It is called before the
-// source is read.
-func (w *Woven) Mask(masked func(*events.Header) bool) { w.mask = masked }
+// Masked implements [Source].
+func (w *Woven) Masked(h *events.Header, clock events.Clock) string {
+	if w.mask == nil {
+		return ""
+	}
+	return w.mask(h, clock)
+}
 
 // Add makes another site's log part of the source. One that is known already
 // is left as it is.
@@ -160,9 +164,6 @@ func (w *Woven) Records(ctx context.Context, kind events.Kind, from events.Clock
 		for _, s := range stretches {
 			n := s.from
 			for r, err := range readLog(ctx, s.log, s.from) {
-				if err == nil && w.mask != nil && kind == events.Ctl && w.mask(&r.Header) {
-					r.Header.Type = MaskedType + r.Header.Type
-				}
 				if !yield(r, err) || err != nil {
 					return
 				}

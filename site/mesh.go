@@ -302,6 +302,7 @@ type MeshSite struct {
 	Work     string            `json:"work"`      // name of the site that carries out what it began
 	Lag      uint64            `json:"lag"`       // records of decisions held here that it is not known to hold
 	Behind   uint64            `json:"behind"`    // records of decisions that it holds and this site does not
+	Masked   uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
 	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
 }
 
@@ -310,7 +311,13 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 	var out []MeshSite
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m)})
+			at := MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m)}
+			for _, masked := range state.Masked() {
+				if masked.Site == m.Site && masked.Beyond {
+					at.Masked += masked.Count
+				}
+			}
+			out = append(out, at)
 		}
 	})
 	if j := s.mesh.joined; j != nil && len(out) == 0 { // nothing came from the mesh yet
@@ -389,8 +396,8 @@ func (s *Site) emptyState() *aggregate.State {
 
 // maskViews has the views leave out what does not count.
 func (s *Site) maskViews() {
-	s.source.Mask(func(h *events.Header) (masked bool) {
-		s.commands.View(func(state *aggregate.State) { masked = state.Masked(h) })
-		return masked
+	s.source.Mask(func(h *events.Header, clock events.Clock) (why string) {
+		s.commands.View(func(state *aggregate.State) { why = state.MaskOf(h, clock) })
+		return why
 	})
 }

@@ -186,6 +186,9 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
 	n, err := s.commands.Deliver(ctx, batch)
+	if n > 0 {
+		s.alarmMasked(ctx)
+	}
 	for _, r := range batch[:n] {
 		if s.gateway != nil {
 			s.gateway.OnEvent(r)
@@ -207,6 +210,25 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 		s.hold(log.Origin(), err)
 	}
 	return n, nil
+}
+
+// alarmMasked records what members decided beyond what they may, if there is
+// something new about it.
+func (s *Site) alarmMasked(ctx context.Context) {
+	anything := false
+	s.commands.View(func(state *aggregate.State) {
+		anything = slices.ContainsFunc(state.Masked(), func(m *aggregate.Masked) bool { return m.Beyond && m.Site != s.who.ID })
+	})
+	if !anything {
+		return
+	}
+	records, err := s.commands.Do(ctx, s.actor(), commands.RecordMasked{})
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("that a member decides more than it may could not be recorded", "error", err)
+	}
+	for _, r := range records {
+		s.log.Error("a member of the mesh decides more than it may; it has no effect", "event", r.Header.ID.String())
+	}
 }
 
 func readBatch(ctx context.Context, log store.Log, from, most uint64) ([]events.Record, error) {

@@ -64,6 +64,11 @@ func about(e projections.Event) string {
 
 // payload shows the fields of an event as they stand in its JSON form.
 func payload(e projections.Event) string {
+	if e.Masked != "" {
+		why := e.Masked
+		e.Masked = ""
+		return "(no effect: " + why + ") " + payload(e)
+	}
 	if e.Missing != "" {
 		return "(" + e.Missing + ")"
 	}

@@ -25,6 +25,7 @@ var meshColumns = []column[site.MeshSite]{
 	{"work", func(m site.MeshSite) string { return m.Work }},
 	{"lag", func(m site.MeshSite) string { return strconv.FormatUint(m.Lag, 10) }},
 	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
+	{"masked", func(m site.MeshSite) string { return strconv.FormatUint(m.Masked, 10) }},
 	{"last seen", func(m site.MeshSite) string { return stamp(m.LastSeen) }},
 	{"addr", func(m site.MeshSite) string { return m.Addr }},
 	{"id", func(m site.MeshSite) string { return m.ID.String() }},
@@ -40,7 +41,8 @@ func (c *call) meshStatus() *cobra.Command {
 	})
 	cmd.Long = cmd.Short + ".\n\nLag counts the decisions held here that a site is not known to hold, behind those that\n" +
 		"it holds and this site does not. A site that is unreachable goes on by itself.\n" +
-		"Work is where that is carried out what the site began: itself, or the site that took it over."
+		"Work is where that is carried out what the site began: itself, or the site that took it over.\n" +
+		"Masked counts what a site decided beyond what it was admitted for: it has no effect; see audit tail --type mesh.masked."
 	return cmd
 }
 
@@ -55,14 +57,19 @@ type invitation struct {
 
 func (c *call) meshInvite() *cobra.Command {
 	var addr, role string
+	var scopes []string
 	var valid time.Duration
 	var custodian bool
 	cmd := c.verb("invite NAME", "Print a token that lets one new site join, once", change, func(args []string) error {
 		if addr == "" {
 			return usageError("name with --addr where the newcomer reaches this site's mesh port")
 		}
+		var areas []events.Area
+		for _, scope := range scopes {
+			areas = append(areas, events.Area(scope))
+		}
 		token, r, err := c.cfg.Site.Invite(c.from(), c.by.actor(), commands.InviteSite{
-			Name: args[0], Valid: valid, Role: events.MemberRole(role), Custodian: custodian,
+			Name: args[0], Valid: valid, Role: events.MemberRole(role), Scopes: areas, Custodian: custodian,
 		}, addr)
 		if err != nil {
 			return err
@@ -79,9 +86,12 @@ func (c *call) meshInvite() *cobra.Command {
 	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT at which the newcomer reaches this site's mesh port")
 	cmd.Flags().DurationVar(&valid, "valid", time.Hour, "how long the token is good")
 	cmd.Flags().StringVar(&role, "role", string(events.PeerSite), "what the site may decide for all: steward, peer or edge")
+	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "less than the role: access, targets, secrets, sessions, mesh; repeatable")
 	cmd.Flags().BoolVar(&custodian, "custodian", true, "whether it will be able to open credentials and recordings")
 	cmd.Long = cmd.Short + ".\n\nThe newcomer is started with --site-name NAME and --mesh-listen, and there mesh join takes the token.\n" +
-		"A steward decides on everything, members included; a peer on everything else; an edge runs sessions only."
+		"A steward decides on everything, members included; a peer on everything else; an edge runs sessions only.\n" +
+		"Scopes narrow that down: access (users, grants, requests), targets, secrets, sessions, mesh (members).\n" +
+		"What a site writes beyond it is kept, has no effect anywhere, and raises an alarm (mesh status, mesh.masked)."
 	return cmd
 }
 

@@ -125,6 +125,9 @@ var _ = fold(func(s *State, at *Mark, e events.SecretTried) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SecretRejected) bool {
+	if !s.reported(at, e.Session) {
+		return false
+	}
 	c, _ := s.version(at, e.Version, Staged)
 	if c == nil {
 		return false
@@ -145,6 +148,9 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRejected) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SecretUnanswered) bool {
+	if !s.reported(at, e.Session) {
+		return false
+	}
 	c, _ := s.version(at, e.Version, Staged)
 	if c == nil {
 		return false

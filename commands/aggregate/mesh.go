@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -21,7 +20,8 @@ type MeshSite struct {
 	Role       events.MemberRole
 	Custodian  bool
 	Founder    bool
-	Before     events.Clock // what it had decided before it joined
+	Areas      []events.Area // in which its decisions count
+	Before     events.Clock  // what it had decided before it joined
 	Admitted   *Mark
 }
 
@@ -32,6 +32,7 @@ type Invitation struct {
 	SecretHash []byte
 	Expires    time.Time
 	Role       events.MemberRole
+	Scopes     []events.Area // empty for all of the role
 	Custodian  bool
 	Made       *Mark
 
@@ -50,8 +51,11 @@ func (v *Invitation) Used() bool { return len(v.used) > 0 }
 
 // mesh is what a site knows of the mesh that it is in.
 type mesh struct {
-	self, founder events.SiteID // where this site has joined a mesh
-
+	founder     events.SiteID // zero for a site alone
+	self        events.SiteID // whose state this is, where it joined
+	admissions  map[events.SiteID][]*admission
+	masks       map[maskKey]*Masked
+	told        map[toldKey]uint64
 	members     map[events.SiteID]heads[events.SiteAdmitted]
 	invitations map[events.InvitationID]*Invitation
 	forks       map[events.Origin]events.ForkProved // the one that leaves least
@@ -66,7 +70,7 @@ var _ = fold(func(s *State, at *Mark, e events.SiteInvited) bool {
 		s.mesh.invitations = map[events.InvitationID]*Invitation{}
 	}
 	s.mesh.invitations[id] = &Invitation{
-		ID: id, Name: e.Name, SecretHash: e.SecretHash, Expires: e.Expires, Role: e.Role, Custodian: e.Custodian, Made: at,
+		ID: id, Name: e.Name, SecretHash: e.SecretHash, Expires: e.Expires, Role: e.Role, Scopes: e.Scopes, Custodian: e.Custodian, Made: at,
 	}
 	return true
 })
@@ -81,8 +85,11 @@ var _ = foldAway(func(s *State, at *Mark, _ events.InvitationWithdrawn) bool {
 
 var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	id := events.SiteID{UUID: at.Stream}
-	if e.Founder && at.Origin.Site != id {
-		return false // nobody founds a mesh for another site
+	if e.Founder && (at.Origin.Site != id || !s.mesh.founder.IsZero() && s.mesh.founder != id) {
+		return false // nobody founds a mesh for another site, nor a second one
+	}
+	if e.Founder {
+		s.mesh.founder = id
 	}
 	if s.mesh.members == nil {
 		s.mesh.members = map[events.SiteID]heads[events.SiteAdmitted]{}
@@ -93,77 +100,16 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	if v := s.mesh.invitations[e.Invitation]; v != nil {
 		v.used = append(v.used, id)
 	}
-	for _, before := range e.Before {
-		s.joined(before)
+	others := s.mesh.admissions[id]
+	if !slices.ContainsFunc(others, func(a *admission) bool { return at.Knows(a.at) }) { // else its past is known
+		s.joined(e.Before, id)
 	}
+	if s.mesh.admissions == nil {
+		s.mesh.admissions = map[events.SiteID][]*admission{}
+	}
+	s.mesh.admissions[id] = append(others, &admission{at, s.admittedFor(at, e)})
 	return true
 })
-
-// joined notes up to where a site's decisions are from before it joined.
-func (s *State) joined(before events.ClockEntry) {
-	if s.before == nil {
-		s.before = map[events.Origin]uint64{}
-	}
-	s.before[before.Origin] = max(s.before[before.Origin], before.Position)
-}
-
-// Joined tells the state that a site, whose state it is, joined the mesh of a
-// founder after having decided so much. It is told before anything is applied, so
-// that identities of before are never taken for the mesh's.
-func (s *State) Joined(self, founder events.SiteID, before events.Clock) {
-	s.mesh.self, s.mesh.founder = self, founder
-	for _, e := range before.Entries() {
-		s.joined(e)
-	}
-}
-
-// stranger reports whether a site is in the mesh and its admission was not
-// applied yet, which says what of it counts. What it wrote before it was admitted
-// knows nothing of that.
-func (s *State) stranger(site events.SiteID) bool {
-	if len(s.mesh.members) == 0 && s.mesh.founder.IsZero() || site == s.mesh.self || site == s.mesh.founder {
-		return false
-	}
-	return len(s.mesh.members[site]) == 0
-}
-
-// identities are the types of events, by their first word, that make or change
-// who may do what. A site's own from before it joined a mesh do not count in it.
-var identities = []string{"user", "group", "grant", "ca", "role", "factor"}
-
-// Masked reports whether an event counts for nothing, by where it comes from:
-// views leave it out as well.
-func (s *State) Masked(h *events.Header) bool { return s.masked(h) }
-
-// masked reports whether an event counts for nothing, by where it comes from.
-func (s *State) masked(h *events.Header) bool {
-	word, _, _ := strings.Cut(h.Type, ".")
-	if h.Position <= s.before[h.Origin()] && (slices.Contains(identities, word) || meshDecisions[h.Type]) {
-		return true
-	}
-	if len(s.mesh.members) == 0 {
-		return false
-	}
-	m, member := s.MeshSite(h.Site)
-	if !member || m.Founder {
-		return false
-	}
-	switch m.Role {
-	case events.Steward:
-		return false
-	case events.PeerSite:
-		return meshDecisions[h.Type]
-	}
-	return meshDecisions[h.Type] || !edgeDecisions[word]
-}
-
-// meshDecisions are the events by which members come and go.
-var meshDecisions = map[string]bool{
-	"site.invited": true, "site.invitation_withdrawn": true, "site.admitted": true,
-}
-
-// edgeDecisions are the first words of what a site of role edge may decide.
-var edgeDecisions = map[string]bool{"site": true, "log": true, "session": true, "access": true, "sync": true, "fork": true, "backup": true}
 
 // MeshSite finds a site of the mesh. Of admissions that did not know of each
 // other the least one counts.
@@ -176,7 +122,7 @@ func (s *State) MeshSite(id events.SiteID) (*MeshSite, bool) {
 	e := last.value
 	m := MeshSite{
 		Site: id, Name: e.Name, Identity: e.Identity, Addr: e.Addr, SealingKey: e.SealingKey, HostKey: e.HostKey, Role: e.Role,
-		Custodian: e.Custodian, Founder: e.Founder, Before: events.NewClock(e.Before...), Admitted: last.at,
+		Custodian: e.Custodian, Founder: id == s.mesh.founder, Areas: s.DecidesOn(id), Before: events.NewClock(e.Before...), Admitted: last.at,
 	}
 	for _, other := range h {
 		m.Role = stricterRole(m.Role, other.value.Role)
@@ -205,14 +151,7 @@ func (s *State) MeshSites() []*MeshSite {
 }
 
 // Founder is the site that made the mesh; the zero id where there is none.
-func (s *State) Founder() events.SiteID {
-	for _, m := range s.MeshSites() {
-		if m.Founder {
-			return m.Site
-		}
-	}
-	return events.SiteID{}
-}
+func (s *State) Founder() events.SiteID { return s.mesh.founder }
 
 // Invitation finds an invitation by id.
 func (s *State) Invitation(id events.InvitationID) (*Invitation, bool) {
@@ -257,6 +196,7 @@ var _ = fold(func(s *State, _ *Mark, e events.ForkProved) bool {
 })
 
 func (s *State) meshLines(add func(format string, args ...any)) {
+	s.memberLines(add)
 	for id, h := range s.mesh.members {
 		add("member %s %s", id, showHeads(h))
 	}
@@ -265,6 +205,6 @@ func (s *State) meshLines(add func(format string, args ...any)) {
 	}
 	for id, v := range s.mesh.invitations {
 		used := slices.SortedFunc(slices.Values(v.used), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) })
-		add("invitation %s %q %x %s %s %t made %s withdrawn %t used %v", id, v.Name, v.SecretHash, v.Expires, v.Role, v.Custodian, show(v.Made), v.withdrawn, used)
+		add("invitation %s %q %x %s %s %v %t made %s withdrawn %t used %v", id, v.Name, v.SecretHash, v.Expires, v.Role, v.Scopes, v.Custodian, show(v.Made), v.withdrawn, used)
 	}
 }

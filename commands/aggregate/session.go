@@ -38,6 +38,9 @@ func (n *Session) Killed() (at *Mark, reason string, ok bool) {
 	return h.at, h.value, true
 }
 
+// runsAt reports whether an event is of the site that the session runs at.
+func (n *Session) runsAt(at *Mark) bool { return n.Started.Origin.Site == at.Origin.Site }
+
 var _ = fold(func(s *State, at *Mark, e events.SessionStarted) bool {
 	id := events.SessionID{UUID: at.Stream}
 	if s.sessions[id] != nil {
@@ -52,25 +55,27 @@ var _ = fold(func(s *State, at *Mark, e events.SessionStarted) bool {
 
 var _ = fold(func(s *State, at *Mark, _ events.SessionConnected) bool {
 	n := s.sessions[events.SessionID{UUID: at.Stream}]
-	if n != nil {
-		n.Connected = true
+	if n == nil || !n.runsAt(at) {
+		return false
 	}
-	return n != nil
+	n.Connected = true
+	return true
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.SessionKillRequested) bool {
 	n := s.sessions[events.SessionID{UUID: at.Stream}]
-	if n != nil {
-		n.kills.put(at, e.Reason)
+	if n == nil || !n.runsAt(at) && !s.decides(at, events.AreaAccess) {
+		return false
 	}
-	return n != nil
+	n.kills.put(at, e.Reason)
+	return true
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 	id := events.SessionID{UUID: at.Stream}
 	n, live := s.sessions[id]
-	if !live {
-		return false
+	if !live || !n.runsAt(at) {
+		return false // only its own site can tell
 	}
 	delete(s.sessions, id)
 	if e.Reason == events.EndedByCrash {

@@ -115,7 +115,7 @@ type Counts struct {
 	Unknown uint64 // event type or version of a newer holdfast (rule R20)
 	Absent  uint64 // payload not held here
 	Bad     uint64 // payload of a known type that does not decode
-	Orphan  uint64 // aggregate that is not known, or whose life has ended
+	Orphan  uint64 // aggregate that is not known, to the record's site or here, or whose life has ended
 }
 
 var (
@@ -205,7 +205,7 @@ func (s *State) Apply(r events.Record) error {
 	}
 	*at = next
 	s.logs[origin] = at
-	if s.held(origin, h.Position) == h.Position && !s.masked(h) {
+	if s.held(origin, h.Position) == h.Position {
 		s.change(&r, clock)
 	}
 	return nil
@@ -232,9 +232,18 @@ func (s *State) caused(h *events.Header, clock events.Clock) error {
 }
 
 func (s *State) change(r *events.Record, clock events.Clock) {
-	entry, folded := folds[r.Header.Type]
+	h := &r.Header
+	at := &Mark{
+		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
+		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
+	}
+	if why := s.MaskOf(h, clock); why != "" {
+		s.mask(at, h.Type, why)
+		return
+	}
+	entry, folded := folds[h.Type]
 	if !folded {
-		if !catalogued[r.Header.Type] {
+		if !catalogued[h.Type] {
 			s.counts.Unknown++
 		}
 		return
@@ -247,12 +256,7 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 		}
 		e = entry.zero
 	}
-	h := &r.Header
-	at := &Mark{
-		ID: h.ID, Stream: h.Stream, Origin: h.Origin(), Position: h.Position,
-		HLC: h.HLC, Wall: h.Wall, Actor: h.Actor, Clock: clock,
-	}
-	if !entry.apply(s, at, e) {
+	if s.unknownTo(at, h) || !entry.apply(s, at, e) {
 		s.counts.Orphan++
 	}
 }

@@ -1,0 +1,4 @@
+package aggregate
+
+// AreaOf is areaOf, for tests.
+var AreaOf = areaOf

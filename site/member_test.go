@@ -1,0 +1,220 @@
+package site
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/projections"
+)
+
+// member is a serving site of a mesh.
+type member struct {
+	*Site
+	t    *testing.T
+	stop func()
+}
+
+func serveMember(t *testing.T, name string) *member {
+	t.Helper()
+	c := testConfig(t)
+	c.Site.Name, c.SSH.Listen, c.Mesh.Listen = name, "127.0.0.1:0", "127.0.0.1:0"
+	s, err := Open(t.Context(), c, "test", slog.New(slog.DiscardHandler))
+	if err == nil {
+		err = s.Listen(t.Context(), noConsole{})
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- s.Serve(ctx) }()
+	t.Cleanup(func() {
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &member{Site: s, t: t, stop: cancel}
+}
+
+// say writes a fact at a site, whatever its right to.
+func (m *member) say(stream uuid.UUID, e events.Event) events.Record {
+	m.t.Helper()
+	d, err := events.NewDraft(stream, m.actor(), "Test", e)
+	var records []events.Record
+	if err == nil {
+		records, err = m.commands.Append(m.t.Context(), d)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	return records[0]
+}
+
+// hears waits until a site has applied what another one has decided up to now.
+func (m *member) hears(from *member) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	size, _ := from.ctl.Log().Size()
+	for _, err := range []error{
+		m.commands.WaitApplied(ctx, from.ctl.Log().Origin(), size), m.views.WaitFor(ctx, from.ctl.Log().Origin(), size), m.CaughtUp(ctx),
+	} {
+		if err != nil {
+			m.t.Fatal(err)
+		}
+	}
+}
+
+func (m *member) join(sponsor *member, admin events.Actor, role events.MemberRole, scopes ...events.Area) {
+	m.t.Helper()
+	token, _, err := sponsor.Invite(m.t.Context(), admin, commands.InviteSite{
+		Name: m.Name(), Valid: time.Hour, Role: role, Scopes: scopes, Custodian: true,
+	}, sponsor.MeshAddr())
+	if err == nil {
+		_, err = m.Join(m.t.Context(), admin, token)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.hears(sponsor)
+	sponsor.hears(m)
+}
+
+// A member of the mesh with valid keys writes grants, users, approvals and
+// admissions beyond its role. All of it is kept, none of it counts in the state or
+// in the views, also not when they are built anew; the alarm is an event and stands
+// in the status.
+func TestAttackRogueMemberOnTheWire(t *testing.T) {
+	a, b := serveMember(t, "a"), serveMember(t, "b")
+	if err := a.AddAdmin(t.Context(), "ada", newPublicKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.AddAdmin(t.Context(), "mallory", newPublicKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	var admin events.Actor
+	a.commands.View(func(s *aggregate.State) { admin = events.UserActor(s.Users()[0].ID) })
+	b.join(a, admin, events.EdgeSite)
+	before := len(mustUsers(t, a))
+
+	user, other := uuid.Must(uuid.NewV7()), events.SiteID{UUID: uuid.Must(uuid.NewV7())}
+	for range 12 {
+		b.say(uuid.Must(uuid.NewV7()), events.UserAdded{Name: "mallory", Role: events.Admin})
+	}
+	for _, fact := range []struct {
+		stream uuid.UUID
+		event  events.Event
+	}{
+		{user, events.UserAdded{Name: "evil", Role: events.Admin}},
+		{user, events.UserKeyAdded{Key: newPublicKey(t), Fingerprint: "evil"}},
+		{admin.ID, events.UserDisabled{}},
+		{uuid.Must(uuid.NewV7()), events.GrantAdded{User: events.UserID{UUID: user}}},
+		{uuid.Must(uuid.NewV7()), events.RequestApproved{}},
+		{other.UUID, events.SiteAdmitted{Name: "evil", Identity: make([]byte, 32), Role: events.Steward}},
+		{b.ID().UUID, events.SiteAdmitted{Name: "b", Identity: make([]byte, 32), Role: events.Steward, Founder: true}},
+		{a.ID().UUID, events.SiteStopped{}},
+	} {
+		b.say(fact.stream, fact.event)
+	}
+	a.hears(b)
+	check := func(when string) {
+		t.Helper()
+		for _, m := range []*member{a, b} {
+			if users := mustUsers(t, m); len(users) != before || users[0].State != "active" {
+				t.Errorf("%s, %s: users %+v", when, m.Name(), users)
+			}
+			m.commands.View(func(s *aggregate.State) {
+				if len(s.Users()) != 1 || s.Users()[0].Disabled() || len(s.Grants()) > 0 || len(s.MeshSites()) != 2 || s.Founder() != a.ID() {
+					t.Errorf("%s, %s: the state has changed", when, m.Name())
+				}
+			})
+		}
+		page, err := a.views.Audit(t.Context(), projections.AuditFilter{Type: "grant.added", Filter: projections.Filter{Limit: 10}})
+		if err != nil || len(page.Items) != 1 || !strings.Contains(page.Items[0].Masked, "not admitted to decide on access") {
+			t.Errorf("%s: the timeline shows %+v, %v", when, page.Items, err)
+		}
+	}
+	check("at once")
+	b.hears(a)
+	for _, m := range []*member{a, b} {
+		if err := m.views.Rebuild(t.Context(), nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("built anew")
+
+	at, here, err := a.Digest(t.Context(), events.Clock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.hears(a)
+	for _, m := range []*member{a, b} {
+		if _, there, err := m.Digest(t.Context(), at); err != nil || there != here {
+			t.Errorf("%s: digest %s, want %s: %v", m.Name(), there, here, err)
+		}
+	}
+	sites, err := a.Mesh(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, st := range sites {
+		if want := map[string]uint64{"a": 0, "b": 20}[st.Site]; st.Masked != want {
+			t.Errorf("status shows %d masked records of %s, want %d", st.Masked, st.Site, want)
+		}
+	}
+	if err := a.commands.Await(t.Context(), func(s *aggregate.State, _ time.Time) bool { // the alarms follow a moment later
+		for _, m := range s.Masked() {
+			if m.Beyond && s.MaskedTold(a.ID(), m) == 0 {
+				return false
+			}
+		}
+		return true
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.CaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	page, err := a.views.Audit(t.Context(), projections.AuditFilter{Type: "mesh.masked", Filter: projections.Filter{Limit: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarms := ""
+	for _, e := range page.Items {
+		alarms += fmt.Sprintln(string(e.Payload))
+	}
+	for _, sort := range []string{"user.added", "user.key_added", "user.disabled", "grant.added", "request.approved", "site.admitted", "site.stopped"} {
+		if !strings.Contains(alarms, `"`+sort+`"`) {
+			t.Errorf("no alarm about %s:\n%s", sort, alarms)
+		}
+	}
+	if n := strings.Count(alarms, "user.added"); n > 3 {
+		t.Errorf("%d alarms about 13 users", n)
+	}
+	_, err = b.commands.Do(t.Context(), admin, commands.AddGroup{Name: "ops"})
+	if err == nil || !strings.Contains(err.Error(), "not admitted to decide on access") {
+		t.Errorf("an administrator at the edge made a group: %v", err)
+	}
+}
+
+func mustUsers(t *testing.T, m *member) []projections.User {
+	t.Helper()
+	users, err := m.views.Users(t.Context(), projections.Filter{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return users
+}
