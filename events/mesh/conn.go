@@ -9,7 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
+	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -21,8 +25,12 @@ const (
 	handshakeTime = 10 * time.Second
 	// maxHandshakes bounds connections that have not proven who they are.
 	maxHandshakes = 64
-	// dialEvery is how long a site waits between two attempts at a peer.
-	dialEvery = time.Second
+	// dialEvery is how long a site waits between two attempts at a peer. One that
+	// is under way is not waited for: in a network that was cut it may hang until
+	// long after it was mended.
+	dialEvery = time.Second / 2
+	// dialTime bounds one attempt.
+	dialTime = 5 * time.Second
 	// maxLinks bounds the links to one peer: one each way is normal.
 	maxLinks = 4
 	// queued bounds the messages that wait to be sent on a lane. What is
@@ -35,11 +43,13 @@ const (
 
 // lanePair is a link: two connections, and what waits to be sent on each.
 type lanePair struct {
-	id    LinkID
-	site  events.SiteID
-	conns [lanes]net.Conn
-	out   [lanes]chan []byte
-	done  chan struct{} // closed by close
+	id      LinkID
+	site    events.SiteID
+	dialled bool // by this side
+	conns   [lanes]net.Conn
+	out     [lanes]chan []byte
+	done    chan struct{} // closed by close
+	heard   atomic.Int64  // when something last came, on the node's clock
 }
 
 // close ends the link's goroutines; it may be called more than once, under the
@@ -97,7 +107,11 @@ func (n *Node) accept() {
 		n.work.Go(func() {
 			defer func() { <-slots }()
 			if err := n.welcome(tls.Server(conn, cfg)); err != nil && n.ctx.Err() == nil {
-				n.cfg.Log.Warn("a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", err)
+				level := slog.LevelWarn
+				if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
+					level = slog.LevelDebug // a peer had another attempt that was faster
+				}
+				n.cfg.Log.Log(n.ctx, level, "a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", err)
 			}
 		})
 	}
@@ -167,7 +181,7 @@ func (n *Node) pair(key halfKey, lane Lane, conn net.Conn) error {
 	n.mu.Unlock()
 	var conns [lanes]net.Conn
 	conns[first.lane], conns[lane] = first.conn, conn
-	n.addLink(key.site, conns)
+	n.addLink(key.site, conns, false)
 	return nil
 }
 
@@ -186,8 +200,9 @@ func (n *Node) expire(key halfKey, conn net.Conn) {
 }
 
 // addLink brings a link up, in place of the oldest one when there are too many.
-func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn) {
-	l := &lanePair{site: site, conns: conns, done: make(chan struct{})}
+func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) {
+	l := &lanePair{site: site, dialled: dialled, conns: conns, done: make(chan struct{})}
+	l.heard.Store(int64(n.now()))
 	for lane := range l.out {
 		l.out[lane] = make(chan []byte, queued)
 	}
@@ -216,6 +231,7 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn) {
 		}
 		n.closeLink(oldest)
 	}
+	n.cfg.Log.Info("a link of the mesh is up", "site", site.String(), "addr", conns[CtlLane].RemoteAddr().String(), "dialled", dialled)
 	n.work.Go(func() {
 		n.hand(LinkUp{Link: l.id, Site: site, Wall: time.Now().UnixMicro()})
 		for lane := range Lane(lanes) {
@@ -257,6 +273,7 @@ func (n *Node) receiveAll(l *lanePair, lane Lane) error {
 		if err != nil {
 			return err
 		}
+		l.heard.Store(int64(n.now()))
 		m, err := Decode(b)
 		if errors.Is(err, ErrUnknownMessage) {
 			m, err = nil, nil
@@ -324,31 +341,23 @@ func (n *Node) send(s Send) {
 	}
 }
 
-// dial keeps a link to every peer that has an address, one attempt at a time
-// for each.
+// dial keeps a link to every peer that has an address.
 func (n *Node) dial() {
-	tick := time.NewTicker(dialEvery / 4)
+	tick := time.NewTicker(dialEvery)
 	defer tick.Stop()
-	busy := map[events.SiteID]chan struct{}{}
+	var underWay sync.Map // count of attempts, by site
 	for {
 		for _, p := range n.unlinked() {
-			if last := busy[p.Site]; last != nil {
-				select {
-				case <-last:
-				default:
-					continue
-				}
+			v, _ := underWay.LoadOrStore(p.Site, new(atomic.Int32))
+			count := v.(*atomic.Int32)
+			if count.Load() >= int32(dialTime/dialEvery) {
+				continue
 			}
-			done := make(chan struct{})
-			busy[p.Site] = done
+			count.Add(1)
 			n.work.Go(func() {
-				defer close(done)
+				defer count.Add(-1)
 				if err := n.dialPeer(p); err != nil {
 					n.cfg.Log.Debug("a peer can't be reached", "site", p.Site.String(), "addr", p.Addr, "error", err)
-					select {
-					case <-time.After(dialEvery):
-					case <-n.ctx.Done():
-					}
 				}
 			})
 		}
@@ -360,28 +369,33 @@ func (n *Node) dial() {
 	}
 }
 
-// unlinked lists the peers with an address and no link.
+// unlinked lists the peers with an address and no link on which something was
+// heard lately.
 func (n *Node) unlinked() []Peer {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	var out []Peer
 	for _, p := range n.peers {
-		if p.Addr == "" || p.Site == n.cfg.Core.Self {
-			continue
-		}
-		linked := false
-		for _, l := range n.lanes {
-			linked = linked || l.site == p.Site
-		}
-		if !linked {
+		if p.Addr != "" && p.Site != n.cfg.Core.Self && !n.hears(p.Site, false) {
 			out = append(out, p)
 		}
 	}
 	return out
 }
 
+// hears reports whether there is a link to a site that is not silent (of those
+// dialled here, or of all); under mu.
+func (n *Node) hears(site events.SiteID, dialled bool) bool {
+	for _, l := range n.lanes {
+		if l.site == site && (l.dialled || !dialled) && n.now()-time.Duration(l.heard.Load()) < n.core.quiet() {
+			return true
+		}
+	}
+	return false
+}
+
 func (n *Node) dialPeer(p Peer) error {
-	ctx, cancel := context.WithTimeout(n.ctx, handshakeTime)
+	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
 	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: clientTLS(n.cert, linkProtocol, p.Identity)}
 	hello := make([]byte, preambleSize)
@@ -397,14 +411,25 @@ func (n *Node) dialPeer(p Peer) error {
 			_, err = conn.Write(hello)
 		}
 		if err != nil {
-			for _, c := range conns {
-				if c != nil {
-					err = errors.Join(err, c.Close())
-				}
-			}
-			return err
+			return errors.Join(err, closeAll(conns))
 		}
 	}
-	n.addLink(p.Site, conns)
+	n.mu.Lock()
+	late := n.hears(p.Site, true)
+	n.mu.Unlock()
+	if late { // another attempt was faster; the peer's own may be given up for this one
+		return closeAll(conns)
+	}
+	n.addLink(p.Site, conns, true)
 	return nil
+}
+
+func closeAll(conns [lanes]net.Conn) error {
+	var errs []error
+	for _, c := range conns {
+		if c != nil {
+			errs = append(errs, c.Close())
+		}
+	}
+	return errors.Join(errs...)
 }

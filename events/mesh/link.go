@@ -65,6 +65,11 @@ const (
 	refresh = 8
 )
 
+// quiet is how long a link may be silent before another one is made beside it: the
+// network may have been cut and mended, and what was sent on it may wait much
+// longer for being sent again.
+func (c *Core) quiet() time.Duration { return c.cfg.HaveEvery * 3 / 2 }
+
 func (c *Core) linkUp(in LinkUp) {
 	if _, member := c.members[in.Site]; !member || in.Site == c.cfg.Self {
 		c.emit(Close{in.Link, in.Site, "the site is no member of the mesh"})
@@ -195,6 +200,11 @@ func (c *Core) gotHello(l *link, h Hello) {
 	}
 	l.hello, l.ready, l.told = h, true, c.now
 	c.stale = true
+	for _, old := range c.linksInOrder() {
+		if old.site == l.site && c.now >= old.heard+c.quiet() {
+			c.closeLink(old, "nothing was heard on it, and there is another one")
+		}
+	}
 	for _, lg := range c.logsInOrder() {
 		c.introduce(l, lg)
 	}
