@@ -22,7 +22,10 @@ type meshSite struct {
 	t          *testing.T
 	binary     string
 	name, dir  string
-	mesh       string // address of its mesh port, the same in every life
+	ssh, mesh  string     // addresses of its ports; that of the mesh is the same in every life
+	net        *namespace // where it is
+	person     *namespace // where its users are
+	args       []string   // of up, besides
 	admin      lab.Key
 	proc       *lab.Site
 	configured string // ssh_config with a host "gw"
@@ -34,7 +37,7 @@ func newMeshSite(t *testing.T, binary, name string, admin lab.Key) *meshSite {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &meshSite{t: t, binary: binary, name: name, dir: t.TempDir(), mesh: l.Addr().String(), admin: admin}
+	s := &meshSite{t: t, binary: binary, name: name, dir: t.TempDir(), ssh: "127.0.0.1:0", mesh: l.Addr().String(), admin: admin}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -51,9 +54,10 @@ func (s *meshSite) up() {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), 3*time.Minute)
 	defer cancel()
+	args := append([]string{"--site-name", s.name, "--ssh-listen", s.ssh, "--mesh-listen", s.mesh,
+		"--admin-name", "admin", "--admin-key", s.admin.File + ".pub"}, s.args...)
 	var err error
-	s.proc, err = lab.Up(ctx, s.binary, filepath.Join(s.dir, "data"), "--site-name", s.name, "--ssh-listen", "127.0.0.1:0",
-		"--mesh-listen", s.mesh, "--admin-name", "admin", "--admin-key", s.admin.File+".pub")
+	s.net.do(s.t, func() { s.proc, err = lab.Up(ctx, s.binary, s.data(), args...) })
 	if err == nil {
 		err = lab.WriteConfig(s.configured, lab.Host{Alias: "gw", Addr: s.proc.Addr, HostKey: s.proc.HostKey, Key: s.admin})
 	}
@@ -61,6 +65,8 @@ func (s *meshSite) up() {
 		s.t.Fatal(err)
 	}
 }
+
+func (s *meshSite) data() string { return filepath.Join(s.dir, "data") }
 
 func (s *meshSite) crash() {
 	s.t.Helper()
@@ -72,7 +78,7 @@ func (s *meshSite) crash() {
 
 // try runs a line at the site's console.
 func (s *meshSite) try(line, stdin string) (string, error) {
-	cmd := exec.Command("ssh", "-F", s.configured, "gw", line)
+	cmd := s.person.command("ssh", "-F", s.configured, "gw", line)
 	cmd.Stdin = strings.NewReader(stdin)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
