@@ -96,6 +96,20 @@ func (r *Rotation) Deferred() (times int, until time.Time, why string) {
 	return len(r.deferred), r.until, r.why
 }
 
+// DeferredAfter is [Rotation.Deferred] of those times alone that came after a
+// mark.
+func (r *Rotation) DeferredAfter(m *Mark) (times int, until time.Time, why string) {
+	for _, at := range r.deferred {
+		if at.Compare(m) > 0 {
+			times++
+		}
+	}
+	if times == 0 {
+		return 0, time.Time{}, ""
+	}
+	return times, r.until, r.why // of the newest one
+}
+
 // Ended is what became of a rotation.
 type Ended struct {
 	Rotation events.RotationID

@@ -216,7 +216,7 @@ func (p *planner) settled(v *aggregate.Attempt) Step {
 	if !ok || old.Public == "" || old.ID == staged || p.r.Retired() {
 		return p.end(events.RotationVerified, staged, "")
 	}
-	times, until, why := p.r.Deferred()
+	times, until, why := p.r.DeferredAfter(v.Answered) // what was waited for before is over
 	switch {
 	case times >= maxRetires:
 		return p.end(events.RotationVerified, staged, "the old key is still accepted: "+why)
