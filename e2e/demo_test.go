@@ -39,6 +39,7 @@ func TestDemoScript(t *testing.T) {
 	requireOpenSSH(t)
 	for args, steps := range map[string][]string{
 		"--script": {"hello through south", "unreachable", "alone at north", "alone at south", "still here after the cut",
+			"takes none of the secrets", "by the secret that is true now", "192.0.2.2",
 			"name in conflict", "damaged at position", "done:"},
 		"--script --sites 1": {"hello from", "damaged at position", "done:"},
 	} {

@@ -12,7 +12,7 @@ import (
 )
 
 // settleTime bounds how long the demo waits for what the sites do by themselves.
-const settleTime = time.Minute
+const settleTime = 30 * time.Second
 
 // addSouth starts a second site, which becomes one with the first, and takes the
 // words partition and heal from then on.
@@ -103,7 +103,7 @@ func (d *demo) split() error {
 			return err
 		}
 	}
-	return d.merged()
+	return d.merged(account)
 }
 
 // apart works at both sites while they are cut off from each other.
@@ -121,11 +121,50 @@ func (d *demo) apart(account string) error {
 			return err
 		}
 	}
+	return d.rotate(account)
+}
+
+// rotate has both sites change the secret of one account.
+func (d *demo) rotate(account string) error {
+	if !d.target.rotates {
+		return nil
+	}
+	d.step("Both rotate the secret of one account: the target takes north's, and turns down south, whose secret is not the true one any more")
+	if err := d.must("ssh gw-ada rotate run "+account+" --wait", "", "verified"); err != nil {
+		return err
+	}
+	if got, err := d.run("ssh south-ada rotate run "+account+" --wait", ""); err == nil || !strings.Contains(got, "takes none of the secrets") {
+		return errors.New("a rotation by a secret that is not true any more was not turned down")
+	}
+	return nil
+}
+
+// rotated shows what became of the rotations on both sides.
+func (d *demo) rotated(account string) error {
+	if !d.target.rotates {
+		return nil
+	}
+	d.step("The history has both rotations: south's goes on by the secret that north made, and bob works through either site")
+	for _, host := range []string{"gw", "south"} {
+		if err := d.until("ssh "+host+"-ada rotate status "+account+" --json", func(got string) bool { return strings.Contains(got, `"state":"ok"`) }); err != nil {
+			return err
+		}
+	}
+	for _, l := range []struct{ line, wanted string }{
+		{"ssh gw-ada audit tail -n 6 --type rotation", "verified"},
+		{"ssh gw-ada rotate status " + account, "ok"},
+		{"ssh " + account + "@gw 'echo by the secret that is true now'", "by the secret that is true now"},
+		{"ssh " + account + "@south 'echo by the secret that is true now'", "by the secret that is true now"},
+	} {
+		if err := d.must(l.line, "", l.wanted); err != nil {
+			return err
+		}
+	}
 	return nil
 }
 
 // merged shows the one history that both sites have after the cut.
-func (d *demo) merged() error {
+func (d *demo) merged(account string) error {
 	d.step("Both sites hold one history: nothing is lost, and what contradicts itself is shown")
 	for _, host := range []string{"gw", "south"} {
 		if err := d.until("ssh "+host+"-ada account ls", func(got string) bool { return strings.Contains(got, "deploy") && strings.Contains(got, "backup") }); err != nil {
@@ -139,11 +178,15 @@ func (d *demo) merged() error {
 		{"ssh gw-ada session ls", "bob"},
 		{"ssh south-ada account ls", "deploy"},
 		{"ssh south-ada target ls", "conflict"},
-		{"ssh gw-ada audit tail -n 12", "target.added"},
+		{"ssh south-ada conflict ls", "app1"},
+		{"ssh gw-ada audit tail -n 3 --type target", "192.0.2.2"},
 	} {
 		if err := d.must(l.line, "", l.wanted); err != nil {
 			return err
 		}
+	}
+	if err := d.rotated(account); err != nil {
+		return err
 	}
 	d.step("Nobody gets to app1 until a person says which one it is; then the name is free of conflict at both sites")
 	if got, err := d.run("ssh gw-ada account add deploy+app1 --password-stdin", "swordfish\n"); err == nil || !strings.Contains(got, "stands for 2") {
