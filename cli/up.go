@@ -72,15 +72,21 @@ func up(cmd *cobra.Command, o upOptions) error {
 	tuneMemory()
 	ctx := cmd.Context()
 	log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-	s, err := site.Open(ctx, cfg, Version().Version, log)
-	if errors.Is(err, site.ErrInUse) {
-		return &console.Fault{Exit: console.Conflict, Message: err.Error()}
+	for {
+		s, err := site.Open(ctx, cfg, Version().Version, log)
+		if errors.Is(err, site.ErrInUse) {
+			return &console.Fault{Exit: console.Conflict, Message: err.Error()}
+		}
+		if err != nil {
+			return err
+		}
+		err = serve(ctx, cmd, s, log, o)
+		if err = errors.Join(err, s.Close()); !errors.Is(err, site.ErrDoubt) || ctx.Err() != nil {
+			return err
+		}
+		log.Warn("the site starts again in new logs")
+		cfg = s.SameAddresses(cfg)
 	}
-	if err != nil {
-		return err
-	}
-	err = serve(ctx, cmd, s, log, o)
-	return errors.Join(err, s.Close())
 }
 
 // tuneMemory collects garbage twice as often as Go does by itself, unless GOGC

@@ -51,6 +51,15 @@ type SiteRestored struct {
 
 var _ = define[SiteRestored]("site.restored", 1)
 
+// SiteDoubted records that a site could not be sure that its disk is the one that
+// it left, at the state in which it left it. It set its logs aside and goes on in
+// new epochs, which their log.opened ties to those before (rule R15).
+type SiteDoubted struct {
+	Why string `json:"why"`
+}
+
+var _ = define[SiteDoubted]("site.doubted", 1)
+
 // LogOpened is the first record of every log epoch, in that log itself.
 type LogOpened struct {
 	Key      string `json:"key"`                // C2SP note verifier key of the log's heads

@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"io/fs"
@@ -95,7 +96,11 @@ func (s *Site) backUpFiles(ctx context.Context, b *backup.Writer) error {
 			paths = append(paths, fmt.Sprintf("log/%s/%d/key", o.Kind, o.Epoch), fmt.Sprintf("log/%s/%d/head", o.Kind, o.Epoch))
 		}
 	}
-	err := filepath.WalkDir(s.data.keys(), func(path string, e fs.DirEntry, err error) error {
+	err := s.backUpAside(b)
+	if err != nil {
+		return err
+	}
+	err = filepath.WalkDir(s.data.keys(), func(path string, e fs.DirEntry, err error) error {
 		if err != nil || !e.Type().IsRegular() || path == s.ringConfig().KeyFile || path == s.data.siteKey() || path == s.data.table() {
 			return err
 		}
@@ -122,6 +127,28 @@ func (s *Site) backUpFiles(ctx context.Context, b *backup.Writer) error {
 			return err
 		}
 		clear(content)
+	}
+	return nil
+}
+
+// backUpAside adds the keys of logs that were set aside, where a restored site has
+// its own logs: it sets all of them aside once more.
+func (s *Site) backUpAside(b *backup.Writer) error {
+	for _, log := range s.OtherLogs() {
+		o := log.Origin()
+		if o.Site != s.who.ID {
+			continue
+		}
+		content, err := os.ReadFile(filepath.Join(s.data.other(o), "key"))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it came from peers
+		}
+		if err == nil {
+			err = b.File(fmt.Sprintf("log/%s/%d/key", o.Kind, o.Epoch), content)
+		}
+		if err != nil {
+			return fmt.Errorf("back up the key of log %s: %w", o, err)
+		}
 	}
 	return nil
 }

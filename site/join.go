@@ -139,9 +139,11 @@ func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.S
 		Invitation: t.Invitation, Secret: t.Secret, Site: keys.Site, Name: keys.Name, Addr: keys.Addr,
 		SealingKey: keys.SealingKey, HostKey: keys.HostKey,
 	}
-	for _, log := range s.ctl.Logs() {
-		size, root := log.Size()
-		ask.Holds = append(ask.Holds, mesh.Holding{Origin: log.Origin(), Size: size, Root: root})
+	for _, log := range append(s.ctl.Logs(), s.OtherLogs()...) { // logs that were set aside, too
+		if o := log.Origin(); o.Site == s.who.ID && o.Kind == events.Ctl {
+			size, root := log.Size()
+			ask.Holds = append(ask.Holds, mesh.Holding{Origin: o, Size: size, Root: root})
+		}
 	}
 	var answer mesh.JoinAnswer
 	var failed []error

@@ -20,7 +20,7 @@ func (s *Site) endLostSessions(ctx context.Context) error {
 	var lost []events.SessionID
 	s.commands.View(func(state *aggregate.State) {
 		for _, n := range state.LiveSessions() {
-			if n.Started.Origin.Site == s.who.ID {
+			if n.Started.Origin.Site == s.who.ID && (s.gateway == nil || n.Started.Origin != s.ctl.Log().Origin()) {
 				lost = append(lost, n.ID)
 			}
 		}

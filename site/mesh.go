@@ -16,8 +16,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/ssh"
-
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
@@ -75,20 +73,9 @@ func (s *Site) loadMeshIdentity() error {
 	if _, err := loadKey("mesh identity", s.data.meshKey(), !inMesh); err != nil {
 		return err
 	}
-	b, err := os.ReadFile(s.data.meshKey())
-	if err != nil {
-		return fmt.Errorf("mesh identity: %w", err)
-	}
-	key, err := ssh.ParseRawPrivateKey(b)
-	if err != nil {
-		return fmt.Errorf("mesh identity %s: %w", s.data.meshKey(), err)
-	}
-	private, ok := key.(*ed25519.PrivateKey)
-	if !ok {
-		return fmt.Errorf("mesh identity %s is no Ed25519 key", s.data.meshKey())
-	}
-	s.mesh.identity = *private
-	return nil
+	var err error
+	s.mesh.identity, err = s.readMeshIdentity()
+	return err
 }
 
 // openMesh opens the mesh port, where the configuration names one.
@@ -170,6 +157,9 @@ func (s *Site) startMesh() error {
 	if s.mesh.node != nil || founder.IsZero() {
 		return nil
 	}
+	if err := s.coverAside(context.Background()); err != nil {
+		return err
+	}
 	node, err := mesh.Start(mesh.NodeConfig{
 		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate},
 		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
@@ -200,6 +190,9 @@ func (s *Site) runMesh(ctx context.Context) {
 		}
 		if _, peers := s.peers(); s.node() != nil && !slices.EqualFunc(last, peers, samePeer) {
 			s.node().SetPeers(peers)
+			if err := s.data.keepPeers(peers); err != nil {
+				s.log.Error("the next start can't ask the other members", "error", err)
+			}
 			s.entrust(ctx)
 			last = peers
 		}
@@ -262,13 +255,16 @@ func (s *Site) onMesh(out mesh.Output) {
 		}
 		s.log.Error("a log was written twice: its site has two disks, or betrays", "log", out.Fork.Origin.String(), "same until", out.Fork.Size)
 		c = commands.RecordFork{Log: out.Fork.Origin, Size: out.Fork.Size, Proof: proof}
+		if out.Fork.Origin == s.ctl.Log().Origin() || out.Fork.Origin == s.rec.Log().Origin() {
+			s.doubted(fmt.Sprintf("log %s was written twice after %d records", out.Fork.Origin, out.Fork.Size))
+			return
+		}
 	case mesh.Degraded:
 		c = commands.RecordSync{Peer: out.Site, From: entries(out.From)}
 	case mesh.Restored:
 		c = commands.RecordSync{Peer: out.Site, From: entries(out.From), To: entries(out.To), Restored: true}
 	case mesh.Behind:
-		s.fail(fmt.Errorf("other sites hold %d records of this site's own log %s, more than its disk: the disk went back in time; "+
-			"stop using it and restore the site from its newest backup", out.Size, out.Origin))
+		s.doubted(fmt.Sprintf("other sites hold %d records of %s, which are not here", out.Size, out.Origin))
 		return
 	case mesh.Met:
 		s.background.Go(func() { s.shareKeys(ctx, out.Site) })

@@ -69,12 +69,16 @@ func (s *Site) openOthers() error {
 	return nil
 }
 
-// Other is the log of another site as it is held here; it is made when there is
-// none. The caller appends to it exactly what that site wrote, verified, and
-// then calls [Site.Grew].
+// Other is the log of another site as it is held here, or one of this site that it
+// does not go on with; it is made when there is none. The caller appends to it
+// exactly what its site wrote, verified, and then calls [Site.Grew].
 func (s *Site) Other(o events.Origin) (store.Log, error) {
-	if o.Site == s.who.ID {
-		return nil, fmt.Errorf("log %s is this site's own", o)
+	for _, h := range s.Histories() {
+		for _, log := range h.Logs() {
+			if log.Origin() == o {
+				return nil, fmt.Errorf("log %s is this site's own", o)
+			}
+		}
 	}
 	s.others.mu.Lock()
 	defer s.others.mu.Unlock()

@@ -108,8 +108,9 @@ func (k *check) end(e *backup.End) error {
 
 // Restore makes a data directory out of a backup. dir must not exist, or be
 // empty; it appears whole or not at all. The site's private key is not in a
-// backup. The site that is started there goes on in new epochs of its logs,
-// since the one before may have written more than the backup holds.
+// backup. The site that is started there sets the logs of the backup aside and goes
+// on in new ones, since the one before may have written more than the backup
+// holds; what peers hold of that comes back from them.
 func Restore(ctx context.Context, r io.Reader, dir string, identities ...age.Identity) (Restored, error) {
 	if left, err := os.ReadDir(dir); err == nil && len(left) > 0 {
 		return Restored{}, fmt.Errorf("restore to %s: it is not empty; name another directory", dir)
@@ -163,7 +164,7 @@ func restoreInto(ctx context.Context, r io.Reader, d data, identities []age.Iden
 		},
 		end: func(e *backup.End) error {
 			for _, l := range e.Logs {
-				if err := finishLog(ctx, logs[l.Origin], l, about.Site); err != nil {
+				if err := finishLog(logs[l.Origin], l); err != nil {
 					return err
 				}
 			}
@@ -171,7 +172,10 @@ func restoreInto(ctx context.Context, r io.Reader, d data, identities []age.Iden
 			if err != nil {
 				return err
 			}
-			return writeDurable(d.restored(), append(mark, '\n'), 0o600)
+			if err := writeDurable(d.restored(), append(mark, '\n'), 0o600); err != nil {
+				return err
+			}
+			return d.writeDoubt(doubt{Why: "it was restored from a backup"})
 		},
 	})
 }
@@ -192,8 +196,8 @@ func restoreLog(d data, site events.SiteID, o events.Origin) (store.Log, error) 
 	return opened.Log, nil
 }
 
-// finishLog checks a log and ends it for good if it is the site's own.
-func finishLog(ctx context.Context, log store.Log, want backup.LogSize, site events.SiteID) error {
+// finishLog checks a log.
+func finishLog(log store.Log, want backup.LogSize) error {
 	if log == nil {
 		if want.Records == 0 {
 			return nil
@@ -203,10 +207,7 @@ func finishLog(ctx context.Context, log store.Log, want backup.LogSize, site eve
 	if size, root := log.Size(); size != want.Records || root != want.Root {
 		return fmt.Errorf("%w: log %s is not what it says at its end", backup.ErrBad, want.Origin)
 	}
-	if want.Origin.Site != site {
-		return nil
-	}
-	return log.Seal(ctx)
+	return nil
 }
 
 // receiver is told the parts of a backup; functions may be nil.

@@ -99,6 +99,18 @@ func (s *Site) hasAdmin() (yes bool) {
 // Addr is the address of the gateway once it listens.
 func (s *Site) Addr() string { return s.listener.Addr().String() }
 
+// SameAddresses has a configuration listen where the site did, also where it left
+// the choice of a port to the system.
+func (s *Site) SameAddresses(cfg Config) Config {
+	if s.listener != nil {
+		cfg.SSH.Listen = s.Addr()
+	}
+	if addr := s.MeshAddr(); addr != "" {
+		cfg.Mesh.Listen = addr
+	}
+	return cfg
+}
+
 // Dir is the data directory.
 func (s *Site) Dir() string { return s.data.dir }
 
@@ -121,6 +133,7 @@ func (s *Site) Serve(ctx context.Context) error {
 	s.background.Go(func() { s.runMesh(running) })
 	s.background.Go(func() { s.tellNewKeys(running) })
 	s.background.Go(func() { s.watchClock(running) })
+	s.background.Go(func() { s.endReturned(running) })
 	s.background.Go(func() {
 		if err := s.deliverOthers(running); err != nil {
 			s.fail(fmt.Errorf("apply what other sites decided: %w", err))

@@ -84,7 +84,7 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if s.who, err = s.data.loadIdentity(s.cfg.Site.Name); err != nil {
 		return err
 	}
-	if err := s.openLogs(ctx); err != nil {
+	if err := s.openOwnLogs(ctx); err != nil {
 		return err
 	}
 	if err := s.openState(ctx); err != nil {
@@ -120,6 +120,9 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.recordRestore(ctx); err != nil {
 		return err
 	}
+	if err := s.recordDoubt(ctx); err != nil {
+		return err
+	}
 	if err := s.endLostSessions(ctx); err != nil {
 		return err
 	}
@@ -132,10 +135,14 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 	engine := segment.Engine{Options: segment.Options{SegmentSize: s.cfg.Log.SegmentSize, Reserve: s.cfg.Log.Headroom}}
 	s.applied.Store(&events.Clock{})
 	open := func(kind events.Kind, clock func() events.Clock) (*store.History, error) {
-		return store.OpenHistory(ctx, store.HistoryConfig{
+		cfg := store.HistoryConfig{
 			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine, Known: s.who.Epochs[kind],
 			Writer: store.WriterConfig{Ticker: ticker, Now: WallClock, Clock: clock},
-		})
+		}
+		if err := s.afterDoubt(&cfg); err != nil {
+			return nil, fmt.Errorf("find the logs that were set aside: %w", err)
+		}
+		return store.OpenHistory(ctx, cfg)
 	}
 	if s.ctl, err = open(events.Ctl, func() events.Clock { return *s.applied.Load() }); err != nil {
 		return err
@@ -293,6 +300,18 @@ func (s *Site) Close() error {
 	if s.views != nil {
 		errs = append(errs, s.views.Close())
 	}
+	errs = append(errs, s.closeLogs())
+	if s.keys != nil {
+		errs = append(errs, s.keys.ring.Close())
+	}
+	if s.unlock != nil {
+		errs = append(errs, s.unlock())
+	}
+	return errors.Join(errs...)
+}
+
+func (s *Site) closeLogs() error {
+	var errs []error
 	if s.source != nil {
 		s.source.Close()
 	}
@@ -307,14 +326,7 @@ func (s *Site) Close() error {
 			errs = append(errs, h.Close())
 		}
 	}
-	errs = append(errs, s.others.close())
-	if s.keys != nil {
-		errs = append(errs, s.keys.ring.Close())
-	}
-	if s.unlock != nil {
-		errs = append(errs, s.unlock())
-	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.others.close())...)
 }
 
 func (s *Site) actor() events.Actor { return events.SiteActor(s.who.ID) }

@@ -2,7 +2,9 @@ package site
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -13,11 +15,35 @@ import (
 // epochs (see [store.Verify]). It changes nothing. No site may be running there.
 func VerifyLogs(ctx context.Context, dir string) ([]*store.VerifyReport, error) {
 	var reports []*store.VerifyReport
+	d := data{dir}
+	var who identity
+	if b, err := os.ReadFile(d.identity()); err == nil {
+		if err := json.Unmarshal(b, &who); err != nil {
+			return nil, fmt.Errorf("read %s: %w", d.identity(), err)
+		}
+	}
+	doubt, err := d.loadDoubt()
+	if err != nil {
+		return nil, err
+	}
 	for _, kind := range []events.Kind{events.Ctl, events.Rec} {
-		r, err := store.Verify(ctx, segment.Engine{}, data{dir}.log(kind), kind)
+		aside, err := verifyAside(ctx, d, who.ID, kind)
+		if err != nil {
+			return reports, fmt.Errorf("verify the %s logs that were set aside: %w", kind, err)
+		}
+		verify := func() (*store.VerifyReport, error) {
+			return store.Verify(ctx, segment.Engine{}, d.log(kind), kind, aside.Epochs...)
+		}
+		if doubt.Why != "" && doubt.Done == nil { // the next start sets them aside
+			verify = func() (*store.VerifyReport, error) {
+				return store.VerifyAside(ctx, segment.Engine{}, d.log(kind), kind)
+			}
+		}
+		r, err := verify()
 		if err != nil {
 			return reports, fmt.Errorf("verify the %s log: %w", kind, err)
 		}
+		r.Epochs = append(aside.Epochs, r.Epochs...)
 		reports = append(reports, r)
 	}
 	return reports, nil
@@ -31,10 +57,16 @@ func (s *Site) VerifyLogs(ctx context.Context) ([]*store.VerifyReport, error) {
 		if err := h.Heads().Sign(); err != nil { // so that the head covers what is verified
 			return reports, fmt.Errorf("sign the head of the %s log: %w", h.Log().Origin().Kind, err)
 		}
-		r, err := h.Verify(ctx)
+		kind := h.Log().Origin().Kind
+		aside, err := verifyAside(ctx, s.data, s.who.ID, kind)
 		if err != nil {
-			return reports, fmt.Errorf("verify the %s log: %w", h.Log().Origin().Kind, err)
+			return reports, fmt.Errorf("verify the %s logs that were set aside: %w", kind, err)
 		}
+		r, err := h.Verify(ctx, aside.Epochs...)
+		if err != nil {
+			return reports, fmt.Errorf("verify the %s log: %w", kind, err)
+		}
+		r.Epochs = append(aside.Epochs, r.Epochs...)
 		for _, e := range r.Epochs {
 			for _, p := range e.Problems {
 				s.noteDamage(ctx, p)

@@ -146,6 +146,9 @@ func (n *Node) welcome(conn *tls.Conn) error {
 	if !ok {
 		return errors.Join(ErrStranger, conn.Close())
 	}
+	if conn.ConnectionState().NegotiatedProtocol == heldProtocol {
+		return errors.Join(n.answerHeld(ctx, conn, peer.Site), conn.Close())
+	}
 	var b [preambleSize]byte
 	if err := conn.SetReadDeadline(time.Now().Add(handshakeTime)); err != nil {
 		return errors.Join(err, conn.Close())

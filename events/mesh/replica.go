@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -96,6 +97,57 @@ func writeDurable(path string, b []byte) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
+}
+
+// Cover makes the copy of a log one that can be given on, by the site that wrote it
+// and goes on with it no more: its key with a voucher, and heads over all that
+// is there.
+func Cover(ctx context.Context, log store.Log, dir string, identity ed25519.PrivateKey, key *evidence.Key) error {
+	k := Vouch(identity, log.Origin(), key.Public())
+	r, err := openReplica(log, dir, &k)
+	if err != nil {
+		return err
+	}
+	err = r.cover(ctx, key)
+	return errors.Join(err, r.close())
+}
+
+// cover signs heads over what none covers yet, close enough to each other that
+// what lies between two of them is a batch.
+func (r *replica) cover(ctx context.Context, key *evidence.Key) error {
+	last := r.heads.newest()
+	tree, err := store.TreeAt(ctx, r.log, last.size)
+	if err != nil {
+		return err
+	}
+	end, _ := r.log.Size()
+	var heads []storedHead
+	at := storedHead{size: last.size, bytes: last.bytes}
+	for e, err := range r.log.Headers(ctx, last.size+1) {
+		var h events.Header
+		if err == nil {
+			h, err = events.DecodeHeader(e.Header)
+		}
+		if err != nil {
+			return err
+		}
+		tree.Append(evidence.LeafHash(e.Header))
+		at.size++
+		at.bytes += uint64(len(e.Header)) + h.PayloadSize
+		if at.size < end && at.size-last.size < sparseRecords && at.bytes-last.bytes < sparseBytes {
+			continue
+		}
+		head, err := key.Sign(at.size, tree.Root())
+		if err != nil {
+			return err
+		}
+		at.note = head.Note
+		heads, last = append(heads, at), at
+	}
+	if len(heads) == 0 {
+		return nil
+	}
+	return r.heads.add(heads)
 }
 
 // opened tells the core of the copy: as far as heads cover it. What is behind

@@ -18,6 +18,7 @@ import (
 const (
 	linkProtocol = "holdfast-mesh/1"
 	joinProtocol = "holdfast-join/1"
+	heldProtocol = "holdfast-held/1"
 )
 
 // ErrStranger says that the other end's key is not the one that is pinned.
@@ -84,7 +85,7 @@ func clientTLS(cert tls.Certificate, protocol string, want ed25519.PublicKey) *t
 // key is not known yet, its invitation is looked at later.
 func serverTLS(cert tls.Certificate, member func(key ed25519.PublicKey) bool) *tls.Config {
 	c := baseTLS(cert)
-	c.NextProtos = []string{linkProtocol, joinProtocol}
+	c.NextProtos = []string{linkProtocol, joinProtocol, heldProtocol}
 	c.VerifyConnection = func(s tls.ConnectionState) error {
 		key, err := peerKey(s)
 		switch {
@@ -92,8 +93,8 @@ func serverTLS(cert tls.Certificate, member func(key ed25519.PublicKey) bool) *t
 			return err
 		case s.NegotiatedProtocol == joinProtocol:
 			return nil
-		case s.NegotiatedProtocol != linkProtocol:
-			return fmt.Errorf("it speaks neither %s nor %s", linkProtocol, joinProtocol)
+		case s.NegotiatedProtocol != linkProtocol && s.NegotiatedProtocol != heldProtocol:
+			return fmt.Errorf("it speaks neither %s nor %s nor %s", linkProtocol, joinProtocol, heldProtocol)
 		case !member(key):
 			return fmt.Errorf("%w: no member of the mesh has it", ErrStranger)
 		}

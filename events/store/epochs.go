@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -24,47 +25,44 @@ func epochDir(dir string, n uint32) string {
 const unfinished = ".tmp"
 
 // epochDirs makes dir if it is missing, removes what a crash left half made,
-// and counts the epochs in it, which are numbered from 1 without gaps.
-func epochDirs(dir string) (uint32, error) {
+// and lists the epochs in it.
+func epochDirs(dir string) ([]uint32, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return 0, fmt.Errorf("make log directory: %w", err)
+		return nil, fmt.Errorf("make log directory: %w", err)
 	}
 	if err := syncDirs(dir, filepath.Dir(dir)); err != nil {
-		return 0, err
+		return nil, err
 	}
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return 0, fmt.Errorf("list log directory: %w", err)
+		return nil, fmt.Errorf("list log directory: %w", err)
 	}
 	for _, e := range names {
 		if strings.HasSuffix(e.Name(), unfinished) {
 			if err := os.RemoveAll(filepath.Join(dir, e.Name())); err != nil {
-				return 0, fmt.Errorf("remove unfinished epoch: %w", err)
+				return nil, fmt.Errorf("remove unfinished epoch: %w", err)
 			}
 		}
 	}
-	return countEpochs(dir)
+	return Epochs(dir)
 }
 
-// countEpochs counts the epochs in dir and changes nothing.
-func countEpochs(dir string) (uint32, error) {
+// Epochs lists the epochs that stand in dir, in ascending order, and changes
+// nothing. Which of them follow each other, the logs say themselves.
+func Epochs(dir string) ([]uint32, error) {
 	names, err := os.ReadDir(dir)
 	if err != nil {
-		return 0, fmt.Errorf("list log directory: %w", err)
+		return nil, fmt.Errorf("list log directory: %w", err)
 	}
-	seen := map[uint32]bool{}
+	var all []uint32
 	for _, e := range names {
 		n, err := strconv.ParseUint(e.Name(), 10, 32)
-		if err == nil && e.IsDir() && strconv.FormatUint(n, 10) == e.Name() {
-			seen[uint32(n)] = true
+		if err == nil && n > 0 && e.IsDir() && strconv.FormatUint(n, 10) == e.Name() {
+			all = append(all, uint32(n))
 		}
 	}
-	for n := range uint32(len(seen)) {
-		if !seen[n+1] {
-			return 0, fmt.Errorf("epoch %d is missing in %s although later ones are there; restore it from a backup", n+1, dir)
-		}
-	}
-	return uint32(len(seen)), nil
+	slices.Sort(all)
+	return all, nil
 }
 
 // makeEpochDir makes the directory of an epoch with its key, as a whole.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -22,10 +23,24 @@ type HistoryConfig struct {
 	Writer    WriterConfig
 	HeadEvery time.Duration // shortest time between heads; one second unless set
 	Rand      io.Reader     // for log keys; crypto/rand unless set
-	// Known is how many epochs are known to have been begun, from a place other
-	// than Dir. A history that holds less was lost, not new, and is refused: its
+	// Known is the newest epoch that is known to have been begun, from a place
+	// other than Dir. A history without it was lost, not new, and is refused: its
 	// positions must not be given out again.
 	Known uint32
+	// First is the number of the first epoch, 1 unless set, where Dir holds none;
+	// After is what its first record says that it follows.
+	First uint32
+	After Followed
+	// Aside are epochs that stand elsewhere: the first one here may follow them.
+	Aside []uint32
+}
+
+// Followed is the end of an epoch, as far as it was known when the one after it
+// began.
+type Followed struct {
+	Epoch uint32
+	Size  uint64
+	Root  []byte
 }
 
 // History is one kind of log of this site over all its epochs, in directories
@@ -68,27 +83,28 @@ func OpenHistory(ctx context.Context, cfg HistoryConfig) (*History, error) {
 }
 
 func (h *History) open(ctx context.Context) error {
-	count, err := epochDirs(h.cfg.Dir)
+	epochs, err := epochDirs(h.cfg.Dir)
 	if err != nil {
 		return err
 	}
-	for n := range count {
-		if err := h.openEpoch(n + 1); err != nil {
+	for _, n := range epochs {
+		if err := h.openEpoch(n); err != nil {
 			return err
 		}
 	}
-	for i, e := range h.epochs {
-		if i < len(h.epochs)-1 && !e.Sealed {
-			return fmt.Errorf("log %s is not sealed, yet epoch %d follows; restore %s from a backup", e.origin, i+2, e.dir)
-		}
-	}
-	if err := h.checkKnown(count); err != nil {
+	if err := h.checkOrder(ctx); err != nil {
 		return err
 	}
-	if count == 0 || h.newest().Sealed {
-		if err := h.makeEpoch(count + 1); err != nil {
-			return err
-		}
+	if err := h.checkKnown(); err != nil {
+		return err
+	}
+	if len(epochs) == 0 {
+		err = h.makeEpoch(max(h.cfg.First, 1))
+	} else if h.newest().Sealed {
+		err = h.makeEpoch(h.newest().origin.Epoch + 1)
+	}
+	if err != nil {
+		return err
 	}
 	if err := h.resume(ctx); err != nil {
 		return err
@@ -106,16 +122,48 @@ func (h *History) open(ctx context.Context) error {
 	return nil
 }
 
-// checkKnown refuses a history that lost an epoch, or all that one held.
-func (h *History) checkKnown(count uint32) error {
-	if count < h.cfg.Known {
-		return fmt.Errorf("%s holds %d epochs of the %s log and %d were begun; restore it from a replica or a backup, nothing was changed",
-			h.cfg.Dir, count, h.cfg.Kind, h.cfg.Known)
+// checkOrder refuses epochs that don't follow each other: each but the first says
+// which one it follows, and that one is sealed.
+func (h *History) checkOrder(ctx context.Context) error {
+	for i, e := range h.epochs {
+		if i+1 < len(h.epochs) && !e.Sealed {
+			return fmt.Errorf("log %s is not sealed, yet epoch %d follows; restore %s from a backup", e.origin, h.epochs[i+1].origin.Epoch, e.dir)
+		}
+		for entry, err := range e.Log.Read(ctx, 1) {
+			var r events.Record
+			if err == nil {
+				r, err = events.DecodeEntry(entry)
+			}
+			if err != nil {
+				break // whoever needs the record will say so
+			}
+			before := h.cfg.Aside
+			if i > 0 {
+				before = []uint32{h.epochs[i-1].origin.Epoch}
+			}
+			if opened, err := r.Event(); err == nil {
+				if o, ok := opened.(events.LogOpened); ok && (o.Previous > 0 || i > 0) && !slices.Contains(before, o.Previous) {
+					return fmt.Errorf("epoch %d is missing in %s although epoch %d, which follows it, is there; restore it from a backup", o.Previous, h.cfg.Dir, e.origin.Epoch)
+				}
+			}
+			break
+		}
 	}
-	for _, e := range h.epochs[:h.cfg.Known] {
-		if size, _ := e.Log.Size(); size == 0 {
+	return nil
+}
+
+// checkKnown refuses a history that lost an epoch, or all that one held.
+func (h *History) checkKnown() error {
+	newest := uint32(0)
+	for _, e := range h.epochs {
+		newest = e.origin.Epoch
+		if size, _ := e.Log.Size(); size == 0 && newest <= h.cfg.Known {
 			return fmt.Errorf("log %s is empty and was not; restore %s from a replica or a backup", e.origin, e.dir)
 		}
+	}
+	if newest < h.cfg.Known {
+		return fmt.Errorf("%s holds the %s log up to epoch %d, and epoch %d was begun; restore it from a replica or a backup, nothing was changed",
+			h.cfg.Dir, h.cfg.Kind, newest, h.cfg.Known)
 	}
 	return nil
 }
@@ -182,7 +230,7 @@ func (h *History) resume(ctx context.Context) error {
 // begin writes the first records of the newest epoch, in one commit.
 func (h *History) begin(ctx context.Context) error {
 	e := h.newest()
-	opened := events.LogOpened{Key: e.key.Public()}
+	opened := events.LogOpened{Key: e.key.Public(), Previous: h.cfg.After.Epoch, Size: h.cfg.After.Size, Root: h.cfg.After.Root}
 	var dropped []events.Event
 	if n := len(h.epochs); n > 1 {
 		before := h.epochs[n-2]

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
@@ -50,15 +51,25 @@ func (r *VerifyReport) Err() error {
 // is in the report.
 //
 // Nobody may be writing to the log meanwhile; [History.Verify] is for that.
-func Verify(ctx context.Context, engine Engine, dir string, kind events.Kind) (*VerifyReport, error) {
-	v := verifier{ctx: ctx, engine: engine}
+//
+// The first epoch may follow one of those in aside: epochs that were set aside
+// (see [VerifyAside]).
+func Verify(ctx context.Context, engine Engine, dir string, kind events.Kind, aside ...EpochReport) (*VerifyReport, error) {
+	v := verifier{ctx: ctx, engine: engine, aside: aside}
+	return v.all(dir, kind)
+}
+
+// VerifyAside is [Verify] for epochs that were set aside when their disk was in
+// doubt: none of them is sealed, nor need they follow each other.
+func VerifyAside(ctx context.Context, engine Engine, dir string, kind events.Kind) (*VerifyReport, error) {
+	v := verifier{ctx: ctx, engine: engine, apart: true}
 	return v.all(dir, kind)
 }
 
 // Verify is the function [Verify] for a log that is in use: it checks the
 // records that were durable when it came to the newest epoch.
-func (h *History) Verify(ctx context.Context) (*VerifyReport, error) {
-	v := verifier{ctx: ctx, engine: h.cfg.Engine, site: h.cfg.Site, size: func() uint64 {
+func (h *History) Verify(ctx context.Context, aside ...EpochReport) (*VerifyReport, error) {
+	v := verifier{ctx: ctx, engine: h.cfg.Engine, site: h.cfg.Site, aside: aside, size: func() uint64 {
 		size, _ := h.Log().Size()
 		return size
 	}}
@@ -67,16 +78,16 @@ func (h *History) Verify(ctx context.Context) (*VerifyReport, error) {
 
 // all checks every epoch in a directory.
 func (v *verifier) all(dir string, kind events.Kind) (*VerifyReport, error) {
-	count, err := countEpochs(dir)
+	epochs, err := Epochs(dir)
 	if err != nil {
 		return nil, err
 	}
 	report := &VerifyReport{Kind: kind}
-	if count == 0 {
+	if len(epochs) == 0 {
 		return report, fmt.Errorf("there is no log in %s", dir)
 	}
-	for n := range count {
-		v.epoch(epochDir(dir, n+1), events.Origin{Site: v.site, Epoch: n + 1, Kind: kind}, n+1 == count)
+	for i, n := range epochs {
+		v.epoch(epochDir(dir, n), events.Origin{Site: v.site, Epoch: n, Kind: kind}, i+1 == len(epochs))
 		report.Epochs = append(report.Epochs, v.report)
 		if err := v.ctx.Err(); err != nil {
 			return report, err
@@ -91,6 +102,8 @@ type verifier struct {
 	engine Engine
 	site   events.SiteID // zero until a record has named it
 	size   func() uint64 // of the newest epoch while it is written to; nil when it is not
+	apart  bool          // epochs that were set aside
+	aside  []EpochReport // those, where the first epoch may follow one
 	hlc    events.HLC
 	before *EpochReport
 
@@ -124,6 +137,9 @@ func (v *verifier) epoch(dir string, origin events.Origin, last bool) {
 	}
 	v.report, v.tree, v.coder, v.key = EpochReport{Origin: origin}, evidence.Tree{}, events.ClockCoder{}, ""
 	v.where = Frame{}
+	if v.apart {
+		v.hlc = 0
+	}
 	var err error
 	if v.head, err = evidence.ReadHeadFile(headPath(dir)); err != nil { // before the records: they may grow meanwhile
 		v.add(err)
@@ -213,7 +229,7 @@ func (v *verifier) opening(r *events.Record) {
 	e, err := r.Event()
 	switch e := e.(type) {
 	case events.LogOpened:
-		if v.key = e.Key; r.Header.Position != 1 || e.Previous != want.Previous || e.Size != want.Size || !bytes.Equal(e.Root, want.Root) {
+		if v.key = e.Key; r.Header.Position != 1 || !v.followsAside(&e) && (e.Previous != want.Previous || e.Size != want.Size || !bytes.Equal(e.Root, want.Root)) {
 			v.problem(r.Header.Position, "log.opened follows epoch %d with %d records and root %x; before it is epoch %d with %d and %x",
 				e.Previous, e.Size, e.Root, want.Previous, want.Size, want.Root)
 		}
@@ -231,8 +247,16 @@ func (v *verifier) opening(r *events.Record) {
 	}
 }
 
+// followsAside reports whether an epoch follows one that was set aside, which may
+// have got back more since.
+func (v *verifier) followsAside(e *events.LogOpened) bool {
+	return v.apart || v.before == nil && slices.ContainsFunc(v.aside, func(a EpochReport) bool {
+		return a.Origin.Epoch == e.Previous && a.Records >= e.Size
+	})
+}
+
 func (v *verifier) tailBefore() *TailDropped {
-	if v.before == nil {
+	if v.before == nil || v.apart {
 		return nil
 	}
 	return v.before.End.Tail
@@ -279,7 +303,7 @@ func (v *verifier) end(last bool) {
 		}
 		v.problem(v.report.Records+1, "the signed head covers %d records, only %d are here", size, v.report.Records)
 	}
-	if !last && !end.Sealed {
+	if !last && !end.Sealed && !v.apart {
 		v.problem(v.report.Records, "the log is not sealed, yet another epoch follows")
 	}
 	if v.report.Records == 0 && !last && end.Tail == nil {
