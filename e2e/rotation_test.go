@@ -136,14 +136,23 @@ func (in *installation) unixSubjects(t *testing.T) (*targettest.Unix, []*subject
 	var all []*subject
 	for account, kind := range map[string]events.SecretKind{targettest.Alice: events.Password, targettest.Bob: events.Password, targettest.Sudoer: events.PrivateKey} {
 		in.console("", "grant add admin "+account+"+box")
-		r, _ := rotator.NewSet(nil).For(events.SSH, kind)
-		all = append(all, &subject{
-			account: account + "+box", kind: kind, rotator: r, unlock: func() { u.Sh("rm -f /etc/faillock/" + account) },
-			job: rotator.Job{Kind: events.SSH, Addr: u.Addr, HostKeys: []string{u.HostKey}, Account: account,
-				Params: targetkind.Effective(events.SSH, u.Addr, nil, nil)},
-		})
+		all = append(all, unixSubject(u, account, "box", kind))
 	}
 	return u, all
+}
+
+// unixSubject is an account of a real sshd that the site knows as target.
+func unixSubject(u *targettest.Unix, account, target string, kind events.SecretKind) *subject {
+	r, _ := rotator.NewSet(nil).For(events.SSH, kind)
+	return &subject{
+		account: account + "+" + target, kind: kind, rotator: r, unlock: func() { u.Sh("rm -f /etc/faillock/" + account) },
+		job: rotator.Job{Kind: events.SSH, Addr: u.Addr, HostKeys: []string{u.HostKey}, Account: account,
+			Params: targetkind.Effective(events.SSH, u.Addr, nil, nil)},
+	}
+}
+
+func passwordSecret(text string) rotator.Secret {
+	return rotator.Secret{Kind: events.Password, Bytes: seal.NewSecret([]byte(text))}
 }
 
 // session runs a command in a session through the gateway.
@@ -165,7 +174,8 @@ func (in *installation) turns(t *testing.T, all []*subject, after func(s *subjec
 	}
 	for _, s := range all {
 		t.Run(s.account, func(t *testing.T) {
-			before := in.reveal(s.account)
+			before, began := in.reveal(s.account), time.Now()
+			defer func() { t.Logf("%d rotations in %v", n, time.Since(began).Round(time.Second)) }()
 			for i := range n {
 				if state := in.rotate(s.account); state != "verified" {
 					_, detail := in.standing(s.account)
@@ -182,28 +192,52 @@ func (in *installation) turns(t *testing.T, all []*subject, after func(s *subjec
 	}
 }
 
+// directoryParams is how the people of an LDAP server of the tests are found.
+const directoryParams = "--param starttls=yes --param user-dn=uid={account},ou=people," + targettest.Suffix
+
+// add makes a target of a kind, and an account there with its first secret.
+func (in *installation) add(t *testing.T, kind events.TargetKind, name, addr, account, secret string) *subject {
+	t.Helper()
+	line := "target add " + name + " --kind " + string(kind) + " --addr " + addr + " --param tls=require"
+	params := map[string]string{targetkind.TLS: targetkind.TLSRequire}
+	if kind == events.LDAP {
+		line += " " + directoryParams
+		params[targetkind.StartTLS], params[targetkind.UserDN] = "yes", targettest.DN(targetkind.Account)
+	}
+	in.console("", line)
+	in.console(secret, "account add "+account+"+"+name+" --password-stdin")
+	r, _ := rotator.NewSet(nil).For(kind, events.Password)
+	return &subject{
+		account: account + "+" + name, kind: events.Password, rotator: r, unlock: func() {},
+		job: rotator.Job{Kind: kind, Addr: addr, Account: account, Params: targetkind.Effective(kind, addr, targetkind.Sorted(params), nil)},
+	}
+}
+
 func TestRotationsOfUnixAccounts(t *testing.T) {
 	in := vaultSite(t)
 	_, all := in.unixSubjects(t)
 	in.turns(t, all, func(s *subject) { in.session(t, s.account) })
 }
 
-func TestRotationsOfDatabaseAccounts(t *testing.T) {
+func TestRotationsOfPostgres(t *testing.T) {
 	in := vaultSite(t)
-	var all []*subject
-	add := func(name string, kind events.TargetKind, d *targettest.Database) {
-		in.console("", "target add "+name+" --kind "+string(kind)+" --addr "+d.Addr+" --param tls=require")
-		in.console(targettest.Admin, "account add "+d.Root+"+"+name+" --password-stdin")
-		r, _ := rotator.NewSet(nil).For(kind, events.Password)
-		params := []events.Param{{Name: targetkind.TLS, Value: targetkind.TLSRequire}}
-		all = append(all, &subject{
-			account: d.Root + "+" + name, kind: events.Password, rotator: r, unlock: func() {},
-			job: rotator.Job{Kind: kind, Addr: d.Addr, Account: d.Root, Params: targetkind.Effective(kind, d.Addr, params, nil)},
-		})
-	}
-	add("pg", events.Postgres, targettest.Postgres(t))
-	add("maria", events.MySQL, targettest.MariaDB(t))
-	in.turns(t, all, func(*subject) {})
+	db := targettest.Postgres(t)
+	in.turns(t, []*subject{in.add(t, events.Postgres, "pg", db.Addr, db.Root, targettest.Admin)}, func(*subject) {})
+}
+
+func TestRotationsOfMariaDB(t *testing.T) {
+	in := vaultSite(t)
+	db := targettest.MariaDB(t)
+	in.turns(t, []*subject{in.add(t, events.MySQL, "maria", db.Addr, db.Root, targettest.Admin)}, func(*subject) {})
+}
+
+func TestRotationsOfOpenLDAP(t *testing.T) {
+	in := vaultSite(t)
+	db := targettest.LDAP(t)
+	db.Person(t, "ann", targettest.FirstPassword)
+	s := in.add(t, events.LDAP, "dir", db.Addr, "ann", targettest.FirstPassword)
+	s.unlock = func() { db.Unlock(t, "ann") }
+	in.turns(t, []*subject{s}, func(*subject) {})
 }
 
 // The site is killed at the moments that the log shows: whichever it was, the

@@ -64,7 +64,7 @@ func TestDiscoverUnix(t *testing.T) {
 
 func TestDiscoverDatabases(t *testing.T) {
 	pg := targettest.Postgres(t)
-	pgRun(t, pg, `CREATE ROLE app LOGIN; CREATE ROLE readers; CREATE ROLE "odd
+	pg.SQL(t, `CREATE ROLE app LOGIN; CREATE ROLE readers; CREATE ROLE "odd
 name" LOGIN CREATEDB`)
 	params := effective(events.Postgres, pg.Addr, map[string]string{"ca": pg.CA})
 	got := found(t, rotator.Job{
@@ -75,7 +75,7 @@ name" LOGIN CREATEDB`)
 		t.Errorf("postgres has %+v", got)
 	}
 	db := targettest.MariaDB(t)
-	mysqlRun(t, db, "CREATE USER app@'10.%' IDENTIFIED BY 'x'")
+	db.MySQL(t, "CREATE USER app@'10.%' IDENTIFIED BY 'x'")
 	params = effective(events.MySQL, db.Addr, map[string]string{"ca": db.CA})
 	got = found(t, rotator.Job{
 		Kind: events.MySQL, Addr: db.Addr, Params: params, Timeout: patience, Verb: rotator.ByPrivileged,
@@ -88,8 +88,8 @@ name" LOGIN CREATEDB`)
 
 func TestDiscoverLDAP(t *testing.T) {
 	db := targettest.LDAP(t)
-	addPerson(t, db, "ann")
-	asAdmin(t, db, func(c *ldap.Conn) error { // as many as one page does not hold
+	db.Person(t, "ann", ldapFirst)
+	db.Directory(t, func(c *ldap.Conn) error { // as many as one page does not hold
 		for i := range 600 {
 			r := ldap.NewAddRequest("uid=u"+strings.Repeat("x", i%7)+string(rune('a'+i%26))+string(rune('a'+i/26))+","+people, nil)
 			r.Attribute("objectClass", []string{"account"})

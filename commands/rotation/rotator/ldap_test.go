@@ -2,9 +2,8 @@ package rotator_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
-
-	"github.com/go-ldap/ldap/v3"
 
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
@@ -16,46 +15,6 @@ const (
 	adminDN   = "cn=admin," + targettest.Suffix
 	ldapFirst = "first-Secret-77"
 )
-
-// asAdmin does something to the directory.
-func asAdmin(t *testing.T, db *targettest.Database, do func(*ldap.Conn) error) {
-	t.Helper()
-	conn, err := ldap.DialURL("ldap://" + db.Addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close()
-	if err := conn.Bind(adminDN, targettest.Admin); err != nil {
-		t.Fatal(err)
-	}
-	if err := do(conn); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func addPerson(t *testing.T, db *targettest.Database, uid string) {
-	t.Helper()
-	asAdmin(t, db, func(c *ldap.Conn) error {
-		r := ldap.NewAddRequest("uid="+uid+","+people, nil)
-		r.Attribute("objectClass", []string{"inetOrgPerson", "adUser"})
-		r.Attribute("uid", []string{uid})
-		r.Attribute("cn", []string{uid})
-		r.Attribute("sn", []string{uid})
-		r.Attribute("userPassword", []string{ldapFirst})
-		return c.Add(r)
-	})
-}
-
-// unlocked takes a lock-out away.
-func unlocked(t *testing.T, db *targettest.Database, uid string) func() {
-	return func() {
-		asAdmin(t, db, func(c *ldap.Conn) error {
-			r := ldap.NewModifyRequest("uid="+uid+","+people, nil)
-			r.Replace("pwdAccountLockedTime", nil)
-			return c.Modify(r)
-		})
-	}
-}
 
 func TestLDAP(t *testing.T) {
 	db := targettest.LDAP(t)
@@ -73,11 +32,11 @@ func TestLDAP(t *testing.T) {
 		{"reset", rotator.Job{Verb: rotator.ByPrivileged, Via: root}, search},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			addPerson(t, db, c.name)
+			db.Person(t, c.name, ldapFirst)
 			c.job.Kind, c.job.Addr, c.job.Params, c.job.Account = events.LDAP, db.Addr, effective(events.LDAP, db.Addr, c.params), c.name
 			s := &subject{
 				T: t, Rotator: rotatorFor(t, events.LDAP, events.Password), job: c.job, true: secret(ldapFirst),
-				fresh: password(t, events.LDAP), unlock: unlocked(t, db, c.name),
+				fresh: password(t, events.LDAP), unlock: func() { db.Unlock(t, c.name) },
 			}
 			s.rotateMany()
 			s.down()
@@ -122,28 +81,13 @@ func TestLDAP(t *testing.T) {
 // one request, which fails where the old one is not the true one.
 func TestUnicodePwd(t *testing.T) {
 	db := targettest.LDAP(t)
-	addPerson(t, db, "ad")
+	db.Person(t, "ad", ldapFirst)
 	params := effective(events.LDAP, db.Addr, map[string]string{"ca": db.CA, "starttls": "yes", "directory": "ad", "base-dn": people})
 	// OpenLDAP does not bind with unicodePwd: the login stays the first one.
 	job := rotator.Job{Kind: events.LDAP, Addr: db.Addr, Params: params, Account: "ad", Verb: rotator.AsItself, Current: secret(ldapFirst)}
 	quoted := "\"\x00f\x00i\x00r\x00s\x00t\x00-\x00S\x00e\x00c\x00r\x00e\x00t\x00-\x007\x007\x00\"\x00"
-	set := func(value string) {
-		asAdmin(t, db, func(c *ldap.Conn) error {
-			r := ldap.NewModifyRequest("uid=ad,"+people, nil)
-			r.Replace("unicodePwd", []string{value})
-			return c.Modify(r)
-		})
-	}
-	holds := func() (value string) {
-		asAdmin(t, db, func(c *ldap.Conn) error {
-			result, err := c.Search(ldap.NewSearchRequest("uid=ad,"+people, ldap.ScopeBaseObject, ldap.NeverDerefAliases, 1, 0, false, "(objectClass=*)", []string{"unicodePwd"}, nil))
-			if err == nil {
-				value = string(result.Entries[0].GetRawAttributeValue("unicodePwd"))
-			}
-			return err
-		})
-		return value
-	}
+	set := func(value string) { db.Replace(t, targettest.DN("ad"), "unicodePwd", value) }
+	holds := func() string { return strings.Join(db.Attribute(t, "ad", "unicodePwd"), "") }
 	r := rotatorFor(t, events.LDAP, events.Password)
 	set(quoted)
 	if outcome, err := r.Change(t.Context(), job, secret("N3w")); outcome != rotator.Applied || holds() != "\"\x00N\x003\x00w\x00\"\x00" {

@@ -1,34 +1,14 @@
 package rotator_test
 
 import (
-	"database/sql"
 	"errors"
 	"fmt"
 	"testing"
-
-	"github.com/go-sql-driver/mysql"
 
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
 	"github.com/holdfast-pam/holdfast/events"
 )
-
-func mysqlRun(t *testing.T, db *targettest.Database, statements ...string) {
-	t.Helper()
-	cfg := mysql.NewConfig()
-	cfg.User, cfg.Passwd, cfg.Net, cfg.Addr, cfg.TLSConfig = db.Root, targettest.Admin, "tcp", db.Addr, "skip-verify"
-	connector, err := mysql.NewConnector(cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn := sql.OpenDB(connector)
-	defer conn.Close()
-	for _, statement := range statements {
-		if _, err := conn.ExecContext(t.Context(), statement); err != nil {
-			t.Fatalf("%s: %v", statement, err)
-		}
-	}
-}
 
 func TestMariaDB(t *testing.T) {
 	db := targettest.MariaDB(t)
@@ -47,7 +27,7 @@ func TestMariaDB(t *testing.T) {
 		{"socket", rotator.Job{Verb: rotator.ByPrivileged, Via: root}, "IDENTIFIED VIA mysql_native_password USING PASSWORD('" + first + "') OR unix_socket"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			mysqlRun(t, db, fmt.Sprintf("CREATE USER %s@'127.0.0.%%' %s", c.name, c.as))
+			db.MySQL(t, fmt.Sprintf("CREATE USER %s@'127.0.0.%%' %s", c.name, c.as))
 			c.job.Kind, c.job.Addr, c.job.Params, c.job.Account = events.MySQL, db.Addr, params, c.name
 			s := &subject{T: t, Rotator: rotatorFor(t, events.MySQL, events.Password), job: c.job, true: secret(first), fresh: password(t, events.MySQL)}
 			if c.name == "socket" {
@@ -68,7 +48,7 @@ func TestMariaDB(t *testing.T) {
 	job := rotator.Job{Kind: events.MySQL, Addr: db.Addr, Params: params, Timeout: patience, Account: "several", Verb: rotator.ByPrivileged, Via: root}
 
 	// All hosts of a user hold the same secret, unless one is named.
-	mysqlRun(t, db, "CREATE USER several@'127.0.0.1' IDENTIFIED BY '"+first+"'", "CREATE USER several@'10.%' IDENTIFIED BY '"+first+"'")
+	db.MySQL(t, "CREATE USER several@'127.0.0.1' IDENTIFIED BY '"+first+"', several@'10.%' IDENTIFIED BY '"+first+"'")
 	if outcome, err := r.Change(t.Context(), job, secret("second-Secret-78")); outcome != rotator.Applied {
 		t.Errorf("several hosts: %s, %v", outcome, err)
 	}
@@ -84,7 +64,7 @@ func TestMariaDB(t *testing.T) {
 	}
 	job.Params = params
 
-	mysqlRun(t, db, "ALTER USER several@'127.0.0.1' ACCOUNT LOCK")
+	db.MySQL(t, "ALTER USER several@'127.0.0.1' ACCOUNT LOCK")
 	if a, err := r.Verify(t.Context(), job, secret("second-Secret-78")); a != rotator.Locked {
 		t.Errorf("a locked user: %s, %v", a, err)
 	}
@@ -92,7 +72,7 @@ func TestMariaDB(t *testing.T) {
 	if outcome, err := r.Change(t.Context(), job, secret("third-Secret-79")); outcome != rotator.Refused || err == nil {
 		t.Errorf("a user that is not there: %s, %v", outcome, err)
 	}
-	mysqlRun(t, db, "CREATE USER two@'127.0.0.1' IDENTIFIED VIA mysql_native_password USING PASSWORD('a') OR ed25519 USING PASSWORD('b')")
+	db.MySQL(t, "CREATE USER two@'127.0.0.1' IDENTIFIED VIA mysql_native_password USING PASSWORD('a') OR ed25519 USING PASSWORD('b')")
 	job.Account = "two"
 	if outcome, err := r.Change(t.Context(), job, secret("third-Secret-79")); outcome != rotator.Refused || err == nil {
 		t.Errorf("a user with two passwords: %s, %v", outcome, err)
@@ -101,7 +81,7 @@ func TestMariaDB(t *testing.T) {
 	uncounted(t, r, job, "proves no name that is trusted here")
 	job.Params = params
 	// A user without the right to do it can't reset another one.
-	mysqlRun(t, db, "CREATE USER weak@'127.0.0.1' IDENTIFIED BY '"+first+"'")
+	db.MySQL(t, "CREATE USER weak@'127.0.0.1' IDENTIFIED BY '"+first+"'")
 	job.Account, job.Via = "native", &rotator.Login{Account: "weak", Params: params, Secret: secret(first)}
 	if outcome, err := r.Change(t.Context(), job, secret("third-Secret-79")); outcome != rotator.Refused || errors.As(err, new(*rotator.LoginError)) {
 		t.Errorf("without the right: %s, %v", outcome, err)

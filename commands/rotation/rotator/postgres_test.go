@@ -4,32 +4,16 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-func pgRun(t *testing.T, db *targettest.Database, sql string) {
-	t.Helper()
-	conn, err := pgconn.Connect(t.Context(), "postgres://postgres:"+targettest.Admin+"@"+db.Addr+"/postgres?sslmode=require")
-	if err == nil {
-		_, err = conn.Exec(t.Context(), sql).ReadAll()
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := conn.Close(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
 func TestPostgres(t *testing.T) {
 	db := targettest.Postgres(t)
 	const first = "first-Secret-77"
 	for _, role := range []string{"itself", "reset"} {
-		pgRun(t, db, "CREATE ROLE "+role+" LOGIN PASSWORD '"+first+"'")
+		db.SQL(t, "CREATE ROLE "+role+" LOGIN PASSWORD '"+first+"'")
 	}
 	params := effective(events.Postgres, db.Addr, map[string]string{"ca": db.CA})
 	root := &rotator.Login{Account: db.Root, Params: params, Secret: secret(targettest.Admin)}
@@ -54,7 +38,7 @@ func TestPostgres(t *testing.T) {
 	if outcome, err := r.Change(t.Context(), job, secret("some-Secret-88")); outcome != rotator.Refused || err == nil {
 		t.Errorf("a role that is not there: %s, %v", outcome, err)
 	}
-	pgRun(t, db, "CREATE ROLE shut NOLOGIN PASSWORD '"+first+"'")
+	db.SQL(t, "CREATE ROLE shut NOLOGIN PASSWORD '"+first+"'")
 	job.Account = "shut"
 	if a, err := r.Verify(t.Context(), job, secret(first)); a != rotator.Locked {
 		t.Errorf("a role that may not log in: %s, %v", a, err)

@@ -18,6 +18,7 @@ type Proxy struct {
 	toTarget, toClient int // bytes that may still pass; negative for no end
 	passed             [2]int
 	silent             bool // after a cut the connection stays open, and nothing passes any more
+	ended              int  // connections that a cut has ended
 	open               map[net.Conn]bool
 	wg                 sync.WaitGroup
 }
@@ -79,6 +80,13 @@ func (p *Proxy) Passed() (toTarget, toClient int) {
 	return p.passed[0], p.passed[1]
 }
 
+// Ended counts the connections that cuts have ended.
+func (p *Proxy) Ended() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.ended
+}
+
 // Drop ends all connections.
 func (p *Proxy) Drop() {
 	p.mu.Lock()
@@ -117,7 +125,7 @@ func (p *Proxy) copy(to, from net.Conn, way int) {
 func (p *Proxy) allow(n, way int) (allowed int, silent bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	left := &p.toTarget
+	asked, left := n, &p.toTarget
 	if way == 1 {
 		left = &p.toClient
 	}
@@ -126,5 +134,8 @@ func (p *Proxy) allow(n, way int) (allowed int, silent bool) {
 		*left -= n
 	}
 	p.passed[way] += n
+	if n < asked && !p.silent {
+		p.ended++
+	}
 	return n, p.silent
 }

@@ -174,6 +174,9 @@ func serve(t testing.TB, as *syscall.Credential, log, addr, name string, args ..
 	return nil
 }
 
+// Pid is the server's process, which leads its group.
+func (s *server) Pid() int { return s.cmd.Process.Pid }
+
 // Stop ends the server and what it has started.
 func (s *server) Stop() {
 	for _, signal := range []syscall.Signal{syscall.SIGINT, syscall.SIGKILL} { // SIGINT: what PostgreSQL calls a fast shutdown
