@@ -29,6 +29,10 @@ type Env struct {
 	Client Client        // from where the command came, as far as known
 	Log    events.Origin // that the events will be in
 
+	// Silence is for how long nothing was heard of another site; nil for no
+	// time at all.
+	Silence func(events.SiteID) time.Duration
+
 	command string // name under which the command is registered
 }
 

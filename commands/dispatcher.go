@@ -28,6 +28,9 @@ type DispatcherConfig struct {
 	Now    func() time.Time // nil for time.Now
 	NewID  func() (uuid.UUID, error)
 	After  func([]events.Record) // told of each commit after it took effect, not in order; nil for nobody
+	// Silence is for how long nothing was heard of another site; nil for a site
+	// alone. It must be quick, and not call the dispatcher.
+	Silence func(events.SiteID) time.Duration
 	// Order makes durable that another site's log was applied up to a position,
 	// after everything before it, and has the writer count that log as known
 	// from then on. It is called in turn. nil for a site that hears no other.
@@ -128,7 +131,7 @@ func (d *Dispatcher) do(ctx context.Context, by events.Actor, c Command, then fu
 
 func (d *Dispatcher) inTurn(ctx context.Context, by events.Actor, c Command) (records []events.Record, refusal, err error) {
 	client, _ := ctx.Value(clientKey{}).(Client)
-	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client, Log: d.cfg.Log}
+	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client, Log: d.cfg.Log, Silence: d.cfg.Silence}
 	drafts, refusal := decide(d.cfg.State, by, c, env) // the state changes only in turn
 	if len(drafts) == 0 {
 		return nil, refusal, nil
@@ -198,6 +201,12 @@ func (d *Dispatcher) WaitApplied(ctx context.Context, log events.Origin, positio
 
 // Now is the time by which commands are decided.
 func (d *Dispatcher) Now() time.Time { return d.cfg.Now() }
+
+// Silence tells why a user may not go on for want of news of their home site;
+// empty if they may. It is to be called in a View.
+func (d *Dispatcher) Silence(s *aggregate.State, u *aggregate.User) string {
+	return overdue(s, u, Env{Now: d.cfg.Now(), Silence: d.cfg.Silence}, 2)
+}
 
 // Log is the log that the dispatcher's decisions go to.
 func (d *Dispatcher) Log() events.Origin { return d.cfg.Log }

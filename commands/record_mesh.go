@@ -63,3 +63,27 @@ func (c RecordMasked) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	}
 	return d.done()
 }
+
+// NotePresence says that the site is there, for those who hear it by way of others.
+type NotePresence struct{}
+
+var _ = register[NotePresence]("NotePresence", bySite)
+
+// Decide never refuses.
+func (c NotePresence) Decide(_ *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	d := newDecision(by, env)
+	d.add(by.ID, events.SitePresent{})
+	return d.done()
+}
+
+// RecordRevision says that what was shown here has changed by what came late.
+type RecordRevision struct{ Revised events.ProjectionRevised }
+
+var _ = register[RecordRevision]("RecordRevision", bySite|headroom)
+
+// Decide never refuses: it has happened.
+func (c RecordRevision) Decide(_ *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	d := newDecision(by, env)
+	d.because(c.Revised.Because, by.ID, c.Revised)
+	return d.done()
+}

@@ -134,6 +134,9 @@ func (c StartSession) findReady(s *aggregate.State, user *aggregate.User, env En
 	if p.pass, no = c.findPass(s, p.user.ID, p.account.ID, env); no != nil {
 		return p, no
 	}
+	if no = findNews(s, user, p.pass, env); no != nil {
+		return p, no
+	}
 	if p.secret, no = c.findSecret(s, p); no != nil {
 		return p, no
 	}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -274,11 +275,7 @@ func TestBothSidesOfACutTakeTheSameNames(t *testing.T) {
 
 // as runs a line at the site's console with another key.
 func (s *meshSite) as(key, line string) (string, error) {
-	config := filepath.Join(s.dir, "ssh_config_of_"+filepath.Base(key))
-	if err := lab.WriteConfig(config, lab.Host{Alias: "gw", Addr: s.proc.Addr, HostKey: s.proc.HostKey, Key: lab.Key{File: key}}); err != nil {
-		s.t.Fatal(err)
-	}
-	cmd := exec.Command("ssh", "-F", config, "gw", line)
+	cmd := exec.Command("ssh", "-F", s.config(filepath.Dir(key), filepath.Base(key)), "gw", line)
 	var stderr bytes.Buffer
 	cmd.Stderr = &stderr
 	out, err := cmd.Output()
@@ -305,4 +302,197 @@ func fingerprintOf(t *testing.T, public string) string {
 		t.Fatal(err)
 	}
 	return ssh.FingerprintSHA256(key)
+}
+
+// A right is taken away on one side of a cut while a session runs on the other,
+// and one more begins there. Both end within a second of the heal, and a report
+// lists what ran in between; what was shown before is said to have changed.
+func TestRevocationAcrossACut(t *testing.T) {
+	a, b := cuttableMesh(t)
+	sshd, err := localsshd.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sshd.Stop() })
+	keys := t.TempDir()
+	account := sshd.User + "+web1"
+	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
+	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	for _, name := range []string{"olaf", "gina", "kim"} {
+		a.do("user add "+name+" --key '"+newPublic(t, keys, name)+"'", "")
+		a.do("grant add "+name+" "+account, "")
+	}
+	b.until("grant ls", "kim")
+	running := map[string]*exec.Cmd{"olaf": b.runs(keys, "olaf", account), "gina": b.runs(keys, "gina", account), "kim": b.runs(keys, "kim", account)}
+	cut(a, b)
+	a.do("user disable olaf --reason left", "")
+	a.do("grant rm gina "+account, "")
+	taken := time.Now()
+	began := b.runs(keys, "olaf", account) // b can't know
+	if out, err := b.asOn(keys, "gina", account, "echo short"); err != nil || out != "short\n" {
+		t.Fatalf("%q, %v", out, err)
+	}
+	time.Sleep(6 * time.Second)
+
+	heal(t)
+	ends := map[string]chan time.Time{}
+	for name, cmd := range map[string]*exec.Cmd{"olaf": running["olaf"], "gina": running["gina"], "olaf's second": began} {
+		ended := make(chan time.Time, 1)
+		go func() { _ = cmd.Wait(); ended <- time.Now() }()
+		ends[name] = ended
+	}
+	b.until("mesh status --json", `"site":"a","state":"linked"`)
+	whole := time.Now()
+	for name, ended := range ends {
+		select {
+		case at := <-ended:
+			if t.Logf("%s ended %s after the link was seen", name, at.Sub(whole)); at.Sub(whole) > time.Second {
+				t.Errorf("%s went on for too long", name)
+			}
+		case <-time.After(time.Minute):
+			t.Fatalf("the session of %s does not end", name)
+		}
+	}
+	if out := b.do("session ls --json", ""); strings.Count(out, `"ended":null`) != 1 {
+		t.Errorf("not only the session of somebody else goes on: %s", out)
+	}
+	_ = running["kim"].Process.Kill()
+	_ = running["kim"].Wait()
+
+	for _, s := range []*meshSite{a, b} {
+		sameDigests(t, b, a)
+		var answer struct {
+			Items []struct {
+				User, By string
+				RanAt    string `json:"ran_at"`
+				TakenAt  string `json:"taken_at"`
+				Seconds  float64
+			}
+		}
+		if err := json.Unmarshal([]byte(s.do("session overtaken --longer 10ms --json", "")), &answer); err != nil {
+			t.Fatal(err)
+		}
+		count := map[string]int{}
+		for _, o := range answer.Items {
+			count[o.User+" "+o.By]++
+			if o.RanAt != "b" || o.TakenAt != "a" || o.Seconds <= 0 || o.Seconds > time.Since(taken).Seconds()+1 {
+				t.Errorf("%s: %+v", s.name, o)
+			}
+		}
+		if want := map[string]int{"olaf user.disabled": 2, "gina grant.removed": 2}; !maps.Equal(count, want) {
+			t.Errorf("%s lists %v, want %v", s.name, count, want)
+		}
+		eventually(t, time.Minute, "it is said that the past has changed", func() bool {
+			return strings.Contains(strings.Join(s.history("projection.revised"), ""), `"records":`)
+		})
+	}
+}
+
+// A strict role goes on for so long without news of its users' home site, starts
+// nothing after that, and ends after twice as long; break-glass and others go on.
+func TestStrictRolesStopWithoutNews(t *testing.T) {
+	a, b := cuttableMesh(t)
+	sshd, err := localsshd.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sshd.Stop() })
+	keys := t.TempDir()
+	account := sshd.User + "+web1"
+	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
+	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
+	a.do("grant add olaf "+account, "")
+	a.do("grant add admin "+account, "")
+	a.do("role set operator --staleness strict --within 12s", "")
+	b.until("role ls", "strict")
+	sameDigests(t, a, b)
+	strict, other := b.runs(keys, "olaf", account), b.runs(filepath.Dir(b.admin.File), filepath.Base(b.admin.File), account)
+	atHome := a.runs(keys, "olaf", account)
+	time.Sleep(15 * time.Second) // linked: longer than the limit, with nothing to tell
+	if out, err := b.asOn(keys, "olaf", account, "echo linked"); err != nil || out != "linked\n" {
+		t.Fatalf("while all is well: %q, %v", out, err)
+	}
+
+	cutOff(t, a.mesh)
+	cutOff(t, b.mesh)
+	cutAt := time.Now()
+	if out, err := b.asOn(keys, "olaf", account, "echo soon"); err != nil || out != "soon\n" {
+		t.Errorf("just after the cut: %q, %v", out, err)
+	}
+	time.Sleep(time.Until(cutAt.Add(15 * time.Second)))
+	if out, err := b.asOn(keys, "olaf", account, "echo late"); err == nil || !strings.Contains(err.Error(), "nothing was heard of site a") {
+		t.Errorf("after the limit: %q, %v", out, err)
+	}
+	if out, err := b.session(account, "echo admin"); err != nil || out != "admin\n" {
+		t.Errorf("another role: %q, %v", out, err)
+	}
+	if out, err := a.asOn(keys, "olaf", account, "echo home"); err != nil || out != "home\n" {
+		t.Errorf("at the home site: %q, %v", out, err)
+	}
+	done := make(chan error, 1)
+	go func() { done <- strict.Wait() }()
+	select {
+	case <-done:
+		if after := time.Since(cutAt); after < 20*time.Second || after > 30*time.Second {
+			t.Errorf("the session ended %s after the cut, the limit is twice 12 s", after)
+		}
+	case <-time.After(time.Until(cutAt.Add(40 * time.Second))):
+		t.Error("the session goes on without news")
+	}
+	b.until("session ls --json", "nothing was heard of site a")
+
+	heal(t)
+	linked(a, b)
+	eventually(t, 30*time.Second, "sessions start again", func() bool {
+		out, err := b.asOn(keys, "olaf", account, "echo again")
+		return err == nil && out == "again\n"
+	})
+	for _, cmd := range []*exec.Cmd{other, atHome} {
+		if cmd.ProcessState != nil {
+			t.Error("a session ended that was none of a strict role without news")
+		}
+		_ = cmd.Process.Kill()
+		_ = cmd.Wait()
+	}
+}
+
+// config is an ssh_config for a key in a directory.
+func (s *meshSite) config(keys, name string) string {
+	s.t.Helper()
+	config := filepath.Join(s.dir, "ssh_config_of_"+name)
+	if err := lab.WriteConfig(config, lab.Host{Alias: "gw", Addr: s.proc.Addr, HostKey: s.proc.HostKey, Key: lab.Key{File: filepath.Join(keys, name)}}); err != nil {
+		s.t.Fatal(err)
+	}
+	return config
+}
+
+// asOn runs a command in a session of somebody.
+func (s *meshSite) asOn(keys, name, account, line string) (string, error) {
+	cmd := exec.Command("ssh", "-F", s.config(keys, name), "-l", account, "gw", line)
+	var stderr bytes.Buffer
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, stderr.String())
+	}
+	return string(out), err
+}
+
+// runs starts a session of somebody and waits until it runs.
+func (s *meshSite) runs(keys, name, account string) *exec.Cmd {
+	s.t.Helper()
+	out := &firstWrite{first: make(chan struct{})}
+	cmd := exec.Command("ssh", "-F", s.config(keys, name), "-l", account, "gw", "echo up; exec sleep 300")
+	cmd.Stdout = out
+	if err := cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = cmd.Process.Kill() })
+	select {
+	case <-out.first:
+	case <-time.After(30 * time.Second):
+		s.t.Fatalf("%s: the session of %s does not begin: %s", s.name, name, s.proc.Stderr())
+	}
+	return cmd
 }

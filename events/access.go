@@ -26,6 +26,7 @@ const (
 	OutsideTime     DenyReason = "outside the grant's time" // before it begins, or in none of its windows
 	NoFactor        DenyReason = "second factor missing"    // needed, and not proven by this login
 	FactorRefused   DenyReason = "second factor refused"    // wrong, spent, locked, or not to be checked now
+	Stale           DenyReason = "no news"                  // of the user's home site, and the role is strict (rule R10)
 	BadInvitation   DenyReason = "invitation refused"       // not open, or not for who showed it
 )
 

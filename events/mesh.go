@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // MemberRole says what a site of the mesh may decide for all of them.
 type MemberRole string
@@ -128,3 +132,23 @@ type MemberMasked struct {
 }
 
 var _ = define[MemberMasked]("mesh.masked", 1)
+
+// SitePresent says that its site was there, for sites that it has no link to. It
+// is written where a role is strict.
+type SitePresent struct{}
+
+var _ = define[SitePresent]("mesh.present", 1)
+
+// ProjectionRevised says that what other sites had decided a while ago came in
+// late: what was shown or reported here as of a time since then has changed. Its
+// stream is the site that records it.
+type ProjectionRevised struct {
+	From       []ClockEntry `json:"from"`       // what had been applied before
+	To         []ClockEntry `json:"to"`         // and with it
+	Since      time.Time    `json:"since"`      // when the earliest of it was decided, by that site's clock
+	Records    uint64       `json:"records"`    // that came late
+	Aggregates []uuid.UUID  `json:"aggregates"` // that they are about, the first hundred
+	Because    uuid.UUID    `json:"because"`    // the earliest of them
+}
+
+var _ = define[ProjectionRevised]("projection.revised", 1)

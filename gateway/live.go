@@ -231,6 +231,10 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 		case e.console != "":
 			return
 		}
+		n, okSession := state.Session(e.ID)
+		if why = s.silence(state, u, n); why != "" {
+			return
+		}
 		a, okAccount := state.Account(e.account)
 		t, okTarget := state.Target(e.target)
 		switch {
@@ -239,7 +243,7 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 		case !okTarget || t.Removed:
 			why = "the target was removed"
 		}
-		if n, ok := state.Session(e.ID); ok && why == "" {
+		if okSession && why == "" {
 			why = state.SessionLets(n, now)
 			if _, text, killed := n.Killed(); killed {
 				reason, why = events.EndedByKill, "ended by an administrator: "+plain(text)
@@ -247,6 +251,17 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 		}
 	})
 	return reason, why
+}
+
+// silence tells that a session may not go on for want of news of its user's home
+// site; one by break-glass may.
+func (s *Server) silence(state *aggregate.State, u *aggregate.User, n *aggregate.Session) string {
+	if n != nil && !n.Request.IsZero() {
+		if r, ok := state.Request(n.Request); ok && r.BreakGlass {
+			return ""
+		}
+	}
+	return s.cfg.Dispatcher.Silence(state, u)
 }
 
 // expire ends the session when time alone ends its right: it looks again whenever that may be so, by the wall clock.
@@ -283,6 +298,9 @@ func (e *live) disarm() {
 		e.expiry.Stop()
 	}
 }
+
+// Review looks at all sessions again, for what time alone takes away.
+func (s *Server) Review() { s.review(uuid.Nil) }
 
 // ClockSet is to be called when the wall clock was set: what ends by it is looked at again. because is the event that says
 // so, zero for none.

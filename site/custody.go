@@ -123,7 +123,18 @@ func (s *Site) send(ctx context.Context, site events.SiteID, key *seal.PublicKey
 }
 
 // acceptKeys keeps the data keys that a member wrapped for this site.
+// Who is known to be no custodian has none to give.
 func (s *Site) acceptKeys(ctx context.Context, in mesh.GotWraps) {
+	custodian := true
+	s.commands.View(func(state *aggregate.State) {
+		if m, known := state.MeshSite(in.Site); known {
+			custodian = m.Custodian
+		}
+	})
+	if !custodian {
+		s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "data keys of a site that is no custodian")
+		return
+	}
 	for _, b := range in.Keys {
 		var k sharedKey
 		if len(b) > maxSharedKey || json.Unmarshal(b, &k) != nil {

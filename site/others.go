@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -27,10 +28,14 @@ type others struct {
 	logs  map[events.Origin]store.Log
 	held  map[events.Origin]error // logs whose next record can't be used, and why
 	moved chan struct{}           // closed and renewed when one was added or has grown
+
+	// Of who delivers alone:
+	past map[events.Origin]bool // logs of which the past is still coming in
+	late *late                  // nil for nothing
 }
 
 func newOthers() *others {
-	return &others{logs: map[events.Origin]store.Log{}, held: map[events.Origin]error{}, moved: make(chan struct{})}
+	return &others{logs: map[events.Origin]store.Log{}, held: map[events.Origin]error{}, moved: make(chan struct{}), past: map[events.Origin]bool{}}
 }
 
 // otherEngine keeps copies of logs that are written elsewhere.
@@ -168,6 +173,7 @@ func (s *Site) deliverOthers(ctx context.Context) error {
 		if progress {
 			continue
 		}
+		s.tellRevised(ctx)
 		select {
 		case <-moved:
 		case <-ctx.Done():
@@ -189,6 +195,7 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 		return 0, nil
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
+	before := s.order.Clock()
 	n, err := s.commands.Deliver(ctx, batch)
 	if n > 0 {
 		s.alarmMasked(ctx)
@@ -201,6 +208,7 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 			s.rotations.OnEvent(r)
 		}
 	}
+	s.revised(before, at == 0, at+uint64(n) == size, batch[:n])
 	switch {
 	case ctx.Err() != nil:
 		return n, nil
@@ -214,6 +222,73 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 		s.hold(log.Origin(), err)
 	}
 	return n, nil
+}
+
+const (
+	// lateAfter is how old a decision is that came too late for what was shown
+	// here meanwhile.
+	lateAfter = 5 * time.Second
+	// maxRevised bounds the aggregates that are named.
+	maxRevised = 100
+)
+
+// untold are types of events that nothing is shown of but that they happened.
+var untold = map[string]bool{"projection.revised": true, "mesh.masked": true, "mesh.present": true}
+
+// late is what came late and was not recorded yet.
+type late struct {
+	events.ProjectionRevised
+	about map[uuid.UUID]bool
+}
+
+// revised notes which records of another site came late. The past of a log that
+// was not here at all, up to its end, is news and no revision.
+func (s *Site) revised(before events.Clock, first, end bool, batch []events.Record) {
+	if len(batch) == 0 {
+		return
+	}
+	origin, now := batch[0].Header.Origin(), WallClock()
+	if first {
+		s.others.past[origin] = true
+	}
+	past := s.others.past[origin]
+	if end {
+		delete(s.others.past, origin)
+	}
+	if past {
+		return
+	}
+	for _, r := range batch {
+		h := &r.Header
+		if untold[h.Type] || now.Sub(h.Time()) < lateAfter {
+			continue
+		}
+		l := s.others.late
+		if l == nil {
+			l = &late{about: map[uuid.UUID]bool{}}
+			l.From, s.others.late = before.Entries(), l
+		}
+		if l.Records++; l.Records == 1 || h.Time().Before(l.Since) {
+			l.Since, l.Because = h.Time(), h.ID
+		}
+		if !l.about[h.Stream] && len(l.about) < maxRevised {
+			l.about[h.Stream] = true
+			l.Aggregates = append(l.Aggregates, h.Stream)
+		}
+	}
+}
+
+// tellRevised records what came late, once nothing more comes for the moment.
+func (s *Site) tellRevised(ctx context.Context) {
+	l := s.others.late
+	if l == nil {
+		return
+	}
+	s.others.late = nil
+	l.To = s.order.Clock().Entries()
+	if _, err := s.commands.Do(ctx, s.actor(), commands.RecordRevision{Revised: l.ProjectionRevised}); err != nil && ctx.Err() == nil {
+		s.log.Error("that what was shown here has changed could not be recorded", "error", err)
+	}
 }
 
 // alarmMasked records what members decided beyond what they may, if there is

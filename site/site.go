@@ -53,6 +53,7 @@ type Site struct {
 
 	keeper    *lockout.Keeper
 	rotations *rotation.Manager
+	news      news
 
 	gateway  *gateway.Server
 	listener net.Listener
@@ -181,7 +182,7 @@ func (s *Site) openState(ctx context.Context) (err error) {
 		return err
 	}
 	s.knowOthers()
-	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), Log: s.ctl.Log().Origin(), State: state, Order: s.orderOther, Now: WallClock})
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), Log: s.ctl.Log().Origin(), State: state, Order: s.orderOther, Now: WallClock, Silence: s.silence})
 	return nil
 }
 

@@ -85,7 +85,7 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("session", "Who was where, and what went over the wire",
-		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionFiles(), c.sessionKill())
+		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionFiles(), c.sessionKill(), c.sessionOvertaken())
 })
 
 func (c *call) sessionList() *cobra.Command {

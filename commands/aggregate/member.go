@@ -179,7 +179,7 @@ var areas = map[string]events.Area{
 }
 
 // ownNouns begin the types that a site writes of itself: their stream is the site.
-var ownNouns = map[string]bool{"site": true, "log": true, "sync": true, "ca": true, "mesh": true}
+var ownNouns = map[string]bool{"site": true, "log": true, "sync": true, "ca": true, "mesh": true, "projection": true}
 
 // exceptions are event types that belong elsewhere than others of their noun.
 var exceptions = map[string]events.Area{

@@ -17,6 +17,7 @@ type State struct {
 	holds  map[events.Origin]uint64 // up to where logs count that are held
 	before map[events.Origin]uint64 // up to where sites decided before they joined the mesh
 	mesh   mesh
+	words  map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
 	duties duties
 	counts Counts
 
@@ -205,6 +206,7 @@ func (s *State) Apply(r events.Record) error {
 	}
 	*at = next
 	s.logs[origin] = at
+	s.word(h)
 	if s.held(origin, h.Position) == h.Position {
 		s.change(&r, clock)
 	}
