@@ -66,6 +66,9 @@ func up(cmd *cobra.Command, o upOptions) error {
 	if err != nil {
 		return &console.Fault{Exit: console.Usage, Message: err.Error(), Hint: "holdfast up --help"}
 	}
+	if err := seal.OverwriteFreed(); err != nil {
+		return err
+	}
 	if err := seal.LockDown(); err != nil {
 		return fmt.Errorf("keep secrets out of core dumps: %w", err)
 	}

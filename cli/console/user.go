@@ -1,11 +1,13 @@
 package console
 
 import (
+	"context"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/projections"
 )
@@ -110,6 +112,34 @@ func (c *call) userList() *cobra.Command {
 
 func (c *call) userShow() *cobra.Command {
 	return c.verb("show NAME", "Show one user, by name or id", read, func(args []string) error {
-		return showFrom(c, "user", args[0], (*projections.Projections).User, userDetails)
+		return showFrom(c, "user", args[0], c.userWithFactor, userWithFactorColumns)
 	})
+}
+
+// userWithFactor is a user with how it stands with their second factor.
+type userWithFactor struct {
+	projections.User
+	Factor factorState `json:"factor"`
+}
+
+var userWithFactorColumns = func() (all []column[userWithFactor]) {
+	for _, col := range userDetails {
+		all = append(all, column[userWithFactor]{col.name, func(u userWithFactor) string { return col.cell(u.User) }})
+	}
+	return append(all,
+		column[userWithFactor]{"second factor", func(u userWithFactor) string { return u.Factor.State }},
+		column[userWithFactor]{"factor needed", func(u userWithFactor) string { return yes(u.Factor.Needed) }},
+		column[userWithFactor]{"recovery codes", func(u userWithFactor) string { return number(u.Factor.Recovery) }})
+}()
+
+func (c *call) userWithFactor(p *projections.Projections, ctx context.Context, ref string) (u userWithFactor, err error) {
+	if u.User, err = p.User(ctx, ref); err != nil {
+		return u, err
+	}
+	c.cfg.Site.Commands().View(func(s *aggregate.State) {
+		if known, ok := s.User(u.ID); ok {
+			u.Factor = factorStateOf(s, known, c.cfg.Site.ID())
+		}
+	})
+	return u, nil
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"runtime"
 	"sync"
 	"time"
 
@@ -23,6 +24,9 @@ const (
 	retry = 5 * time.Second
 	// lastSteps is how long steps under way get to end when the site stops.
 	lastSteps = 5 * time.Second
+	// collectPause is how long after their use secrets may still be in memory, and
+	// the least time between two collections for their sake.
+	collectPause = time.Second
 	// worthAnEvent is the shortest wait that is written down.
 	worthAnEvent = 10 * time.Second
 )
@@ -58,6 +62,7 @@ type Manager struct {
 	waiting map[events.RotationID][]chan<- Outcome // guarded by mu
 	moved   chan struct{}                          // guarded by mu; closed and replaced when a target's step ended
 	due     chan struct{}                          // an event may have made something due; capacity 1
+	used    chan struct{}                          // secrets were in memory and are not needed any more; capacity 1
 }
 
 // drive is one rotation that is carried out.
@@ -78,7 +83,7 @@ func New(cfg Config) *Manager {
 	return &Manager{
 		cfg: cfg, actor: events.SiteActor(cfg.Site), slots: make(chan struct{}, maxAtOnce),
 		running: map[events.RotationID]*drive{}, targets: map[events.TargetID]int{},
-		waiting: map[events.RotationID][]chan<- Outcome{}, moved: make(chan struct{}), due: make(chan struct{}, 1),
+		waiting: map[events.RotationID][]chan<- Outcome{}, moved: make(chan struct{}), due: make(chan struct{}, 1), used: make(chan struct{}, 1),
 	}
 }
 
@@ -88,10 +93,11 @@ func (m *Manager) OnEvent(r events.Record) {
 	switch r.Header.Type {
 	case "site.started", "rotation.planned", "rotation.ended", "rotation.policy_set", "secret.revealed", "secret.checked_out", "secret.checked_in",
 		"secret.rejected", "secret.applied", "secret.verified", "session.ended", "account.added", "account.removed", "account.via_set", "duty.taken", "duty.given":
-		select {
-		case m.due <- struct{}{}:
-		default:
-		}
+		signal(m.due)
+	}
+	switch r.Header.Type {
+	case "secret.revealed", "secret.checked_out", "account.added", "secret.applied":
+		signal(m.used)
 	}
 	m.tell(r)
 	m.mu.Lock()
@@ -103,9 +109,12 @@ func (m *Manager) OnEvent(r events.Record) {
 	}
 }
 
-func (d *drive) wake() {
+func (d *drive) wake() { signal(d.woken) }
+
+// signal fills a channel of capacity 1.
+func signal(c chan struct{}) {
 	select {
-	case d.woken <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
@@ -119,6 +128,7 @@ func (m *Manager) Run(ctx context.Context) {
 	defer late()
 	var drives sync.WaitGroup
 	defer drives.Wait()
+	drives.Go(func() { m.collect(ctx) })
 	for ctx.Err() == nil {
 		began := m.cfg.Now()
 		open, next := m.scan(ctx)
@@ -152,6 +162,17 @@ func (m *Manager) end(id events.RotationID) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.running, id)
+	signal(m.used)
+}
+
+// collect has the garbage collected soon after secrets were used: what libraries
+// have kept of them is freed then, and overwritten (see [seal.OverwriteFreed]).
+func (m *Manager) collect(ctx context.Context) {
+	for ctx.Err() == nil {
+		m.sleep(ctx, m.used, time.Time{})
+		m.pause(ctx, collectPause)
+		runtime.GC()
+	}
 }
 
 // pause waits for a time, or the end of ctx.
