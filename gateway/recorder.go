@@ -160,7 +160,9 @@ func (r *recorder) next() {
 		r.manner = asBulk
 	}
 	r.out = append(r.out[:0], r.waiting[:n]...)
-	r.waiting = append(r.waiting[:0], r.waiting[n:]...)
+	left := copy(r.waiting, r.waiting[n:])
+	clear(r.waiting[left:]) // an idle session keeps no batches
+	r.waiting = r.waiting[:left]
 }
 
 // done takes the outcome of the submission that is out. It runs in the goroutine that made the commit, so whatever

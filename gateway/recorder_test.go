@@ -94,6 +94,11 @@ func TestGathering(t *testing.T) {
 				if written != added {
 					t.Errorf("%d of %d batches are durable in the end", written, added)
 				}
+				for _, b := range append(r.waiting[:cap(r.waiting)], r.out[:cap(r.out)]...) {
+					if b != nil {
+						t.Error("it keeps a batch, with its buffers, that has gone to the log")
+					}
+				}
 			})
 		})
 	}
