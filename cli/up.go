@@ -18,9 +18,9 @@ import (
 
 // upOptions are the flags of up.
 type upOptions struct {
-	config, data, listen, siteName string
-	meshListen, meshAdvertise      string
-	adminName, adminKey            string
+	config, data, listen, siteName      string
+	meshListen, meshAdvertise, meshPair string
+	adminName, adminKey                 string
 }
 
 var _ = local(func() *cobra.Command {
@@ -41,6 +41,7 @@ var _ = local(func() *cobra.Command {
 	f.StringVar(&o.siteName, "site-name", "", "name of a new site (default: the host's)")
 	f.StringVar(&o.meshListen, "mesh-listen", "", "address of the mesh port, for links with other sites (default: none)")
 	f.StringVar(&o.meshAdvertise, "mesh-advertise", "", "HOST:PORT at which other sites reach the mesh port (default: where it listens)")
+	f.StringVar(&o.meshPair, "mesh-pair", "", "name of the site with which this one is a pair: nothing is delivered before both hold it")
 	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name")
 	f.StringVar(&o.adminKey, "admin-key", "", "their public key file")
 	cmd.MarkFlagsRequiredTogether("admin-name", "admin-key")
@@ -53,7 +54,7 @@ func (o *upOptions) load() (site.Config, error) {
 		return cfg, err
 	}
 	for _, set := range []struct{ flag, key *string }{{&o.data, &cfg.Site.Data}, {&o.listen, &cfg.SSH.Listen}, {&o.siteName, &cfg.Site.Name}, {&o.meshListen, &cfg.Mesh.Listen},
-		{&o.meshAdvertise, &cfg.Mesh.Advertise}} {
+		{&o.meshAdvertise, &cfg.Mesh.Advertise}, {&o.meshPair, &cfg.Mesh.Pair}} {
 		if *set.flag != "" {
 			*set.key = *set.flag
 		}

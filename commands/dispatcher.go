@@ -35,6 +35,9 @@ type DispatcherConfig struct {
 	// after everything before it, and has the writer count that log as known
 	// from then on. It is called in turn. nil for a site that hears no other.
 	Order func(log events.Origin, to uint64) error
+	// Release returns once what Log holds up to a position may be answered for:
+	// where it has to be durable at another site, too. nil where it may at once.
+	Release func(position uint64)
 }
 
 // Dispatcher carries out commands one after another: decide on the state, make
@@ -98,7 +101,15 @@ func (d *Dispatcher) Append(ctx context.Context, drafts ...events.Draft) ([]even
 	records, err := d.commit(ctx, drafts)
 	d.give()
 	d.tell(records)
+	d.released(records)
 	return records, err
+}
+
+// released returns once records may be answered for.
+func (d *Dispatcher) released(records []events.Record) {
+	if n := len(records); n > 0 && d.cfg.Release != nil {
+		d.cfg.Release(records[n-1].Header.Position)
+	}
 }
 
 // View lets f read the state. f must not keep what it gets, nor call the
@@ -120,6 +131,7 @@ func (d *Dispatcher) do(ctx context.Context, by events.Actor, c Command, then fu
 	}
 	d.give()
 	d.tell(records)
+	d.released(records)
 	if err != nil && refusal != nil {
 		return nil, errors.Join(refusal, fmt.Errorf("the refusal was not recorded: %w", err))
 	}

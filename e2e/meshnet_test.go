@@ -235,9 +235,9 @@ func TestMeshUnderFaults(t *testing.T) {
 		}},
 		{"c is stopped", func() {
 			c.work.hurt.Store(true) // what people do there waits, and may be told to be late
-			signal(t, c, syscall.SIGSTOP)
+			signalSite(t, c.meshSite, syscall.SIGSTOP)
 			time.Sleep(9 * time.Second) // longer than a link may be silent
-			signal(t, c, syscall.SIGCONT)
+			signalSite(t, c.meshSite, syscall.SIGCONT)
 			c.work.hurt.Store(false)
 		}},
 		{"c has no room", func() {
@@ -276,13 +276,6 @@ func TestMeshUnderFaults(t *testing.T) {
 		}
 	}
 	m.agree()
-}
-
-func signal(t *testing.T, s *netSite, sig syscall.Signal) {
-	t.Helper()
-	if err := syscall.Kill(s.proc.Pid(), sig); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func (m *meshNet) done() string {

@@ -224,7 +224,7 @@ func (s *Server) relay(o *opened, client *leg) {
 			return err
 		},
 	}
-	run.init(submitTo(s.cfg.Rec, run.files.add), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
+	run.init(submitTo(s.cfg.Rec, run.files.add, s.cfg.Release), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
 	o.live.run(run)
 	ended := run.run()
 	if left := run.leftOpen(); len(left) > 0 {

@@ -109,7 +109,7 @@ func (p *pump) run(client, target net.Conn) error {
 		legs:   [2]*leg{{packetConn: c, rekey: in}, {packetConn: t, rekey: out}},
 		relay:  relay.New(relay.Policy{}, relay.Limits{}), started: time.Now(),
 	}
-	s.init(submitTo(p.writer, nil), p.writer.Crowded, time.Second)
+	s.init(submitTo(p.writer, nil, nil), p.writer.Crowded, time.Second)
 	s.run()
 	return nil
 }

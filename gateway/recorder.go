@@ -20,12 +20,17 @@ type manner int
 
 const (
 	plainly manner = iota
-	here           // committed by the calling goroutine, if nobody else is committing; done was called then
+	here           // committed by the calling goroutine, if nobody else is committing; unless the log has a releaseFunc, done was called then
 	asBulk         // part of a bulk stream: others' small records go first
 )
 
-// submitTo is the submitFunc for a log's writer. durable, which may be nil, is given the records of each group that is.
-func submitTo(w *store.Writer, durable func([]events.Record)) submitFunc {
+// releaseFunc calls then once what the rec log holds up to a position may be acted on: at once, or later from another
+// goroutine, where it has to be durable somewhere else, too.
+type releaseFunc func(position uint64, then func())
+
+// submitTo is the submitFunc for a log's writer. durable, which may be nil, is given the records of each group that is;
+// release, which may be nil, says when they count.
+func submitTo(w *store.Writer, durable func([]events.Record), release releaseFunc) submitFunc {
 	return func(prepared []store.Prepared, m manner, done func(error)) {
 		submit := w.Submit
 		switch m {
@@ -37,6 +42,10 @@ func submitTo(w *store.Writer, durable func([]events.Record)) submitFunc {
 		err := submit(context.Background(), prepared, func(records []events.Record, err error) {
 			if durable != nil && err == nil {
 				durable(records)
+			}
+			if release != nil && err == nil && len(records) > 0 {
+				release(records[len(records)-1].Header.Position, func() { done(nil) })
+				return
 			}
 			done(err)
 		})

@@ -75,7 +75,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, m manner, done func(error)) 
 	plain := !l.held && l.err == nil
 	l.mu.Unlock()
 	if m == here && plain {
-		submitTo(l.writer, l.durable)(prepared, here, done)
+		submitTo(l.writer, l.durable, nil)(prepared, here, done)
 		return
 	}
 	go func() {
@@ -89,7 +89,7 @@ func (l *fakeLog) submit(prepared []store.Prepared, m manner, done func(error)) 
 			done(err)
 			return
 		}
-		submitTo(l.writer, l.durable)(prepared, m, done)
+		submitTo(l.writer, l.durable, nil)(prepared, m, done)
 	}()
 }
 

@@ -24,15 +24,18 @@ type Config struct {
 	Dispatcher *commands.Dispatcher
 	Rec        *store.Writer // of the rec log
 	RecLog     store.Log     // the same log, asked for its space
-	Sealer     *seal.Sealer
-	Keeper     *lockout.Keeper // of the site's logins; nil for one of the server's own
-	HostKeys   []ssh.Signer
-	CA         func() ssh.Signer // gives what certifies the first host key now for the names of targets that people jump to
-	Console    Console
-	Log        *slog.Logger     // nil is slog.Default
-	Now        func() time.Time // nil is time.Now
-	Limits     Limits
-	SSH        sshwire.Config // for both legs; OnRekey is the server's own
+	// Release calls then once what the rec log holds up to a position may be delivered, at once or later from another
+	// goroutine; nil where it may as soon as it is durable.
+	Release  func(position uint64, then func())
+	Sealer   *seal.Sealer
+	Keeper   *lockout.Keeper // of the site's logins; nil for one of the server's own
+	HostKeys []ssh.Signer
+	CA       func() ssh.Signer // gives what certifies the first host key now for the names of targets that people jump to
+	Console  Console
+	Log      *slog.Logger     // nil is slog.Default
+	Now      func() time.Time // nil is time.Now
+	Limits   Limits
+	SSH      sshwire.Config // for both legs; OnRekey is the server's own
 	// Dial reaches targets; nil is the standard library's.
 	Dial func(ctx context.Context, network, addr string) (net.Conn, error)
 }

@@ -122,6 +122,13 @@ type MeshConfig struct {
 	// Default: the address that it listens on, which is of no use to others where
 	// that is 0.0.0.0 or behind a translated address.
 	Advertise string `koanf:"advertise"`
+	// Pair is the name of another site with which this one is a pair: no byte of a
+	// session is delivered, and no decision answered, before it is durable at both.
+	// It takes both sites' configurations to have it in both directions.
+	Pair string `koanf:"pair"`
+	// PairDetect is how long the other half may acknowledge nothing before this
+	// site goes on without it, and records that it does. At least 10ms.
+	PairDetect time.Duration `koanf:"pair_detect"`
 	// RecRate bounds what is sent of session recordings on each link, in bytes a
 	// second; 0 for no bound. Decisions are never held back.
 	RecRate uint64 `koanf:"rec_rate"`
@@ -141,6 +148,7 @@ func Defaults() Config {
 			PeerTimeout:                 4 * time.Minute,
 		},
 		Log:  LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
+		Mesh: MeshConfig{PairDetect: 100 * time.Millisecond},
 		Keys: KeysConfig{Provider: string(keyring.File), Credential: "holdfast-site-key", Shares: 5, Threshold: 3},
 	}
 }
@@ -281,6 +289,9 @@ func (c *Config) Check() error {
 		if _, err := net.ResolveTCPAddr("tcp", c.Mesh.Listen); err != nil {
 			bad("mesh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.Mesh.Listen, err)
 		}
+	}
+	if c.Mesh.PairDetect < 10*time.Millisecond || c.Mesh.PairDetect > time.Minute {
+		bad("mesh.pair_detect", "%v is out of range, 10ms to 1m", c.Mesh.PairDetect)
 	}
 	if c.Mesh.Advertise != "" {
 		if host, port, err := net.SplitHostPort(c.Mesh.Advertise); err != nil || host == "" || port == "" {

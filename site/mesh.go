@@ -14,6 +14,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -33,9 +34,10 @@ type meshPart struct {
 	listener net.Listener // nil without a mesh port
 	joined   *joined      // by an invitation; nil for a founder and a lone site
 
-	turn sync.Mutex // held by who founds or joins
-	mu   sync.Mutex // guards node
-	node *mesh.Node
+	turn    sync.Mutex // held by who founds or joins
+	mu      sync.Mutex // guards node
+	node    *mesh.Node
+	running atomic.Pointer[mesh.Node] // node, for who must not wait
 }
 
 // joined is what a site learned when it joined a mesh: enough to be linked with
@@ -161,7 +163,7 @@ func (s *Site) startMesh() error {
 		return err
 	}
 	node, err := mesh.Start(mesh.NodeConfig{
-		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate},
+		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate, Sync: s.pair(), Detect: s.cfg.Mesh.PairDetect},
 		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
 		Forks: s.knownForks(), Peers: peers, Log: s.log, Handle: s.onMesh, Join: s.admit,
 	})
@@ -169,6 +171,7 @@ func (s *Site) startMesh() error {
 		return fmt.Errorf("start the mesh: %w", err)
 	}
 	s.mesh.node = node
+	s.mesh.running.Store(node)
 	return nil
 }
 
@@ -182,6 +185,7 @@ func (s *Site) node() *mesh.Node {
 // state says they are, until ctx ends.
 func (s *Site) runMesh(ctx context.Context) {
 	var last []mesh.Peer
+	var pairs []events.SiteID
 	for ctx.Err() == nil {
 		_, moved := s.commands.Applied(events.Origin{})
 		if err := s.startMesh(); err != nil {
@@ -195,6 +199,10 @@ func (s *Site) runMesh(ctx context.Context) {
 			}
 			s.entrust(ctx)
 			last = peers
+		}
+		if p := s.pair(); s.node() != nil && !slices.Equal(p, pairs) {
+			s.node().SetPairs(p)
+			pairs = p
 		}
 		s.yieldDuties(ctx)
 		select {
@@ -295,11 +303,12 @@ type MeshSite struct {
 	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded"
 	Role     events.MemberRole `json:"role"`
 	Addr     string            `json:"addr"`
-	Work     string            `json:"work"`      // name of the site that carries out what it began
-	Lag      uint64            `json:"lag"`       // records of decisions held here that it is not known to hold
-	Behind   uint64            `json:"behind"`    // records of decisions that it holds and this site does not
-	Masked   uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
-	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
+	Work     string            `json:"work"`           // name of the site that carries out what it began
+	Pair     string            `json:"pair,omitempty"` // "in step", "degraded": what becomes of this site waits for it, or goes on without
+	Lag      uint64            `json:"lag"`            // records of decisions held here that it is not known to hold
+	Behind   uint64            `json:"behind"`         // records of decisions that it holds and this site does not
+	Masked   uint64            `json:"masked"`         // decisions of it that have no effect, since it may not make them
+	LastSeen time.Time         `json:"last_seen"`      // when something last came from it in this run; zero for never
 }
 
 // Mesh tells how the members stand; none where the site is in no mesh.
@@ -337,6 +346,12 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 				continue
 			}
 			out[i].Lag, out[i].Behind, out[i].LastSeen = st.Lag, st.Behind, st.LastSeen
+			if out[i].Pair = ""; st.Pair {
+				out[i].Pair = "in step"
+			}
+			if st.Degraded {
+				out[i].Pair = "degraded"
+			}
 			switch {
 			case st.Links > 0 && st.Degraded:
 				out[i].State = "degraded"

@@ -57,7 +57,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	}
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
-		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Sealer: s.sealer, Keeper: s.keeper,
+		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Release: s.releaseRec(), Sealer: s.sealer, Keeper: s.keeper,
 		HostKeys: []ssh.Signer{s.hostKey}, CA: s.hostCA, Console: console, Log: s.log, Now: WallClock,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,
@@ -129,6 +129,9 @@ func (s *Site) Serve(ctx context.Context) error {
 		}
 	})
 	endRotations := s.serveRotations(running)
+	if err := s.startMesh(); err != nil { // before sessions, which may have to wait for a pair
+		s.log.Error("this site can't take part in the mesh yet", "error", err)
+	}
 	s.background.Go(func() { s.watchSpace(running) })
 	s.background.Go(func() { s.runMesh(running) })
 	s.background.Go(func() { s.tellNewKeys(running) })

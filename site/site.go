@@ -182,7 +182,10 @@ func (s *Site) openState(ctx context.Context) (err error) {
 		return err
 	}
 	s.knowOthers()
-	s.commands = commands.NewDispatcher(commands.DispatcherConfig{Writer: s.ctl.Writer(), Log: s.ctl.Log().Origin(), State: state, Order: s.orderOther, Now: WallClock, Silence: s.silence})
+	s.commands = commands.NewDispatcher(commands.DispatcherConfig{
+		Writer: s.ctl.Writer(), Log: s.ctl.Log().Origin(), State: state, Order: s.orderOther, Release: s.releaseCtl(),
+		Now: WallClock, Silence: s.silence,
+	})
 	return nil
 }
 

@@ -26,6 +26,7 @@ var meshColumns = []column[site.MeshSite]{
 	{"lag", func(m site.MeshSite) string { return strconv.FormatUint(m.Lag, 10) }},
 	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
 	{"masked", func(m site.MeshSite) string { return strconv.FormatUint(m.Masked, 10) }},
+	{"pair", func(m site.MeshSite) string { return m.Pair }},
 	{"last seen", func(m site.MeshSite) string { return stamp(m.LastSeen) }},
 	{"addr", func(m site.MeshSite) string { return m.Addr }},
 	{"id", func(m site.MeshSite) string { return m.ID.String() }},

@@ -31,8 +31,7 @@ type Config struct {
 	// Payloads says whether this site wants the payloads of a log, or only the
 	// headers. nil stands for all of them.
 	Payloads func(events.Origin) bool
-	// Sync lists the sites with which this one is a pair: what it writes counts
-	// as delivered once it is durable on both.
+	// Sync lists the sites with which this one is a pair at first; see [Pairs].
 	Sync []events.SiteID
 	// Detect is how long a sync peer may be silent on something that it was sent
 	// before the pair degrades; 100 ms unless set.
@@ -151,6 +150,8 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 	switch in := in.(type) {
 	case Members:
 		c.setMembers(in)
+	case Pairs:
+		c.setPairs(in)
 	case Opened:
 		c.opened(in)
 	case Grew:

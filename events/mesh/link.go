@@ -156,6 +156,7 @@ func (c *Core) received(in Received) {
 		for _, h := range m.Logs {
 			if c.logs[h.Origin] != nil {
 				known.has[h.Origin] = h.Size
+				c.pairHas(l.site, h.Origin, h.Size)
 			}
 		}
 		c.gotHave(l, m)

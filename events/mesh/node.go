@@ -76,6 +76,7 @@ type Node struct {
 	halves   map[halfKey]*halfLink
 	copies   map[events.Origin]*replica
 	released map[events.Origin]uint64
+	waiting  map[events.Origin][]delivery
 	moved    chan struct{} // closed and renewed when something was released
 	asking   map[uint64]chan GotPayload
 	nextAsk  uint64
@@ -93,7 +94,7 @@ func Start(cfg NodeConfig) (*Node, error) {
 	n := &Node{
 		cfg: cfg, cert: cert, in: make(chan Input), calls: make(chan func()), began: time.Now(),
 		peers: map[events.SiteID]Peer{}, lanes: map[LinkID]*lanePair{}, halves: map[halfKey]*halfLink{},
-		copies: map[events.Origin]*replica{}, released: map[events.Origin]uint64{}, moved: make(chan struct{}),
+		copies: map[events.Origin]*replica{}, released: map[events.Origin]uint64{}, waiting: map[events.Origin][]delivery{}, moved: make(chan struct{}),
 		asking: map[uint64]chan GotPayload{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -111,8 +112,10 @@ func Start(cfg NodeConfig) (*Node, error) {
 	n.setPeers(cfg.Peers)
 	n.work.Go(func() { n.loop(append([]Input{members(cfg.Peers)}, first...)) })
 	n.work.Go(n.report)
+	n.work.Go(n.deliver)
 	for _, in := range first {
 		if o, ok := in.(Opened); ok && o.Own {
+			n.release(Release{o.Key.Origin, o.Tree.Size()})
 			log, _ := n.own(o.Key.Origin)
 			n.work.Go(func() { n.follow(log, o.Tree.Size()) })
 		}
@@ -408,23 +411,6 @@ func (n *Node) readPayloads(in ReadPayloads) PayloadRead {
 
 // maxFetchBytes bounds what is read at once to answer a Fetch.
 const maxFetchBytes = 8 << 20
-
-// release notes up to where an own log may be acted on.
-func (n *Node) release(r Release) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.released[r.Origin] = max(n.released[r.Origin], r.Size)
-	close(n.moved)
-	n.moved = make(chan struct{})
-}
-
-// Released is up to where one of the site's own logs may be acted on: it is
-// durable here and, in a pair, there. The channel is closed once more is.
-func (n *Node) Released(o events.Origin) (uint64, <-chan struct{}) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return n.released[o], n.moved
-}
 
 // Close ends all links and goroutines.
 func (n *Node) Close() error {

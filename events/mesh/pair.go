@@ -11,19 +11,46 @@ import (
 // pair is a site with which this one delivers only what both hold.
 type pair struct {
 	site     events.SiteID
-	degraded bool
 	has      map[events.Origin]uint64 // of this site's logs, durable there
+	heard    time.Duration            // when it last acknowledged something new
+	degraded bool
 	from     []Holding                // what it had when it degraded
+	goal     map[events.Origin]uint64 // degraded: what there was at `asked`
+	asked    time.Duration
 }
 
 func newPair(site events.SiteID) *pair {
 	return &pair{site: site, has: map[events.Origin]uint64{}}
 }
 
-// pairHas notes what a sync peer holds durably.
+// setPairs replaces who the sync peers are. A new one is taken to hold what it
+// has said to hold until now.
+func (c *Core) setPairs(in Pairs) {
+	for site := range c.pairs {
+		if !slices.Contains(in.Sites, site) {
+			delete(c.pairs, site)
+		}
+	}
+	for _, site := range in.Sites {
+		if c.pairs[site] != nil {
+			continue
+		}
+		c.pairs[site] = newPair(site)
+		if known := c.knows[site]; known != nil {
+			for _, lg := range c.logsInOrder() {
+				c.pairHas(site, lg.origin, known.has[lg.origin])
+			}
+		}
+	}
+}
+
+// pairHas notes what a sync peer says to hold durably.
 func (c *Core) pairHas(site events.SiteID, o events.Origin, size uint64) {
+	if lg := c.logs[o]; lg == nil || !lg.own {
+		return
+	}
 	if p := c.pairs[site]; p != nil && size > p.has[o] {
-		p.has[o] = size
+		p.has[o], p.heard = size, c.now
 	}
 }
 
@@ -46,10 +73,15 @@ func (c *Core) checkPairs() {
 		case !p.degraded && waits && c.now >= at:
 			p.degraded, p.from = true, c.pairHoldings(p)
 			c.emit(Degraded{p.site, p.from})
-		case p.degraded && c.pairHasAll(p):
+			c.setGoal(p)
+		case p.degraded && c.pairReached(p):
+			if c.now > p.asked+c.cfg.Detect {
+				c.setGoal(p) // it took too long: see how it does now
+				continue
+			}
 			p.degraded = false
-			c.emit(Restored{p.site, p.from, c.pairHoldings(p)})
-			p.from = nil
+			c.emit(Restored{p.site, p.from, c.ownHoldings()})
+			p.from, p.goal = nil, nil
 		}
 	}
 	for _, lg := range c.logsInOrder() {
@@ -75,7 +107,7 @@ func (c *Core) releaseTo(lg *log, size uint64) {
 }
 
 // pairDue is when a sync peer has been silent for too long on something that
-// waits for it.
+// waits for it. One that is behind and goes on acknowledging is waited for.
 func (c *Core) pairDue(p *pair) (at time.Duration, waits bool) {
 	if p.degraded {
 		return 0, false
@@ -85,21 +117,43 @@ func (c *Core) pairDue(p *pair) (at time.Duration, waits bool) {
 			continue
 		}
 		for _, g := range lg.grown {
-			if g.size > p.has[lg.origin] && (!waits || g.at+c.cfg.Detect < at) {
-				at, waits = g.at+c.cfg.Detect, true
+			if due := max(g.at, p.heard) + c.cfg.Detect; g.size > p.has[lg.origin] && (!waits || due < at) {
+				at, waits = due, true
 			}
 		}
 	}
 	return at, waits
 }
 
-func (c *Core) pairHasAll(p *pair) bool {
+// setGoal notes what a degraded peer has to have for the pair to be restored. What
+// is written meanwhile is not part of it: a busy site would never reach it.
+func (c *Core) setGoal(p *pair) {
+	p.goal, p.asked = map[events.Origin]uint64{}, c.now
 	for _, lg := range c.logs {
-		if lg.own && p.has[lg.origin] < lg.size {
+		if lg.own {
+			p.goal[lg.origin] = lg.size
+		}
+	}
+}
+
+func (c *Core) pairReached(p *pair) bool {
+	for o, size := range p.goal {
+		if p.has[o] < size {
 			return false
 		}
 	}
 	return true
+}
+
+// ownHoldings is what this site has written.
+func (c *Core) ownHoldings() []Holding {
+	var all []Holding
+	for _, lg := range c.logsInOrder() {
+		if lg.own {
+			all = append(all, Holding{Origin: lg.origin, Size: lg.size})
+		}
+	}
+	return all
 }
 
 func (c *Core) pairHoldings(p *pair) []Holding {

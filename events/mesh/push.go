@@ -26,7 +26,6 @@ func (c *Core) gotSubscribe(l *link, m Subscribe) {
 		l.wanted[lane] = slices.Insert(l.wanted[lane], i, m.Origin)
 	}
 	l.subs[m.Origin] = &sub{sent: m.From, acked: m.From, payloads: m.Payloads}
-	c.pairHas(l.site, m.Origin, m.From)
 }
 
 // gotAck frees what was under way.

@@ -12,6 +12,10 @@ type Input interface{ input() }
 // in, and nobody else is spoken to.
 type Members struct{ Sites []Member }
 
+// Pairs says with which sites this one is a pair: what it writes counts as
+// delivered once it is durable on both.
+type Pairs struct{ Sites []events.SiteID }
+
 // Opened says that the site holds a log. Own is set for the epochs that it
 // writes to now: their growth is told by [Grew]. The others, its own earlier
 // epochs included, grow by what peers have.
@@ -104,6 +108,7 @@ type SendWraps struct {
 type Tick struct{}
 
 func (Members) input()      {}
+func (Pairs) input()        {}
 func (Opened) input()       {}
 func (Grew) input()         {}
 func (KnownFork) input()    {}
@@ -185,8 +190,8 @@ type Degraded struct {
 	From []Holding
 }
 
-// Restored says that a sync peer holds everything again. From and To bound what
-// was released without it.
+// Restored says that a sync peer keeps up again and is waited for. From and To
+// bound what was released without it.
 type Restored struct {
 	Site     events.SiteID
 	From, To []Holding
