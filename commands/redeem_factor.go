@@ -45,7 +45,7 @@ func (c RedeemFactor) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if until, locked := lockedNow(f, env); locked {
 		return c.refuseLocked(by, env, until)
 	}
-	if !factor.Near(c.Step, env.Now) || s.FactorSpent(f, c.Step) {
+	if !factor.Near(c.Step, env.Now) || s.FactorSpent(f, c.Step, env.Log) {
 		return c.refuse(by, env, "code of a step that is spent or past", "that code was used before", "wait for the next one")
 	}
 	d := newDecision(by, env)
@@ -68,7 +68,7 @@ func (c RecoverFactor) Decide(s *aggregate.State, by events.Actor, env Env) ([]e
 	if err != nil {
 		return drafts, err
 	}
-	n, ok := f.Recovery(c.Hash)
+	n, ok := f.Recovery(c.Hash, env.Log)
 	if !ok {
 		return c.miss(f, by, env, "no recovery code, or a spent one")
 	}

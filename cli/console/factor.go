@@ -244,7 +244,7 @@ func (c *call) totpList() *cobra.Command {
 		c.cfg.Site.Commands().View(func(s *aggregate.State) {
 			for _, u := range s.Users() {
 				if !u.Disabled() && (c.seesAll() || u.ID == c.by.ID) {
-					all = append(all, factorStateOf(s, u, c.cfg.Site.ID()))
+					all = append(all, factorStateOf(s, u, c.cfg.Site.Commands().Log()))
 				}
 			}
 		})
@@ -253,17 +253,18 @@ func (c *call) totpList() *cobra.Command {
 	})
 }
 
-func factorStateOf(s *aggregate.State, u *aggregate.User, site events.SiteID) factorState {
+// factorStateOf tells it as the site does whose log is given.
+func factorStateOf(s *aggregate.State, u *aggregate.User, in events.Origin) factorState {
 	needed, reuse := s.FactorRule(u.ID)
 	out := factorState{User: u.Name, UserID: u.ID, Needed: needed, Reuse: uint64(reuse / time.Second), State: "none"} //nolint:gosec // not negative
 	f, ok := s.FactorOf(u.ID)
-	switch pending, waits := s.FactorPending(u.ID, site); {
+	switch pending, waits := s.FactorPending(u.ID, in.Site); {
 	case ok:
 		out.State = "active"
 		if out.Locked = f.Locked(); out.Locked.After(time.Now()) {
 			out.State = "locked"
 		}
-		out.Recovery, out.Missed = f.RecoveryLeft(), f.Missed()
+		out.Recovery, out.Missed = f.RecoveryLeft(in), f.Missed()
 	case waits:
 		f, out.State = pending, "waits for a code"
 	default:

@@ -138,7 +138,7 @@ func (c *call) userWithFactor(p *projections.Projections, ctx context.Context, r
 	}
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		if known, ok := s.User(u.ID); ok {
-			u.Factor = factorStateOf(s, known, c.cfg.Site.ID())
+			u.Factor = factorStateOf(s, known, c.cfg.Site.Commands().Log())
 		}
 	})
 	return u, nil

@@ -237,12 +237,18 @@ func (s *State) FactorOwner(f *Factor) events.SiteID {
 	return f.Enrolled.Origin.Site
 }
 
-// FactorSpent reports whether the code of a step is spent. What the site that is
-// gone took last is not known where its duties were taken over, so no code of
-// that time is taken there.
-func (s *State) FactorSpent(f *Factor, step uint64) bool {
+// FactorSpent reports whether the code of a step is spent, for the log that would
+// spend it. What the site that is gone took last is not known where its duties were taken
+// over, nor what a site took that goes on in a new log, so no code of that time is
+// taken there.
+func (s *State) FactorSpent(f *Factor, step uint64, in events.Origin) bool {
 	d := s.lastMove(f.Enrolled, events.TargetID{})
-	return f.Spent(step) || d != nil && !d.Given && step <= uint64(max(d.At.Wall, 0))/stepMicros+1
+	if f.Spent(step) || d != nil && !d.Given && step <= uint64(max(d.At.Wall, 0))/stepMicros+1 {
+		return true
+	}
+	at := f.Enrolled.Origin
+	l := s.logs[in]
+	return in.Site == at.Site && in != at && l != nil && step <= uint64(max(l.began, 0))/stepMicros+1
 }
 
 // stepMicros is a step of RFC 6238.

@@ -173,15 +173,22 @@ func TestFactorsAfterATakeover(t *testing.T) {
 	x := newTaken(t)
 	id := events.FactorID{UUID: aggregatetest.ID("factor", 1)}
 	enrolled := x.by(t, x.a, x.user, id.UUID, events.FactorEnrolled{User: x.user})
-	confirmed := x.by(t, x.a, x.user, id.UUID, events.FactorConfirmed{Step: 10})
+	confirmed := x.by(t, x.a, x.user, id.UUID, events.FactorConfirmed{Step: 10, Recovery: [][]byte{{1}, {2}}})
 	x.b.hear(t, []events.Record{enrolled, confirmed})
 	take := x.takes(t, x.b)
 	f, _ := x.b.state.Factor(id)
 	if x.b.state.FactorOwner(f) != x.b.ID {
 		t.Error("the taker does not own the factor")
 	}
+	restored := x.a.Origin()
+	restored.Epoch++
+	for in, left := range map[events.Origin]int{x.a.Origin(): 2, x.b.Origin(): 0, restored: 0} {
+		if _, ok := f.Recovery([]byte{2}, in); ok != (left > 0) || f.RecoveryLeft(in) != left {
+			t.Errorf("log %s may spend %d recovery codes, want %d", in, f.RecoveryLeft(in), left)
+		}
+	}
 	now := uint64(aggregatetest.Epoch.Unix()) / 30
-	if !x.b.state.FactorSpent(f, now) || !x.b.state.FactorSpent(f, now+1) || x.b.state.FactorSpent(f, now+3) {
+	if !x.b.state.FactorSpent(f, now, x.b.Origin()) || !x.b.state.FactorSpent(f, now+1, x.b.Origin()) || x.b.state.FactorSpent(f, now+3, x.b.Origin()) {
 		t.Error("the wrong codes count as spent")
 	}
 	here := x.by(t, x.b, x.user, id.UUID, events.FactorRedeemed{Step: now + 4})
@@ -191,7 +198,7 @@ func TestFactorsAfterATakeover(t *testing.T) {
 	x.b.hear(t, []events.Record{there, late})
 	for _, p := range []*peer{x.a, x.b} {
 		f, _ := p.state.Factor(id)
-		if !p.state.FactorSpent(f, now+5) || p.state.FactorSpent(f, now+6) {
+		if !p.state.FactorSpent(f, now+5, p.Origin()) || p.state.FactorSpent(f, now+6, p.Origin()) {
 			t.Error("codes that both sites took while they did not hear of each other are spent, and no other")
 		}
 	}

@@ -68,23 +68,29 @@ func (f *Factor) Locked() (until time.Time) {
 	return until
 }
 
-// Recovery finds the recovery code with a hash, if it is not spent.
-func (f *Factor) Recovery(hash []byte) (number uint32, ok bool) {
+// Recovery finds the recovery code with a hash, if it is not spent, for the log
+// that would spend it. In another one than that in which it was handed out all
+// are void: a site that was restored, or took over, may not know which were spent.
+func (f *Factor) Recovery(hash []byte, in events.Origin) (number uint32, ok bool) {
 	n := slices.IndexFunc(f.recovery, func(h []byte) bool { return slices.Equal(h, hash) })
-	if n < 0 || f.spent[uint32(n)] { //nolint:gosec // a handful
+	if n < 0 || f.spent[uint32(n)] || !f.handedOut(in) { //nolint:gosec // a handful
 		return 0, false
 	}
 	return uint32(n), true //nolint:gosec // a handful
 }
 
-// RecoveryLeft counts the recovery codes that are not spent.
-func (f *Factor) RecoveryLeft() (left int) {
+// RecoveryLeft counts the recovery codes that a log may still spend.
+func (f *Factor) RecoveryLeft(in events.Origin) (left int) {
 	for n := range f.recovery {
-		if !f.spent[uint32(n)] { //nolint:gosec // a handful
+		if !f.spent[uint32(n)] && f.handedOut(in) { //nolint:gosec // a handful
 			left++
 		}
 	}
 	return left
+}
+
+func (f *Factor) handedOut(in events.Origin) bool {
+	return f.confirmed != nil && f.confirmed.Origin == in
 }
 
 // Redeemed is when a code was last redeemed from a client's address by a key,

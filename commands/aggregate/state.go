@@ -85,6 +85,7 @@ func New() *State {
 type log struct {
 	position uint64
 	coder    events.ClockCoder
+	began    int64 // of its first record, microseconds since 1970 UTC
 }
 
 // Hold masks what a log says after a size: its records are applied and change
@@ -193,7 +194,10 @@ func (s *State) Apply(r events.Record) error {
 	if h.Position != at.position+1 {
 		return fmt.Errorf("apply %s position %d after %d: %w", origin, h.Position, at.position, ErrGap)
 	}
-	next := log{position: h.Position, coder: at.coder}
+	next := log{position: h.Position, coder: at.coder, began: at.began}
+	if h.Position == 1 {
+		next.began = h.Wall
+	}
 	clock, err := next.coder.Apply(h.Clock)
 	if err != nil {
 		return fmt.Errorf("apply %s position %d: %w", origin, h.Position, err)

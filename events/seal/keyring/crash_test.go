@@ -17,6 +17,9 @@ import (
 	"testing"
 
 	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/seal/lock"
 )
 
 const (
@@ -78,10 +81,26 @@ func rekeyAndDie(dir string) {
 	if to == Passphrase {
 		entered = phrase
 	}
-	_, err = k.Rekey(ctx, secret(entered), &journal{}, none)
+	out, err := k.Rekey(ctx, secret(entered), &journal{}, none)
 	check(err)
+	if to == Shares { // people write them down, and then prove that they have them
+		text := sharesText(out.Shares[1:])
+		check(os.WriteFile(handedOut(dir)+".new", []byte(text), 0o600))
+		check(os.Rename(handedOut(dir)+".new", handedOut(dir)))
+		_, err = k.Rekey(ctx, secret(text), &journal{}, none)
+		check(err)
+	}
 	<-busy
 	os.Exit(0)
+}
+
+// handedOut is a file in the place of people who have shares.
+func handedOut(dir string) string { return dir + ".shares" }
+
+func sharesText(shares []lock.Share) string {
+	var b strings.Builder
+	_ = WriteShares(&b, shares) // a Builder takes everything
+	return b.String()
 }
 
 // TestKilledRekey kills a process with SIGKILL at every step of a rekey. What is
@@ -89,9 +108,10 @@ func rekeyAndDie(dir string) {
 // opened the site before or, from the switch on, with what opens it after; and the
 // next call finishes.
 func TestKilledRekey(t *testing.T) {
-	ways := [][2]Kind{{File, Passphrase}, {File, File}}
+	ways := [][2]Kind{{File, Passphrase}, {File, File}, {File, Shares}}
 	if os.Getenv("HOLDFAST_TEST_FULL") != "" {
-		ways = append(ways, [][2]Kind{{Passphrase, File}, {Credential, Passphrase}, {Passphrase, Credential}, {Passphrase, Passphrase}}...)
+		ways = append(ways, [][2]Kind{{Passphrase, File}, {Credential, Passphrase}, {Passphrase, Credential}, {Passphrase, Passphrase},
+			{Shares, File}, {Shares, Shares}, {Shares, Passphrase}, {Passphrase, Shares}}...)
 	}
 	for _, way := range ways {
 		t.Run(string(way[0])+" to "+string(way[1]), func(t *testing.T) {
@@ -130,8 +150,16 @@ func killAt(t *testing.T, from, to Kind, step int) bool {
 	p.made()
 	k = p.open(to)
 	entered, after := before, ""
-	if to == Passphrase {
+	switch {
+	case to == Passphrase:
 		after = phrase
+	case to == Shares:
+		given, err := os.ReadFile(handedOut(p.dir))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		after = string(given)
+		t.Cleanup(func() { _ = os.RemoveAll(handedOut(p.dir)) })
 	}
 	if k.Status().Key != old {
 		entered = after
@@ -140,8 +168,21 @@ func killAt(t *testing.T, from, to Kind, step int) bool {
 	p.opensAll(k)
 	p.fill(k, 2)
 	j := &journal{}
+	if to == Shares && after == "" { // nobody has the shares of the new key, if there is one
+		if k.Status().Rekey != "" {
+			_, err := k.Abandon(t.Context(), seal.Secret{}, j, none)
+			p.must(err)
+			p.opensAll(k)
+		}
+		out, err := k.Rekey(t.Context(), seal.Secret{}, j, none)
+		p.must(err)
+		after = sharesText(out.Shares[1:])
+	}
 	done, err := k.Rekey(t.Context(), secret(after), j, none)
 	p.must(err)
+	if to == Shares {
+		p.nowhere(after)
+	}
 	if done.Stage != Finished || k.Status().Rekey != "" || k.Status().Key == old {
 		t.Fatalf("step %d: the next call left %+v", step, k.Status())
 	}

@@ -3,6 +3,9 @@ package keyring
 import (
 	"bytes"
 	"context"
+	"encoding/base32"
+	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -184,6 +187,7 @@ func (p *place) rekeyTo(k *Keyring, kind Kind) string {
 		entered = b.String()
 		out, err = k.Rekey(p.Context(), secret(entered), j, none)
 		p.must(err)
+		p.nowhere(entered)
 	}
 	if out.Stage != Finished || out.DataKeys != len(p.sealed) || out.Unopened != 0 {
 		p.Fatalf("rekeyed: %+v of %d data keys", out, len(p.sealed))
@@ -207,5 +211,30 @@ func (p *place) onlyKey(k *Keyring) {
 	}
 	if n != len(p.sealed) {
 		p.Errorf("%d data keys, want %d", n, len(p.sealed))
+	}
+}
+
+// nowhere wants no share in any file of the site's keys, as it is written or as
+// the bytes that it stands for.
+func (p *place) nowhere(shares string) {
+	p.Helper()
+	for share := range strings.Lines(shares) {
+		_, text, _ := strings.Cut(strings.TrimSpace(share), "-")
+		plain := strings.ReplaceAll(text, "-", "")
+		raw, err := base32.NewEncoding("0123456789ABCDEFGHJKMNPQRSTVWXYZ").WithPadding(base32.NoPadding).DecodeString(plain)
+		p.must(err)
+		value := raw[6:38] // behind version, set and index
+		p.must(filepath.WalkDir(p.dir, func(file string, d fs.DirEntry, err error) error {
+			if err != nil || !d.Type().IsRegular() {
+				return err
+			}
+			b, err := os.ReadFile(file)
+			for _, form := range []string{text, plain, string(value), hex.EncodeToString(value), base64.StdEncoding.EncodeToString(value)} {
+				if bytes.Contains(b, []byte(form)) {
+					p.Errorf("%s holds a share", file)
+				}
+			}
+			return err
+		}))
 	}
 }
