@@ -129,10 +129,20 @@ type MeshConfig struct {
 	// PairDetect is how long the other half may acknowledge nothing before this
 	// site goes on without it, and records that it does. At least 10ms.
 	PairDetect time.Duration `koanf:"pair_detect"`
+	// Recordings says what this site keeps of sessions that run at other sites:
+	// "all", or "headers": what proves that they are complete, and the rest comes
+	// from who holds it when somebody reads them.
+	Recordings string `koanf:"recordings"`
 	// RecRate bounds what is sent of session recordings on each link, in bytes a
 	// second; 0 for no bound. Decisions are never held back.
 	RecRate uint64 `koanf:"rec_rate"`
 }
+
+// The values of mesh.recordings.
+const (
+	allRecordings = "all"
+	headersOnly   = "headers"
+)
 
 // Defaults are the values used where nothing else is said.
 func Defaults() Config {
@@ -148,7 +158,7 @@ func Defaults() Config {
 			PeerTimeout:                 4 * time.Minute,
 		},
 		Log:  LogConfig{SegmentSize: 64 << 20, Headroom: 16 << 20},
-		Mesh: MeshConfig{PairDetect: 100 * time.Millisecond},
+		Mesh: MeshConfig{Recordings: allRecordings, PairDetect: 100 * time.Millisecond},
 		Keys: KeysConfig{Provider: string(keyring.File), Credential: "holdfast-site-key", Shares: 5, Threshold: 3},
 	}
 }
@@ -289,6 +299,9 @@ func (c *Config) Check() error {
 		if _, err := net.ResolveTCPAddr("tcp", c.Mesh.Listen); err != nil {
 			bad("mesh.listen", "%q is not an ADDRESS:PORT of this machine: %w", c.Mesh.Listen, err)
 		}
+	}
+	if c.Mesh.Recordings != allRecordings && c.Mesh.Recordings != headersOnly {
+		bad("mesh.recordings", "%q is neither %q nor %q", c.Mesh.Recordings, allRecordings, headersOnly)
 	}
 	if c.Mesh.PairDetect < 10*time.Millisecond || c.Mesh.PairDetect > time.Minute {
 		bad("mesh.pair_detect", "%v is out of range, 10ms to 1m", c.Mesh.PairDetect)

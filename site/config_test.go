@@ -75,6 +75,7 @@ func TestConfigCheck(t *testing.T) {
 		"log.headroom":                       func(c *Config) { c.Log.Headroom = 1 << 40 },
 		"mesh.listen":                        func(c *Config) { c.Mesh.Listen = "7000" },
 		"mesh.pair_detect":                   func(c *Config) { c.Mesh.PairDetect = time.Millisecond },
+		"mesh.recordings":                    func(c *Config) { c.Mesh.Recordings = "some" },
 		"mesh.advertise":                     func(c *Config) { c.Mesh.Advertise = "north.example" },
 		"keys.provider":                      func(c *Config) { c.Keys.Provider = "paper" },
 		"keys.threshold":                     func(c *Config) { c.Keys.Provider, c.Keys.Threshold = "shares", 1 },

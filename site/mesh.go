@@ -163,7 +163,7 @@ func (s *Site) startMesh() error {
 		return err
 	}
 	node, err := mesh.Start(mesh.NodeConfig{
-		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate, Sync: s.pair(), Detect: s.cfg.Mesh.PairDetect},
+		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate, Sync: s.pair(), Detect: s.cfg.Mesh.PairDetect, Payloads: s.keeps},
 		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
 		Forks: s.knownForks(), Peers: peers, Log: s.log, Handle: s.onMesh, Join: s.admit,
 	})
@@ -173,6 +173,11 @@ func (s *Site) startMesh() error {
 	s.mesh.node = node
 	s.mesh.running.Store(node)
 	return nil
+}
+
+// keeps says whether this site keeps the payloads of another one's log.
+func (s *Site) keeps(o events.Origin) bool {
+	return o.Kind == events.Ctl || s.cfg.Mesh.Recordings == allRecordings
 }
 
 func (s *Site) node() *mesh.Node {

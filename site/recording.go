@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 
+	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -22,8 +24,40 @@ func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source
 			yield(events.Record{}, err)
 			return
 		}
-		s.records(ctx, id, extents)(yield)
+		got := map[events.Direction]uint64{}
+		for r, err := range s.records(ctx, id, extents) {
+			if err == nil && r.Header.Type == "session.packets" {
+				e, bad := r.Event()
+				if p, ok := e.(events.SessionPackets); ok && bad == nil {
+					got[p.Direction] = max(got[p.Direction], p.First+p.Count)
+				}
+			}
+			if !yield(r, err) || err != nil {
+				return
+			}
+		}
+		if err := s.arrived(ctx, id, extents, got); err != nil {
+			yield(events.Record{}, err)
+		}
 	})
+}
+
+// arrived tells when a recording is from another site and not all of it has come
+// from there, so that a part is never taken for the whole.
+func (s *Site) arrived(ctx context.Context, id events.SessionID, extents []projections.Extent, got map[events.Direction]uint64) error {
+	own := func(x projections.Extent) bool { return x.Origin.Site == s.who.ID }
+	if slices.ContainsFunc(extents, own) {
+		return nil
+	}
+	shown, err := s.views.Session(ctx, id)
+	if err != nil || shown.Ended == nil || got[events.In] >= shown.PacketsIn && got[events.Out] >= shown.PacketsOut {
+		return err
+	}
+	return &commands.Refusal{
+		Code:    commands.Unavailable,
+		Message: fmt.Sprintf("session %s ran at another site, and only %d of its %d packets have arrived here", id, got[events.In]+got[events.Out], shown.PacketsIn+shown.PacketsOut),
+		Hint:    "read it at the site where it ran, or here once the rest has arrived (mesh status)",
+	}
 }
 
 // items opens the records of a session.
