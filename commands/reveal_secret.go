@@ -56,7 +56,8 @@ type CheckOutSecret struct {
 var _ = register[CheckOutSecret]("CheckOutSecret", byCommand|headroom)
 
 // Decide refuses a second check-out, and one while a rotation is changing the
-// secret.
+// secret. One site alone grants them, or two that can't hear each other would
+// both (rule R11).
 func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason)
 	if err != nil {
@@ -67,6 +68,14 @@ func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 	}
 	if l := cred.Leases(); len(l) > 0 {
 		return nil, checkedOut(s, l[0])
+	}
+	if a, ok := s.Account(cred.Account); ok && !env.Log.Site.IsZero() && s.Owner(a) != env.Log.Site {
+		name := s.Owner(a).String()
+		if t, ok := s.Site(s.Owner(a)); ok {
+			name = t.Name
+		}
+		return nil, conflict("check it out at site "+name+", or take that site's work over if it is gone (mesh takeover)",
+			"only site %s gives this secret to one person alone", name)
 	}
 	if r, open := s.RotationOf(cred.ID); open {
 		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s is changing the secret", r.ID)
@@ -128,6 +137,31 @@ func (c CheckInSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]e
 			return refuseDisclosure(by, env, c.Account, c.Target, "it is not checked out")
 		}
 		return nil, conflict("see `secret versions`", "%s is not checked out", accountOnTarget(a.Name, t.Name))
+	}
+	return d.done()
+}
+
+// BreakExclusivity ends check-outs that sites gave to several people without
+// knowing of each other, as after a takeover from a site that went on by itself.
+// The secret is rotated then.
+type BreakExclusivity struct{ Credential events.CredentialID }
+
+var _ = register[BreakExclusivity]("BreakExclusivity", bySite|headroom)
+
+// Decide refuses a secret that at most one person has to themselves.
+func (c BreakExclusivity) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	cred, ok := s.Credential(c.Credential)
+	if !ok || !cred.ExclusivityBroken() {
+		return nil, conflict("", "credential %s is checked out once at most", c.Credential)
+	}
+	e := events.SecretExclusivityBroken{From: cred.Leases()[1].Granted.Time(), Until: env.Now.UTC()}
+	for _, l := range cred.Leases() {
+		e.Leases = append(e.Leases, l.ID)
+	}
+	d := newDecision(by, env)
+	d.add(cred.ID.UUID, e)
+	for _, l := range cred.Leases() {
+		d.because(l.ID.UUID, cred.ID.UUID, events.SecretCheckedIn{Lease: l.ID, Reason: "sites gave it to several people without knowing of each other"})
 	}
 	return d.done()
 }

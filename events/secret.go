@@ -119,6 +119,16 @@ type SecretCheckedOut struct {
 
 var _ = define[SecretCheckedOut]("secret.checked_out", 1)
 
+// SecretExclusivityBroken says that several people had the secret to themselves
+// at once, by sites that did not know of each other.
+type SecretExclusivityBroken struct {
+	Leases []LeaseID `json:"leases"`
+	From   time.Time `json:"from"` // when the second one began, by its site's clock
+	Until  time.Time `json:"until"`
+}
+
+var _ = define[SecretExclusivityBroken]("secret.exclusivity_broken", 1)
+
 // SecretCheckedIn ends a check-out.
 type SecretCheckedIn struct {
 	Lease   LeaseID `json:"lease"`

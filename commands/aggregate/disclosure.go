@@ -57,6 +57,10 @@ func (c *Credential) expose(at *Mark, id events.SecretID) bool {
 	return true
 }
 
+// ExclusivityBroken reports whether several people have the secret to themselves
+// (rule R11): sites gave it to them without knowing of each other.
+func (c *Credential) ExclusivityBroken() bool { return len(c.leases) > 1 }
+
 var _ = fold(func(s *State, at *Mark, e events.SecretCheckedOut) bool {
 	c, _ := s.version(at, e.Version, Staged)
 	if c == nil {

@@ -260,14 +260,21 @@ func TestAttackRogueSteward(t *testing.T) {
 	} {
 		m.at(b, b.ID.UUID, e)
 	}
-	third := aggregatetest.ID("site", 7)
-	m.at(b, third, events.SiteAdmitted{Name: "d", Identity: make([]byte, 32), Role: events.Steward})
+	third, late := aggregatetest.ID("site", 7), newPeer(3)
+	late.write(t, aggregatetest.ID("target", 1), events.SiteActor(late.ID), events.TargetAdded{Name: "web1", Addr: "h:22"})
+	m.at(b, third, events.SiteAdmitted{Name: "d", Identity: make([]byte, 32), Role: events.Steward, Before: []events.ClockEntry{
+		{Origin: c.Origin(), Position: 1000}, {Origin: m.founder.Origin(), Position: 1000}, {Origin: late.Origin(), Position: 0},
+	}})
+	m.join(late, events.PeerSite)
 	s := m.agree()
 	if got := s.DecidesOn(b.ID); !slices.Equal(got, narrow) {
 		t.Errorf("it decides on %v", got)
 	}
 	if got := s.DecidesOn(events.SiteID{UUID: third}); !slices.Equal(got, narrow) {
 		t.Errorf("whom it admitted decides on %v", got)
+	}
+	if _, err := s.TargetByName("web1"); err != nil {
+		t.Errorf("another site took a newcomer's past away: %v", err)
 	}
 	if _, err := s.UserByName("cyd"); err != nil || s.Founder() != m.founder.ID {
 		t.Errorf("founder %s, user %v", s.Founder(), err)

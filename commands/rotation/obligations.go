@@ -121,6 +121,11 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 			if !ok {
 				continue
 			}
+			if c.ExclusivityBroken() {
+				give = append(give, commands.BreakExclusivity{Credential: c.ID})
+				soonest(now.Add(retry)) // for the rotation that follows
+				continue
+			}
 			for _, l := range c.Leases() {
 				if l.Until.After(now) {
 					soonest(l.Until)

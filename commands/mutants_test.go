@@ -1,0 +1,100 @@
+package commands_test
+
+import (
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mutant is a rule of the mesh switched off in the source.
+type mutant struct {
+	rule     string
+	file     string // below commands
+	old, new string
+	pkg, run string // the tests that have to find it
+}
+
+var mutants = []mutant{
+	{"R1 act before it is on record", "rotation/act.go", "	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n",
+		"	_, _ = change.Change(ctx, w.job, next)\n	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n", "./rotation", "TestNoWorkingSecretIsEverLost|TestRunAndAwait"},
+	{"R2 reset before the account changes its own", "rotation/plan.go", "return p.sendBy(events.ChangeAsItself)", "return p.sendBy(events.ChangePrivileged)",
+		"./rotation", "TestNoWorkingSecretIsEverLost|TestRunAndAwait"},
+	{"R3 two claims are no contest", "aggregate/credential.go", "return slices.ContainsFunc(c.truth,", "return false && slices.ContainsFunc(c.truth,",
+		"./rotation", "TestSitesThatRotateTheSameSecret"},
+	{"R3 each site spends the whole budget", "aggregate/lockout.go", "max(1, len(s.sites))", "1", "./rotation", "TestSitesThatRotateTheSameSecret"},
+	{"R3 the alarm stays", "aggregate/credential.go", "at != nil && !m.Knows(at)", "at != nil && false", "./rotation", "TestSitesThatRotateTheSameSecret"},
+	{"R4 a session presents one version only", "lockout/login.go", "const maxPresented = 2", "const maxPresented = 1", "./rotation", "TestSnapshotIsFoundBySessions"},
+	{"R5 no candidate but the newest is kept", "aggregate/credential.go", "const keptCandidates = 3", "const keptCandidates = -1", "./rotation", "TestNoWorkingSecretIsEverLost|TestSnapshotIsFoundBySessions"},
+	{"R6 the newest limit counts, not the strictest", "aggregate/target.go", "if limit == 0 || v.value != 0 && v.value < limit {", "if true {", "./aggregate", "TestTheStrictestLimitCounts"},
+	{"R6 a name in conflict stands for one", "aggregate/target.go", "	switch len(ids) {\n	case 0:\n		return nil, ErrUnknown\n	case 1:", "	switch len(ids) {\n	case 0:\n		return nil, ErrUnknown\n	default:", ".", "InConflict"},
+	{"R7 a removed account takes its secret along", "aggregate/account.go", "	a.Removed = true\n", "	a.Removed = true\n	delete(s.credentials, a.Credential)\n", ".", "TestRemovedAccountsKeepTheirSecrets"},
+	{"R8 a grant outlives a revocation that it did not know of", "aggregate/grant.go", "return !g.Added.Knows(m) })", "return false })", "./aggregate", "Revocation|Agrees"},
+	{"R9 what the disabled did elsewhere counts", "aggregate/state.go", "		if !d.Knows(m) {\n			return true", "		if !d.Knows(m) {\n			return false", "./aggregate", "Suspended|Agrees"},
+	{"R10 nobody needs news", "stale.go", "if !strict || env.Silence == nil {", "if true || !strict || env.Silence == nil {", ".", "TestStrictRolesNeedNews"},
+	{"R11 any site checks out", "reveal_secret.go", "s.Owner(a) != env.Log.Site {", "false {", ".", "TestExclusiveSecretsAcrossACut"},
+	{"R11 two leases are no breach", "aggregate/disclosure.go", "return len(c.leases) > 1", "return false", ".", "TestExclusiveSecretsAcrossACut"},
+	{"R12 any log spends an approval", "aggregate/standing.go", "!r.BreakGlass && s.Redeemer(r) != log", "false", ".", "TestAnApprovalIsSpentOnceAcrossACut"},
+	{"R12 any site spends a code", "aggregate/factor.go", "if owner != at.Origin.Site {", "if false && owner != at.Origin.Site {", ".", "TestFactorsAcrossACut"},
+	{"members: a role means nothing", "aggregate/member.go", "if !slices.Contains(areasOf(known), area) {", "if false {", "./aggregate", "Rogue|Member"},
+	{"members: who admits gives what it has not", "aggregate/member.go", "if at.Origin.Site != s.mesh.founder {\n		areas", "if false {\n		areas", "./aggregate", "RogueSteward"},
+	{"members: identities of before count", "aggregate/member.go", "if area == events.AreaAccess || area == events.AreaMesh {", "if false {", "./aggregate", "BeforeJoining"},
+	{"members: who knows of no admission may decide", "aggregate/member.go", "case area != events.AreaSessions:", "case false:", "./aggregate", "Rogue"},
+	{"members: a site speaks for another", "aggregate/member.go", "if h.Stream != h.Site.UUID {", "if false {", "./aggregate", "Rogue"},
+	{"members: a past that others tell", "aggregate/member.go", "if e.Origin.Site != site {", "if false {", "./aggregate", "RogueSteward"},
+	{"members: a second founder", "aggregate/mesh.go", "(at.Origin.Site != id || !s.mesh.founder.IsZero() && s.mesh.founder != id)", "at.Origin.Site != id", "./aggregate", "Rogue"},
+	{"members: strangers count", "aggregate/state.go", "if s.stranger(h.Site) {", "if false {", "./aggregate", "Stranger|NothingOfASite|BeforeJoining"},
+	{"members: the order of arrival decides", "aggregate/state.go", "if s.unknownTo(at, h) || ", "if ", "./aggregate", "DidNotKnow"},
+	{"members: other sites end sessions", "aggregate/session.go", "if !live || !n.runsAt(at) {", "if !live {", "./aggregate", "Rogue"},
+}
+
+// Each rule of the mesh is needed: with it switched off, tests fail.
+func TestEachRuleOfTheMeshIsNeeded(t *testing.T) {
+	if os.Getenv("HOLDFAST_TEST_FULL") == "" {
+		t.Skip("set HOLDFAST_TEST_FULL=1: it compiles a package for every rule, some minutes in all")
+	}
+	for _, m := range mutants {
+		t.Run(m.rule, func(t *testing.T) {
+			began := time.Now()
+			if out, err := m.test(t); err == nil {
+				t.Errorf("no test of %s in %s notices:\n%s", m.run, m.pkg, out)
+			} else if !strings.Contains(out, "--- FAIL") && !strings.Contains(out, "panic:") {
+				t.Errorf("it was not a test that failed:\n%s", out)
+			}
+			t.Logf("%s", time.Since(began).Round(time.Millisecond))
+		})
+	}
+}
+
+// test runs tests of a package with the mutant in the place of its file.
+func (m mutant) test(t *testing.T) (string, error) {
+	t.Helper()
+	path, err := filepath.Abs(m.file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	source, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if strings.Count(string(source), m.old) != 1 {
+		t.Fatalf("%s has %d times what is to be changed: %q", m.file, strings.Count(string(source), m.old), m.old)
+	}
+	dir := t.TempDir()
+	changed, overlay := filepath.Join(dir, "changed.go"), filepath.Join(dir, "overlay.json")
+	list, err := json.Marshal(map[string]map[string]string{"Replace": {path: changed}})
+	for name, content := range map[string][]byte{changed: []byte(strings.Replace(string(source), m.old, m.new, 1)), overlay: list} {
+		if err == nil {
+			err = os.WriteFile(name, content, 0o600)
+		}
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-run", m.run, m.pkg)
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
