@@ -25,7 +25,7 @@ const askLate = "nobody has decided yet; the request stays: see request ls, and 
 // wish says what the login may ask for, if it lacks a grant and may ask for one.
 func (l *login) wish(m sshwire.Meta) (w commands.Wish, ok bool) {
 	s, who := l.server, l.claimed
-	to, err := parseRoute(m.User())
+	to, err := l.destination(m.User())
 	if err != nil || to.console() || s.misrouted(who, to) != "" {
 		return commands.Wish{}, false
 	}
@@ -34,6 +34,17 @@ func (l *login) wish(m sshwire.Meta) (w commands.Wish, ok bool) {
 	})
 	l.to, l.wished = to, w
 	return w, ok
+}
+
+// destination is where an SSH user name leads, after a jump on the target that it led to.
+func (l *login) destination(name string) (route, error) {
+	switch {
+	case l.jumpTo == "":
+		return parseRoute(name)
+	case strings.ContainsAny(name, routeMarks):
+		return route{}, errors.New("after a jump the user name is the account and nothing else")
+	}
+	return route{account: name, target: l.jumpTo}, nil
 }
 
 // askAccess asks the person what they want the account for, makes it a request and waits until it is decided. It
@@ -152,7 +163,7 @@ func (l *login) await(ctx context.Context, ask asker, id events.RequestID, mine 
 		})
 		cancel()
 		if ctx.Err() != nil {
-			return context.Cause(ctx) // what the person is told
+			return l.left(ctx, id, mine, context.Cause(ctx)) // what the person is told
 		}
 		if err != nil {
 			if _, err := ask("", "", nil); err != nil {
@@ -188,7 +199,11 @@ func (l *login) decided(ask asker, id events.RequestID, v aggregate.Standing) er
 // left withdraws a request whose person has hung up while they waited. What ended the connection from our side leaves
 // it standing.
 func (l *login) left(ctx context.Context, id events.RequestID, mine bool, err error) error {
-	if !mine || ctx.Err() != nil {
+	byUs := ctx.Err() != nil
+	if l.jumpTo != "" { // whose ctx ends with the client's end of it as well
+		byUs = errors.As(context.Cause(ctx), new(*sshwire.DisconnectError)) || l.server.ctx.Err() != nil
+	}
+	if !mine || byUs {
 		return err
 	}
 	withdraw := commands.WithdrawRequest{Request: id, Reason: "hung up while waiting"}

@@ -34,6 +34,12 @@ func (s *site) talk(user *user, login string, answers ...[]string) *dialog {
 	s.t.Helper()
 	nc, err := net.Dial("tcp", s.addr)
 	must(s.t, err)
+	return s.talkOver(nc, user, login, answers...)
+}
+
+// talkOver is talk on a connection that is there.
+func (s *site) talkOver(nc net.Conn, user *user, login string, answers ...[]string) *dialog {
+	s.t.Helper()
 	d := &dialog{site: s, answers: answers, conn: nc, ended: make(chan error, 1)}
 	s.t.Cleanup(func() { nc.Close(); <-d.ended })
 	go func() {
@@ -162,6 +168,57 @@ func TestALoginAsksAndWaits(t *testing.T) {
 		t.Errorf("denied: %v", err)
 	}
 	s.ctlHas(events.NoGrant)
+}
+
+// A jump asks at its end: the outer login has settled who it is, the inner one says which account.
+func TestAJumpAsksAndWaits(t *testing.T) {
+	s := newSite(t)
+	d := s.sshd()
+	bob := s.addUser("bob", events.Operator)
+	outer := s.outer("bob")
+	jump := func(account string, answers ...[]string) *dialog {
+		nc, err := outer.Dial("tcp", "web1:22")
+		must(t, err)
+		return s.talkOver(nc, bob, account, answers...)
+	}
+	login := jump(d.User, []string{"disk full", "30m", "T-1"})
+	r := login.request()
+	if r.Reason != "disk full" || r.For != 30*time.Minute || r.User != bob.id {
+		t.Fatalf("asked for %+v", r)
+	}
+	must(t, s.as("ada", commands.ApproveRequest{Request: r.ID}))
+	if err := login.over(); err != nil {
+		t.Fatalf("%v; heard %q", err, login.heard())
+	}
+	defer login.login.Close()
+	if started := eventsOf[events.SessionStarted](t, s.ctl); len(started) != 1 || started[0].Request != r.ID {
+		t.Errorf("started %+v", started)
+	}
+	// who hangs up withdraws, and a no ends it, the outer connection going on
+	login = jump(d.User, []string{"again", "", ""})
+	r = login.request()
+	login.conn.Close()
+	waitFor(t, func() bool { return s.state(r) == aggregate.Withdrawn })
+	login = jump(d.User, []string{"again", "", ""})
+	r = login.request()
+	must(t, s.as("ada", commands.DenyRequest{Request: r.ID, Reason: "not today"}))
+	if err := login.over(); err == nil || !strings.Contains(err.Error(), "denied") {
+		t.Errorf("denied: %v", err)
+	}
+	// an account that is not there is asked for by nobody
+	login = jump("nobody")
+	if err := login.over(); err == nil || !strings.Contains(err.Error()+login.heard(), "no grant for nobody+web1") {
+		t.Errorf("%v; heard %q", err, login.heard())
+	}
+	waitFor(t, func() bool { return s.server.waits.count() == 0 })
+	// nor is a target where nothing may be asked for one to jump to
+	s.asAdmin(commands.AddPolicy{Name: "closed", Account: d.User, Target: "web1", MaxTime: time.Minute, MaxUses: 1, DecideIn: time.Minute})
+	s.addUser("eve", events.Operator)
+	for _, target := range []string{"web1", "nowhere"} {
+		if _, err := s.outer("eve").Dial("tcp", target+":22"); err == nil || !strings.Contains(err.Error(), "no grant for "+target) {
+			t.Errorf("%s: %v", target, err)
+		}
+	}
 }
 
 // Who hangs up withdraws; whose waiting time is over does not, and finds the request again.

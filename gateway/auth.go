@@ -104,7 +104,7 @@ func (l *login) publicKey(ctx context.Context, m sshwire.Meta, key ssh.PublicKey
 // further lets a proven key in, or says what is to be done beside it: from then on nothing else is looked at.
 func (l *login) further(ctx context.Context, m sshwire.Meta) error {
 	why := ""
-	if l.askFactor(ctx, m) {
+	if l.jumpTo == "" && l.askFactor(ctx, m) { // after a jump the outer login has proven it
 		why = factorNext
 	} else if w, ok := l.wish(m); ok {
 		why = w.Text

@@ -71,7 +71,7 @@ func (j *jumper) count(n int) {
 func (j *jumper) serve(ctx context.Context, st *mux.Stream) {
 	j.count(+1)
 	defer j.count(-1)
-	target, no := j.server.jumpTarget(j.outer.identity.user, st.Host, st.Port)
+	target, no := j.server.jumpTarget(j.outer.identity, st.Host, st.Port)
 	if no != nil {
 		j.refuse(ctx, st, no)
 		return
@@ -94,12 +94,16 @@ type noJump struct {
 }
 
 // jumpTarget finds the target that a host name stands for, among those that the user has any grant for, expired ones
-// too: what is wrong with a grant is told later. All others read the same as names that are none.
+// too: what is wrong with a grant is told later; and among those with an account that they may ask for. All others
+// read the same as names that are none.
 //
 // The port must be 22, which is what `ssh -J` asks for unless told otherwise, or the target's own. Any other one is a
 // forwarding that somebody wants to the target, who must not be given a login there in its place.
-func (s *Server) jumpTarget(user events.UserID, host string, port uint32) (string, *noJump) {
-	name, addr, known := s.reachable(user, host)
+func (s *Server) jumpTarget(who *identity, host string, port uint32) (string, *noJump) {
+	name, addr, known := s.reachable(who.user, host)
+	if !known {
+		name, addr, known = s.askable(who, host)
+	}
 	at := plain(net.JoinHostPort(host, strconv.FormatUint(uint64(port), 10)))
 	switch {
 	case !known:
@@ -118,6 +122,23 @@ func (s *Server) reachable(user events.UserID, host string) (name, addr string, 
 		for _, a := range state.AccountsOf(user, now) {
 			t, known := state.Target(a.Target)
 			if !a.Removed && known && !t.Removed && strings.EqualFold(t.Name, host) && (name == "" || t.Name == host) {
+				name, addr, ok = t.Name, t.Addr, true
+			}
+		}
+	})
+	return name, addr, ok
+}
+
+// askable is reachable for the targets with an account that the user may ask for, or break the glass for.
+func (s *Server) askable(who *identity, host string) (name, addr string, ok bool) {
+	log, now := s.cfg.Dispatcher.Log(), s.cfg.Now()
+	s.cfg.Dispatcher.View(func(state *aggregate.State) {
+		for _, a := range state.Accounts() {
+			t, known := state.Target(a.Target)
+			if a.Removed || !known || t.Removed || !strings.EqualFold(t.Name, host) || ok && t.Name != host {
+				continue
+			}
+			if _, may := commands.WishOf(state, who.user, a.Name, t.Name, who.factor, log, now); may {
 				name, addr, ok = t.Name, t.Addr, true
 			}
 		}
@@ -161,19 +182,23 @@ func (j *jumper) refuse(ctx context.Context, st *mux.Stream, no *noJump) {
 // inner is the SSH server at the end of a jump. Its session is one like any other.
 func (j *jumper) inner(ctx context.Context, st *mux.Stream, target string, hostKeys []ssh.Signer) {
 	s := j.server
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, cancel)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	grace := time.AfterFunc(s.cfg.Limits.LoginGrace, func() { cancel(nil) })
 	defer grace.Stop()
 	l := &login{
 		server: s, client: &rekeyGate{}, grace: func() { grace.Stop() },
-		name: j.outer.name, identity: j.outer.identity, jump: st.Host, jumpTo: target,
+		name: j.outer.name, claimed: j.outer.identity, jump: st.Host, jumpTo: target,
 	}
-	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: hostKeys, Auth: l.innerAuth(), MaxAuthTries: 20, FitOffer: true}
+	defer s.letStay(l, cancel)()
+	cfg := &sshwire.ServerConfig{Config: s.cfg.SSH, HostKeys: hostKeys, Auth: l.innerAuth(ctx), MaxAuthTries: 20, FitOffer: true}
 	cfg.OnRekey = l.client.onRekey
 	conn, err := sshwire.Server(ctx, st, cfg)
 	if err != nil {
 		s.log.Debug("a jump ended before its login did", "source", st.RemoteAddr().String(), "target", target, "error", err)
+		if l.identity == nil && !l.wished.Account.IsZero() {
+			l.unfinished(ctx, st.RemoteAddr())
+		}
 		if l.opened != nil {
 			s.abandon(l.opened, nil)
 		}
@@ -183,15 +208,20 @@ func (j *jumper) inner(ctx context.Context, st *mux.Stream, target string, hostK
 }
 
 // innerAuth is the sshwire.ServerAuth at the end of a jump. The outer login has settled who it is, so nothing is to be
-// proven again; a client that shows a key anyway must not show somebody else's.
-func (l *login) innerAuth() sshwire.ServerAuth {
+// proven again; a client that shows a key anyway must not show somebody else's. Who lacks a grant for the account and may
+// ask for one is asked here.
+func (l *login) innerAuth(ctx context.Context) sshwire.ServerAuth {
 	return sshwire.ServerAuth{
-		None: func(sshwire.Meta) error { return nil },
-		PublicKey: func(m sshwire.Meta, key ssh.PublicKey, _ bool) error {
-			if who, no := l.server.whose(key, m.RemoteAddr()); no != nil || who.user != l.identity.user {
+		None: func(m sshwire.Meta) error { return l.further(ctx, m) },
+		PublicKey: func(m sshwire.Meta, key ssh.PublicKey, proven bool) error {
+			who, no := l.server.whose(key, m.RemoteAddr())
+			switch {
+			case no != nil || who.user != l.claimed.user:
 				return errNotLetIn
+			case !proven:
+				return nil
 			}
-			return nil
+			return l.further(ctx, m)
 		},
 		Accept: l.acceptJump,
 	}

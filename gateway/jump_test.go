@@ -137,6 +137,10 @@ func TestJumpTarget(t *testing.T) {
 	for _, name := range []string{"web1", "Web2", "db", "DB"} {
 		s.addTarget(name, "127.0.0.1:2222", key, "root", events.Password, []byte("s3cret"))
 	}
+	if got, no := s.server.jumpTarget(&identity{user: bob}, "WEB1", 22); got != "web1" {
+		t.Errorf("a target whose account may be asked for: %q, %+v", got, no)
+	}
+	s.asAdmin(commands.AddPolicy{Name: "closed", Account: "root", Target: "web1", MaxTime: time.Minute, MaxUses: 1, DecideIn: time.Minute})
 	for _, tt := range []struct {
 		user events.UserID
 		host string
@@ -150,7 +154,7 @@ func TestJumpTarget(t *testing.T) {
 		{s.admin, "web1.", 22, "unknown target"}, {s.admin, "root+web1", 22, "unknown target"}, {s.admin, "web1\n", 22, "unknown target"},
 		{bob, "web1", 22, "no grant"}, {bob, "web1", 80, "no grant"}, {bob, "web9", 22, "unknown target"},
 	} {
-		got, no := s.server.jumpTarget(tt.user, tt.host, tt.port)
+		got, no := s.server.jumpTarget(&identity{user: tt.user}, tt.host, tt.port)
 		if no != nil {
 			got = string(no.reason)
 			if strings.ContainsAny(no.text+no.detail, "\n\x1b") || tt.user == bob && !strings.HasPrefix(no.text, "no grant for "+tt.host+";") {
@@ -162,7 +166,7 @@ func TestJumpTarget(t *testing.T) {
 		}
 	}
 	s.asAdmin(commands.RemoveTarget{Target: "web1"})
-	if got, no := s.server.jumpTarget(s.admin, "web1", 22); no == nil {
+	if got, no := s.server.jumpTarget(&identity{user: s.admin}, "web1", 22); no == nil {
 		t.Errorf("a removed target: %q", got)
 	}
 }
@@ -188,16 +192,16 @@ func TestAttackManyRefusedJumps(t *testing.T) {
 func TestAttackKeysAfterAJump(t *testing.T) {
 	s := newSite(t)
 	bob := s.addUser("bob", events.Operator)
-	l := &login{server: s.server, identity: &identity{user: bob.id}, jump: "web1", jumpTo: "web1"}
+	l := &login{server: s.server, claimed: &identity{user: bob.id}, jump: "web1", jumpTo: "web1"}
 	from := fakeMeta{user: "root", from: &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 1}}
 	for name, key := range map[string]ssh.PublicKey{
 		"another user's": s.users["ada"].signer.PublicKey(), "unknown": freshKey(t).PublicKey(),
 	} {
-		if l.innerAuth().PublicKey(from, key, true) == nil {
+		if l.innerAuth(t.Context()).PublicKey(from, key, true) == nil || l.identity != nil {
 			t.Errorf("%s key is taken", name)
 		}
 	}
-	if err := l.innerAuth().PublicKey(from, bob.signer.PublicKey(), true); err != nil || l.identity.user != bob.id {
+	if err := l.innerAuth(t.Context()).PublicKey(from, bob.signer.PublicKey(), true); err != nil || l.identity.user != bob.id {
 		t.Errorf("one's own key: %v", err)
 	}
 }
