@@ -140,7 +140,7 @@ func sameDigests(t *testing.T, a, b *meshSite) {
 		if here, err = a.digest(now.Item.Clock); err != nil {
 			t.Fatal(err)
 		}
-		if here != there || here.Item.Digest != now.Item.Digest {
+		if here.Item.Digest != there.Item.Digest || here.Item.Digest != now.Item.Digest {
 			t.Fatalf("at %s: %s and %s at a, %s at b", now.Item.Clock, now.Item.Digest, here.Item.Digest, there.Item.Digest)
 		}
 		return

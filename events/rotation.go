@@ -41,6 +41,8 @@ const (
 	WhyCheckin RotationWhy = "checkin"
 	// WhyUse: a session used the secret.
 	WhyUse RotationWhy = "use"
+	// WhyExposed: a site that could open the secret was fenced, or left.
+	WhyExposed RotationWhy = "exposed"
 	// WhyDoubt: it is not known which secret the target takes.
 	WhyDoubt RotationWhy = "doubt"
 )

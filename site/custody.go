@@ -27,7 +27,7 @@ func (s *Site) custodians() map[events.SiteID]*seal.PublicKey {
 	out := map[events.SiteID]*seal.PublicKey{}
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			if m.Site == s.who.ID || !m.Custodian {
+			if m.Site == s.who.ID || !m.Custodian || state.Fenced(m.Site) || state.Left(m.Site) || state.Left(s.who.ID) {
 				continue
 			}
 			current := m.SealingKey

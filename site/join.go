@@ -174,12 +174,7 @@ func (s *Site) becomeMember(ctx context.Context, answer mesh.JoinAnswer, before 
 	}
 	s.mesh.joined = j
 	ctx = context.WithoutCancel(ctx)
-	err = s.commands.Rebuild(ctx, func() (*aggregate.State, error) {
-		state := s.emptyState()
-		_, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil)
-		return state, err
-	})
-	if err != nil {
+	if err = s.commands.Rebuild(ctx, func() (*aggregate.State, error) { return s.load(ctx) }); err != nil {
 		return fmt.Errorf("build the state anew: %w", err)
 	}
 	if err := s.startMesh(); err != nil {

@@ -34,8 +34,9 @@ type meshPart struct {
 	listener net.Listener // nil without a mesh port
 	joined   *joined      // by an invitation; nil for a founder and a lone site
 
-	turn    sync.Mutex // held by who founds or joins
-	mu      sync.Mutex // guards node
+	turn    sync.Mutex  // held by who founds, joins or leaves
+	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
+	mu      sync.Mutex  // guards node
 	node    *mesh.Node
 	running atomic.Pointer[mesh.Node] // node, for who must not wait
 }
@@ -141,7 +142,9 @@ func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 			founder = state.Founder()
 		}
 		for _, m := range state.MeshSites() {
-			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addr: m.Addr}
+			alone := state.Left(s.who.ID) && !s.mesh.leaving.Load()
+			gone := m.Site != s.who.ID && (alone || state.Left(m.Site) || state.Fenced(m.Site))
+			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity, Gone: gone}, Addr: m.Addr}
 		}
 	})
 	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) }) {
@@ -193,6 +196,7 @@ func (s *Site) runMesh(ctx context.Context) {
 	var pairs []events.SiteID
 	for ctx.Err() == nil {
 		_, moved := s.commands.Applied(events.Origin{})
+		s.applyHolds(ctx)
 		if err := s.startMesh(); err != nil {
 			s.log.Error("this site can't take part in the mesh; it works by itself", "error", err)
 			return
@@ -218,7 +222,7 @@ func (s *Site) runMesh(ctx context.Context) {
 }
 
 func samePeer(a, b mesh.Peer) bool {
-	return a.Site == b.Site && a.Addr == b.Addr && bytes.Equal(a.Identity, b.Identity)
+	return a.Site == b.Site && a.Addr == b.Addr && a.Gone == b.Gone && bytes.Equal(a.Identity, b.Identity)
 }
 
 // copies implements [mesh.Copies] over the logs of other sites.
@@ -305,15 +309,16 @@ func entries(holdings []mesh.Holding) []events.ClockEntry {
 type MeshSite struct {
 	ID       events.SiteID     `json:"id"`
 	Site     string            `json:"site"`  // its name
-	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded"
+	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded", "fenced", "left"
 	Role     events.MemberRole `json:"role"`
 	Addr     string            `json:"addr"`
 	Work     string            `json:"work"`           // name of the site that carries out what it began
 	Pair     string            `json:"pair,omitempty"` // "in step", "degraded": what becomes of this site waits for it, or goes on without
 	Lag      uint64            `json:"lag"`            // records of decisions held here that it is not known to hold
 	Behind   uint64            `json:"behind"`         // records of decisions that it holds and this site does not
-	Masked   uint64            `json:"masked"`         // decisions of it that have no effect, since it may not make them
-	LastSeen time.Time         `json:"last_seen"`      // when something last came from it in this run; zero for never
+	Trouble  string            `json:"trouble,omitempty"`
+	Masked   uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
+	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
 }
 
 // Mesh tells how the members stand; none where the site is in no mesh.
@@ -321,7 +326,12 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 	var out []MeshSite
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			at := MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m)}
+			at := MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m), Trouble: trouble(state, m)}
+			if state.Left(m.Site) {
+				at.State = "left"
+			} else if state.Fenced(m.Site) {
+				at.State = "fenced"
+			}
 			for _, masked := range state.Masked() {
 				if masked.Site == m.Site && masked.Beyond {
 					at.Masked += masked.Count
@@ -378,24 +388,36 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 		return at, digest, nil
 	}
 	held := s.source.Held(events.Ctl)
+	s.commands.View(func(state *aggregate.State) {
+		for _, f := range state.Forks() { // of its branches the one that is here
+			if at.At(f.Log) > f.Size {
+				at = at.With(f.Log, max(f.Size, held.At(f.Log)))
+			}
+		}
+	})
 	if !held.Covers(at) {
 		return at, "", &commands.Refusal{Code: commands.Conflict, Message: "this site has not applied all that the clock covers",
 			Hint: "wait until it has (mesh status), or ask a site that has"}
 	}
-	state := s.emptyState()
-	for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
-		if err != nil {
-			return at, "", err
-		}
-		if r.Header.Position > at.At(r.Header.Origin()) {
-			continue
-		}
-		if err := state.Apply(r); err != nil {
-			if errors.Is(err, aggregate.ErrEarly) {
-				return at, "", &commands.Refusal{Code: commands.Invalid, Message: "the clock covers a decision and not what it knew of: no site ever held that"}
+	state, err := s.fold(func(state *aggregate.State) error {
+		for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
+			if err != nil {
+				return err
 			}
-			return at, "", err
+			if r.Header.Position > at.At(r.Header.Origin()) {
+				continue
+			}
+			if err := state.Apply(r); err != nil {
+				return err
+			}
 		}
+		return nil
+	})
+	if errors.Is(err, aggregate.ErrEarly) {
+		return at, "", &commands.Refusal{Code: commands.Invalid, Message: "the clock covers a decision and not what it knew of: no site ever held that"}
+	}
+	if err != nil {
+		return at, "", err
 	}
 	return state.Clock(), state.Digest(), nil
 }
@@ -404,6 +426,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 // count.
 func (s *Site) emptyState() *aggregate.State {
 	state := aggregate.New()
+	state.CheckForks(checkFork)
 	if j := s.mesh.joined; j != nil {
 		state.Joined(s.who.ID, j.Mesh, events.NewClock(j.Before...))
 	}
@@ -413,7 +436,13 @@ func (s *Site) emptyState() *aggregate.State {
 // maskViews has the views leave out what does not count.
 func (s *Site) maskViews() {
 	s.source.Mask(func(h *events.Header, clock events.Clock) (why string) {
-		s.commands.View(func(state *aggregate.State) { why = state.MaskOf(h, clock) })
+		s.commands.View(func(state *aggregate.State) {
+			if size, held := state.HoldOf(h.Origin()); held && h.Position > size && !aggregate.IsClaim(h.Type) {
+				why = "its log is held from there on: its site was fenced, or wrote it twice"
+				return
+			}
+			why = state.MaskOf(h, clock)
+		})
 		return why
 	})
 }

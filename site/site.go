@@ -177,8 +177,8 @@ func (s *Site) openState(ctx context.Context) (err error) {
 	if s.mesh.joined, err = s.data.loadJoined(); err != nil {
 		return err
 	}
-	state := s.emptyState()
-	if _, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil); err != nil {
+	state, err := s.load(ctx)
+	if err != nil {
 		return err
 	}
 	s.knowOthers()
@@ -257,6 +257,7 @@ func (s *Site) openViews(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.background.Go(func() { s.runViews(running) })
+	s.background.Go(func() { s.viewHolds(running) })
 	return nil
 }
 

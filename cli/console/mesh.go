@@ -15,7 +15,7 @@ import (
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
-		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshHistory())
+		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshReconcile(), c.meshHistory())
 })
 
 var meshColumns = []column[site.MeshSite]{
@@ -27,6 +27,7 @@ var meshColumns = []column[site.MeshSite]{
 	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
 	{"masked", func(m site.MeshSite) string { return strconv.FormatUint(m.Masked, 10) }},
 	{"pair", func(m site.MeshSite) string { return m.Pair }},
+	{"trouble", func(m site.MeshSite) string { return m.Trouble }},
 	{"last seen", func(m site.MeshSite) string { return stamp(m.LastSeen) }},
 	{"addr", func(m site.MeshSite) string { return m.Addr }},
 	{"id", func(m site.MeshSite) string { return m.ID.String() }},

@@ -14,7 +14,7 @@ import (
 // meshEvents are the types of events that are the history of a mesh, or the
 // first words of such types.
 var meshEvents = []string{
-	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "duty", "sync", "fork",
+	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "site.fenced", "site.reinstated", "site.left", "mesh.masked", "duty", "sync", "fork",
 }
 
 // meshEvent is a line of the history of the mesh.

@@ -76,6 +76,9 @@ type Site interface {
 	Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error)
 	Join(ctx context.Context, by events.Actor, token string) (events.SiteID, error)
 
+	// Leave gives all work of the site to another one and leaves the mesh.
+	Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error)
+
 	// GiveDuties moves what the site carries out to another one.
 	GiveDuties(ctx context.Context, by events.Actor, c commands.GiveDuties) ([]events.Record, error)
 

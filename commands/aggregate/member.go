@@ -185,6 +185,7 @@ var ownNouns = map[string]bool{"site": true, "log": true, "sync": true, "ca": tr
 var exceptions = map[string]events.Area{
 	"site.invited": events.AreaMesh, "site.invitation_withdrawn": events.AreaMesh, "site.admitted": events.AreaMesh,
 	"ca.trusted": events.AreaAccess, "ca.distrusted": events.AreaAccess, "ca.certificate_revoked": events.AreaAccess,
+	"site.fenced": events.AreaMesh, "site.reinstated": events.AreaMesh, "fork.settled": events.AreaMesh,
 	"duty.yielded":            events.AreaSessions, // gives up what is another's already
 	"ca.certificate_issued":   events.AreaSessions,
 	"target.host_key_refused": events.AreaSessions,

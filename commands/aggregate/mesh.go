@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"bytes"
-	"maps"
 	"slices"
 	"time"
 
@@ -58,7 +57,6 @@ type mesh struct {
 	told        map[toldKey]uint64
 	members     map[events.SiteID]heads[events.SiteAdmitted]
 	invitations map[events.InvitationID]*Invitation
-	forks       map[events.Origin]events.ForkProved // the one that leaves least
 }
 
 var _ = fold(func(s *State, at *Mark, e events.SiteInvited) bool {
@@ -108,6 +106,11 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 		s.mesh.admissions = map[events.SiteID][]*admission{}
 	}
 	s.mesh.admissions[id] = append(others, &admission{at, s.admittedFor(at, e)})
+	for o := range s.cuts.forks {
+		if o.Site == id {
+			s.proveForks(o)
+		}
+	}
 	return true
 })
 
@@ -169,40 +172,12 @@ func (s *State) Invitations() []*Invitation {
 	return all
 }
 
-// ForkOf is up to where a log counts that was written twice.
-func (s *State) ForkOf(o events.Origin) (uint64, bool) {
-	f, ok := s.mesh.forks[o]
-	return f.Size, ok
-}
-
-// Forks lists the proofs that logs were written twice, by log.
-func (s *State) Forks() []events.ForkProved {
-	var all []events.ForkProved
-	for _, o := range slices.SortedFunc(maps.Keys(s.mesh.forks), events.Origin.Compare) {
-		all = append(all, s.mesh.forks[o])
-	}
-	return all
-}
-
-var _ = fold(func(s *State, _ *Mark, e events.ForkProved) bool {
-	if known, ok := s.mesh.forks[e.Log]; ok && known.Size <= e.Size {
-		return true
-	}
-	if s.mesh.forks == nil {
-		s.mesh.forks = map[events.Origin]events.ForkProved{}
-	}
-	s.mesh.forks[e.Log] = e
-	return true
-})
-
 func (s *State) meshLines(add func(format string, args ...any)) {
 	s.memberLines(add)
 	for id, h := range s.mesh.members {
 		add("member %s %s", id, showHeads(h))
 	}
-	for o, f := range s.mesh.forks {
-		add("fork %s at %d", o, f.Size)
-	}
+	s.cutLines(add)
 	for id, v := range s.mesh.invitations {
 		used := slices.SortedFunc(slices.Values(v.used), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) })
 		add("invitation %s %q %x %s %s %v %t made %s withdrawn %t used %v", id, v.Name, v.SecretHash, v.Expires, v.Role, v.Scopes, v.Custodian, show(v.Made), v.withdrawn, used)

@@ -14,7 +14,8 @@ import (
 // lookups return is read-only and valid until the next Apply.
 type State struct {
 	logs   map[events.Origin]*log
-	holds  map[events.Origin]uint64 // up to where logs count that are held
+	holds  Holds
+	cuts   cuts
 	before map[events.Origin]uint64 // up to where sites decided before they joined the mesh
 	mesh   mesh
 	words  map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
@@ -95,18 +96,18 @@ type log struct {
 // size took effect already: the state must then be built anew, with the hold
 // set first.
 func (s *State) Hold(o events.Origin, size uint64) bool {
-	if s.holds == nil {
-		s.holds = map[events.Origin]uint64{}
+	if s.holds.Logs == nil {
+		s.holds.Logs = map[events.Origin]uint64{}
 	}
-	if at, held := s.holds[o]; !held || size < at {
-		s.holds[o] = size
+	if at, held := s.holds.Logs[o]; !held || size < at {
+		s.holds.Logs[o] = size
 	}
 	return s.At(o) <= size
 }
 
 // held is up to where a log counts.
 func (s *State) held(o events.Origin, position uint64) uint64 {
-	if size, held := s.holds[o]; held {
+	if size, held := s.HoldOf(o); held {
 		return min(size, position)
 	}
 	return position
@@ -211,7 +212,7 @@ func (s *State) Apply(r events.Record) error {
 	*at = next
 	s.logs[origin] = at
 	s.word(h)
-	if s.held(origin, h.Position) == h.Position {
+	if s.held(origin, h.Position) == h.Position || claims[h.Type] {
 		s.change(&r, clock)
 	}
 	return nil

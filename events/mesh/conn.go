@@ -121,7 +121,7 @@ func (n *Node) peerByKey(key ed25519.PublicKey) (Peer, bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, p := range n.peers {
-		if key.Equal(ed25519.PublicKey(p.Identity)) && p.Site != n.cfg.Core.Self {
+		if key.Equal(ed25519.PublicKey(p.Identity)) && p.Site != n.cfg.Core.Self && !p.Gone {
 			return p, true
 		}
 	}
@@ -379,7 +379,7 @@ func (n *Node) unlinked() []Peer {
 	defer n.mu.Unlock()
 	var out []Peer
 	for _, p := range n.peers {
-		if p.Addr != "" && p.Site != n.cfg.Core.Self && !n.hears(p.Site, false) {
+		if p.Addr != "" && p.Site != n.cfg.Core.Self && !p.Gone && !n.hears(p.Site, false) {
 			out = append(out, p)
 		}
 	}

@@ -69,6 +69,7 @@ func (c Config) withDefaults() Config {
 type Member struct {
 	Site     events.SiteID
 	Identity []byte // public key that its links and log keys answer to
+	Gone     bool   // it left, or is fenced: its logs are exchanged, and it is not spoken to
 }
 
 // LinkID names a link between two sites for as long as it is up. The shell
@@ -240,7 +241,7 @@ func (c *Core) setMembers(m Members) {
 		c.members[member.Site] = member
 	}
 	for _, l := range c.linksInOrder() {
-		if _, ok := c.members[l.site]; !ok {
+		if m, ok := c.members[l.site]; !ok || m.Gone {
 			c.closeLink(l, "the site is no member of the mesh")
 		}
 	}

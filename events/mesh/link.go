@@ -71,7 +71,7 @@ const (
 func (c *Core) quiet() time.Duration { return c.cfg.HaveEvery * 3 / 2 }
 
 func (c *Core) linkUp(in LinkUp) {
-	if _, member := c.members[in.Site]; !member || in.Site == c.cfg.Self {
+	if m, member := c.members[in.Site]; !member || m.Gone || in.Site == c.cfg.Self {
 		c.emit(Close{in.Link, in.Site, "the site is no member of the mesh"})
 		return
 	}

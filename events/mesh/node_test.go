@@ -80,7 +80,7 @@ func (s *station) closeLogs() {
 }
 
 func (s *station) peer() Peer {
-	return Peer{Member{s.id, s.identity.Public().(ed25519.PublicKey)}, s.addr}
+	return Peer{Member{Site: s.id, Identity: s.identity.Public().(ed25519.PublicKey)}, s.addr}
 }
 
 // listen takes a port, so that others can be told of it before the node starts.

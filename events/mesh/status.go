@@ -42,8 +42,8 @@ func (c *Core) met(site events.SiteID) *acquaintance {
 // Status tells how things stand with every other member, by site.
 func (c *Core) Status() []SiteStatus {
 	var out []SiteStatus
-	for site := range c.members {
-		if site == c.cfg.Self {
+	for site, m := range c.members {
+		if site == c.cfg.Self || m.Gone {
 			continue
 		}
 		s := SiteStatus{Site: site}
@@ -52,8 +52,8 @@ func (c *Core) Status() []SiteStatus {
 			s.Heard = a.heard
 		}
 		for _, lg := range c.logs {
-			if lg.origin.Kind != events.Ctl {
-				continue
+			if _, forked := c.forks[lg.origin]; forked || lg.origin.Kind != events.Ctl {
+				continue // of a fork each keeps its branch
 			}
 			has := uint64(0)
 			if a != nil {

@@ -1,0 +1,95 @@
+package commands
+
+import (
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// FenceSite cuts a site off that is not to be trusted any more: what it wrote up to
+// now counts, what it writes after that does not, and nobody speaks to it (rule R14).
+type FenceSite struct {
+	Site   string // name or id
+	Reason string
+}
+
+var _ = register[FenceSite]("FenceSite", byAdmin|headroom)
+
+// Decide cuts each log of the site at what has been applied of it here.
+func (c FenceSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	of, _, err := movable(s, env, c.Site, nil, c.Reason)
+	if err != nil {
+		return nil, err
+	}
+	if s.Fenced(of.Site) {
+		return nil, conflict("mesh reconcile takes it back", "site %s is fenced already", quoted(of.Name))
+	}
+	var logs []events.ClockEntry
+	for _, e := range s.Clock().Entries() {
+		if e.Origin.Site == of.Site {
+			logs = append(logs, e)
+		}
+	}
+	d := newDecision(by, env)
+	d.add(of.Site.UUID, events.SiteFenced{Logs: logs, Reason: c.Reason})
+	return d.done()
+}
+
+// ReconcileSite settles what came of a site's forks, and takes back its fences.
+type ReconcileSite struct {
+	Site   string // name or id
+	Reason string
+}
+
+var _ = register[ReconcileSite]("ReconcileSite", byAdmin|headroom)
+
+// Decide refuses a site of which there is nothing to settle.
+func (c ReconcileSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	of, err := FindMember(s, c.Site)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkText("reason", c.Reason); err != nil {
+		return nil, err
+	}
+	if c.Reason == "" {
+		return nil, invalid("say why with --reason", "settling what a site did needs a reason")
+	}
+	d := newDecision(by, env)
+	for _, f := range s.Forks() {
+		if f.Log.Site == of.Site && !s.Settled(f) {
+			d.because(f.At.ID, of.Site.UUID, events.ForkSettled{Log: f.Log, Size: f.Size, Reason: c.Reason})
+		}
+	}
+	if fences := s.FencesOf(of.Site); len(fences) > 0 {
+		d.because(fences[0].At.ID, of.Site.UUID, events.SiteReinstated{Reason: c.Reason})
+	}
+	if len(d.drafts) == 0 {
+		return nil, conflict("see `mesh status`", "site %s has no fork that waits to be settled, and is not fenced", quoted(of.Name))
+	}
+	return d.done()
+}
+
+// LeaveMesh is this site's last word in the mesh.
+type LeaveMesh struct{ Reason string }
+
+var _ = register[LeaveMesh]("LeaveMesh", byAdmin|headroom)
+
+// Decide refuses a site that still carries something out for the others.
+func (c LeaveMesh) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
+	if err := checkText("reason", c.Reason); err != nil {
+		return nil, err
+	}
+	if c.Reason == "" {
+		return nil, invalid("say why with --reason", "leaving the mesh needs a reason")
+	}
+	self := env.Log.Site
+	if _, member := s.MeshSite(self); !member || s.Left(self) {
+		return nil, conflict("", "this site is in no mesh")
+	}
+	if d, moved := s.Holder(self, events.TargetID{}); !moved || d.Holder == self || len(s.HeldBy(self)) > 0 {
+		return nil, conflict("mesh drain --to SITE gives it away", "this site carries out work of the mesh")
+	}
+	d := newDecision(by, env)
+	d.add(self.UUID, events.SiteLeft{Reason: c.Reason})
+	return d.done()
+}

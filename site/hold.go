@@ -1,0 +1,181 @@
+package site
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/evidence"
+	"github.com/holdfast-pam/holdfast/events/mesh"
+)
+
+// checkFork checks the proof that an event brings: nobody's word is believed that a
+// log was written twice.
+func checkFork(e events.ForkProved, key string, identity []byte) error {
+	f, err := mesh.DecodeFork(e.Proof)
+	if err != nil {
+		return err
+	}
+	if f.Origin != e.Log || f.Size != e.Size {
+		return fmt.Errorf("%w: it is of log %s at %d", mesh.ErrNoFork, f.Origin, f.Size)
+	}
+	c := mesh.Crypto{Open: evidence.OpenHead, Vouched: func(identity []byte, k mesh.Key) error { return mesh.CheckVoucher(identity, k) }}
+	return mesh.CheckFork(c, f, key, identity)
+}
+
+// mostFolds bounds how often a state is built until the holds that it was made with
+// are those that it calls for.
+const mostFolds = 8
+
+// fold builds a state: with no log held first, then with those held that it found
+// to be. What waits for a part of a log that is not here, since it is of the other
+// branch, comes after what says that nobody has to wait for it.
+func (s *Site) fold(apply func(*aggregate.State) error) (*aggregate.State, error) {
+	var holds aggregate.Holds
+	for n := 0; ; n++ {
+		state := s.emptyState()
+		state.SetHolds(holds)
+		err := apply(state)
+		if err != nil && !errors.Is(err, aggregate.ErrEarly) {
+			return nil, err
+		}
+		next := state.Holds(s.who.ID)
+		if next.Equal(holds) {
+			return state, err // early: not for want of a hold
+		}
+		if n == mostFolds {
+			return nil, errors.New("sites hold each other's logs in a circle; fence all but one of them")
+		}
+		holds = next
+	}
+}
+
+// load builds the state of everything that was applied here.
+func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
+	return s.fold(func(state *aggregate.State) error {
+		_, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil)
+		return err
+	})
+}
+
+// applyHolds builds the state anew where a log is to be held from now on, or not any
+// more; what runs by a right that was lost so ends.
+func (s *Site) applyHolds(ctx context.Context) {
+	same := true
+	s.commands.View(func(state *aggregate.State) { same = state.Holds(s.who.ID).Equal(state.HeldWith()) })
+	if same {
+		return
+	}
+	if err := s.commands.Rebuild(ctx, func() (*aggregate.State, error) { return s.load(ctx) }); err != nil {
+		if ctx.Err() == nil {
+			s.fail(fmt.Errorf("have a log count no more from where it was cut: %w", err))
+		}
+		return
+	}
+	s.log.Warn("what is held of other sites' logs has changed; the state was built anew (mesh status)")
+	if s.gateway != nil {
+		s.gateway.Review()
+	}
+	s.background.Go(func() { s.viewHolds(ctx) })
+}
+
+func (d data) viewedHolds() string { return filepath.Join(d.dir, "views.held") }
+
+// viewHolds builds the views anew where they were built with other logs held than
+// those that are now. It notes with which they are.
+func (s *Site) viewHolds(ctx context.Context) {
+	b, err := os.ReadFile(s.data.viewedHolds())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Error("it can't be read what the views leave out; they are built anew", "error", err)
+	}
+	now := ""
+	s.commands.View(func(state *aggregate.State) { now = state.HeldWith().String() })
+	if string(b) == now {
+		return
+	}
+	err = s.views.Rebuild(ctx, nil)
+	if err == nil {
+		err = writeDurable(s.data.viewedHolds(), []byte(now), 0o600)
+	}
+	if err != nil && ctx.Err() == nil {
+		s.log.Error("the views could not be built anew after a log was held; start the site again", "error", err)
+	}
+}
+
+// leaveTime is how long a site that leaves waits until a peer holds all of it.
+const leaveTime = 30 * time.Second
+
+// Leave gives all work of this site to another one, says so in its log, and ends the
+// links once the members in reach hold its last word.
+func (s *Site) Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error) {
+	s.mesh.turn.Lock()
+	defer s.mesh.turn.Unlock()
+	if _, err := s.GiveDuties(ctx, by, commands.GiveDuties{To: to, Reason: reason}); err != nil {
+		nothing := false
+		s.commands.View(func(state *aggregate.State) {
+			d, moved := state.Holder(s.who.ID, events.TargetID{})
+			nothing = moved && d.Holder != s.who.ID && len(state.HeldBy(s.who.ID)) == 0
+		})
+		if !nothing {
+			return nil, err
+		}
+	}
+	s.mesh.leaving.Store(true)
+	defer func() {
+		s.mesh.leaving.Store(false)
+		if n := s.node(); n != nil {
+			_, peers := s.peers()
+			n.SetPeers(peers)
+		}
+	}()
+	records, err := s.commands.Do(ctx, by, commands.LeaveMesh{Reason: reason})
+	if err != nil {
+		return nil, err
+	}
+	if !s.givenOn(ctx) {
+		s.log.Warn("this site has left the mesh, and no member in reach holds all that it wrote; keep its data directory", "waited", leaveTime.String())
+	}
+	return records, nil
+}
+
+// givenOn waits until a member holds all that is held here.
+func (s *Site) givenOn(ctx context.Context) bool {
+	ctx, cancel := context.WithTimeout(ctx, leaveTime)
+	defer cancel()
+	for {
+		if n := s.node(); n != nil {
+			standing, err := n.Status(ctx)
+			if err != nil {
+				return false
+			}
+			for _, st := range standing {
+				if !st.LastSeen.IsZero() && st.Lag == 0 {
+					return true
+				}
+			}
+		}
+		if sleep(ctx, 100*time.Millisecond) != nil {
+			return false
+		}
+	}
+}
+
+// trouble says what somebody has to look at in a member's logs.
+func trouble(state *aggregate.State, m *aggregate.MeshSite) string {
+	for _, f := range state.Forks() {
+		if f.Log.Site == m.Site && !state.Settled(f) {
+			return fmt.Sprintf("its %s log of epoch %d was written twice after %d records", f.Log.Kind, f.Log.Epoch, f.Size)
+		}
+	}
+	if fences := state.FencesOf(m.Site); len(fences) > 0 {
+		return "fenced: " + fences[0].Reason
+	}
+	return ""
+}
