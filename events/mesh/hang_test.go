@@ -19,7 +19,7 @@ type hanging struct {
 	all  []net.Conn
 }
 
-func newHanging(t *testing.T, to string) *hanging {
+func newHanging(t testing.TB, to string) *hanging {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
