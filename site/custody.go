@@ -4,10 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"slices"
 
 	"github.com/google/uuid"
 
+	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/mesh"
 	"github.com/holdfast-pam/holdfast/events/seal"
@@ -141,8 +144,46 @@ func (s *Site) acceptKeys(ctx context.Context, in mesh.GotWraps) {
 			s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "a data key that can't be read")
 			continue
 		}
-		if _, err := s.sealer.Accept(ctx, k.ID, k.Wrap); err != nil && !errors.Is(err, seal.ErrOtherWrap) {
+		_, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
+		if errors.Is(err, seal.ErrOtherWrap) {
+			err = s.contestKey(ctx, in.Site, k)
+		}
+		if err != nil && !errors.Is(err, seal.ErrSealed) { // it comes again with the next link
 			s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "a data key", "error", err)
 		}
 	}
+}
+
+// contestKey finds out which of two wraps of a credential's data key is the right
+// one, once: that which opens a version of its secret.
+func (s *Site) contestKey(ctx context.Context, from events.SiteID, k sharedKey) error {
+	if _, proven := s.provenKeys.Load(k.ID); proven {
+		return nil
+	}
+	var versions []vault.Sealed
+	s.commands.View(func(state *aggregate.State) {
+		id := events.CredentialID{UUID: k.ID}
+		if c, ok := state.Credential(id); ok {
+			for _, v := range c.Versions() {
+				if sealed, ok := commands.Sealed(state, id, v.ID); ok {
+					versions = append(versions, sealed)
+				}
+			}
+		}
+	})
+	if len(versions) == 0 {
+		return nil // nothing here tells
+	}
+	replaced, err := s.sealer.Contest(ctx, k.ID, k.Wrap, func(key *seal.DataKey) bool {
+		opens := slices.ContainsFunc(versions, func(v vault.Sealed) bool { return vault.Opens(key, v) })
+		if opens {
+			s.provenKeys.Store(k.ID, true)
+		}
+		return opens
+	})
+	if replaced {
+		s.log.Error("a member had sent a wrong data key for a credential; the right one has come and takes its place",
+			"credential", k.ID.String(), "from", from.String())
+	}
+	return err
 }

@@ -2,6 +2,7 @@ package site
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -12,7 +13,10 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/mesh"
+	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/projections"
 )
 
@@ -207,6 +211,62 @@ func TestAttackRogueMemberOnTheWire(t *testing.T) {
 	_, err = b.commands.Do(t.Context(), admin, commands.AddGroup{Name: "ops"})
 	if err == nil || !strings.Contains(err.Error(), "not admitted to decide on access") {
 		t.Errorf("an administrator at the edge made a group: %v", err)
+	}
+}
+
+// A member sends a wrong data key under the name of a credential's, before the
+// right one comes: it hides it for no longer than that.
+func TestAttackWrongDataKeyFirst(t *testing.T) {
+	a, b := serveMember(t, "a"), serveMember(t, "b")
+	if err := a.AddAdmin(t.Context(), "ada", newPublicKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	var admin events.Actor
+	a.commands.View(func(s *aggregate.State) { admin = events.UserActor(s.Users()[0].ID) })
+	b.join(a, admin, events.PeerSite)
+	a.sealer.Entrust(nil, nil) // a has not told b yet
+	sealed, err := vault.Add(t.Context(), a.sealer, events.Password, seal.NewSecret([]byte("hunter2")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := seal.ParsePublicKey(b.ID().UUID, b.keys.Status().Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrap, err := public.Wrap(sealed.Credential.UUID, seal.NewSecret(make([]byte, 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := json.Marshal(sharedKey{sealed.Credential.UUID, wrap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Keys: [][]byte{wrong}})
+	for _, c := range []commands.Command{
+		commands.AddTarget{Name: "web1", Addr: "192.0.2.1:22", HostKeys: []string{newPublicKey(t)}},
+		commands.AddAccount{Name: "root", Target: "web1", Secret: sealed},
+	} {
+		if _, err := a.commands.Do(t.Context(), admin, c); err != nil {
+			t.Fatal(err)
+		}
+	}
+	b.hears(a)
+	if _, err := vault.Open(t.Context(), b.sealer, sealed); err == nil {
+		t.Fatal("a wrong key opens")
+	}
+	a.shareKeys(t.Context(), b.ID())
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		secret, err := vault.Open(t.Context(), b.sealer, sealed)
+		if err == nil && string(secret.Bytes()) == "hunter2" {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("the right key stays hidden: %v", err)
+		}
+	}
+	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Keys: [][]byte{wrong}})
+	if _, err := vault.Open(t.Context(), b.sealer, sealed); err != nil {
+		t.Errorf("the wrong key came back: %v", err)
 	}
 }
 

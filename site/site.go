@@ -55,6 +55,8 @@ type Site struct {
 	rotations *rotation.Manager
 	news      news
 
+	provenKeys sync.Map // uuid.UUID of data keys of credentials that are known to be right, to true
+
 	gateway  *gateway.Server
 	listener net.Listener
 

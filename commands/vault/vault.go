@@ -95,6 +95,13 @@ func Open(ctx context.Context, sealer *seal.Sealer, s Sealed) (seal.Secret, erro
 	return seal.NewSecret(b), nil
 }
 
+// Opens reports whether a data key is the one that a version was sealed with.
+func Opens(key *seal.DataKey, s Sealed) bool {
+	b, err := key.Open(s.Bytes, binding(s.Credential.UUID, s.Version.UUID))
+	seal.NewSecret(b).Wipe()
+	return err == nil
+}
+
 func binding(credential, version uuid.UUID) seal.Binding {
 	return seal.Binding{Purpose: "credential.secret " + version.String(), ID: credential}
 }

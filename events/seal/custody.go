@@ -3,6 +3,7 @@ package seal
 import (
 	"bytes"
 	"context"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"iter"
@@ -92,4 +93,67 @@ func (s *Sealer) Accept(ctx context.Context, id uuid.UUID, w Wrap) (bool, error)
 		raw.Wipe()
 	}
 	return true, s.cfg.Table.Put(id, w)
+}
+
+// Contest is for a wrap to this site that Accept refused since another one is
+// there: two members of the mesh say different things, or wrapped the same key. If
+// they are different keys, opens tells which of them opens what the data key
+// sealed: the new one takes the place of the old one where that one does not and
+// it does. So whoever comes first with a wrong key hides no right one. It reports
+// whether the wrap was replaced. ErrSealed where the site is.
+func (s *Sealer) Contest(ctx context.Context, id uuid.UUID, w Wrap, opens func(*DataKey) bool) (bool, error) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	wraps, err := s.cfg.Table.Get(id)
+	if err != nil {
+		return false, fmt.Errorf("data key %s: %w", id, err)
+	}
+	have := wrapTo(wraps, w.To)
+	if have == nil || w.To != s.cfg.Site.to || bytes.Equal(have.Sealed, w.Sealed) {
+		return false, nil
+	}
+	s.mu.Lock()
+	p := s.provider
+	s.mu.Unlock()
+	if p == nil {
+		return false, fmt.Errorf("data key %s: %w", id, ErrSealed)
+	}
+	new, err := p.Unwrap(ctx, w.Sealed, wrapInfo(id, w.To))
+	if err != nil {
+		return false, fmt.Errorf("data key %s: %w", id, err)
+	}
+	defer new.Wipe()
+	old, err := p.Unwrap(ctx, have.Sealed, wrapInfo(id, have.To))
+	if err == nil {
+		defer old.Wipe()
+		if s.proves(id, old, opens) || subtle.ConstantTimeCompare(old.Bytes(), new.Bytes()) == 1 {
+			return false, nil
+		}
+	}
+	if !s.proves(id, new, opens) {
+		return false, nil
+	}
+	if err := s.cfg.Table.Erase(id, have.To); err != nil { // lost in between, it comes again with the next link
+		return false, err
+	}
+	if err := s.cfg.Table.Put(id, w); err != nil {
+		return false, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if k := s.held[id]; k != nil {
+		k.takeAway(ErrMismatch)
+		delete(s.held, id)
+	}
+	return true, nil
+}
+
+// proves asks whether a key opens what it is said to have sealed.
+func (s *Sealer) proves(id uuid.UUID, raw Secret, opens func(*DataKey) bool) bool {
+	k, err := newHeldKey(id, raw)
+	if err != nil {
+		return false
+	}
+	defer k.takeAway(ErrReleased)
+	return opens(&DataKey{sealer: s, key: k})
 }
