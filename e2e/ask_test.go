@@ -5,6 +5,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 )
 
@@ -45,6 +46,11 @@ func TestClientsAskForAccess(t *testing.T) {
 		{name: "ssh", types: true, start: func(p *person, v map[string]string, login string) *exec.Cmd {
 			return exec.Command("ssh", "-F", p.config, "-o", "BatchMode=no", login+"@gw", "echo in''side")
 		}},
+		{name: "jump", types: true, setup: `ssh -F "$CFG" gw ca export | sed -n 's/^@cert-authority [^ ]* /@cert-authority web3 /p' | head -n 1 >>"$CFG.known_hosts"`,
+			start: func(p *person, _ map[string]string, login string) *exec.Cmd {
+				account, _, _ := strings.Cut(login, "+")
+				return exec.Command("ssh", "-F", p.config, "-o", "BatchMode=no", "-J", "gw", account+"@web3", "echo in''side")
+			}},
 		{name: "plink", types: true, needs: []string{"plink", "puttygen"}, setup: "puttygen $KEY -O private -o key.ppk", ready: "Press Return",
 			start: func(_ *person, v map[string]string, login string) *exec.Cmd {
 				return exec.Command("plink", "-ssh", "-P", v["PORT"], "-i", "key.ppk", "-hostkey", v["FINGERPRINT"], login+"@"+v["HOST"], "echo in''side")
