@@ -268,7 +268,7 @@ func TestBothSidesOfACutTakeTheSameNames(t *testing.T) {
 		}
 	}
 	a.do("group member add ops olaf", "")
-	if out := a.do("user show olaf", ""); !strings.Contains(out, "max sessions  4") {
+	if out := a.do("user show olaf --json", ""); !strings.Contains(out, `"max_sessions":4`) {
 		t.Error(out)
 	}
 }

@@ -87,7 +87,7 @@ func (s *Site) backedUpOrder(own events.Clock) ([]byte, error) {
 // heads of the logs, and the site's keys but the private one that opens all.
 func (s *Site) backUpFiles(ctx context.Context, b *backup.Writer) error {
 	paths := []string{"site.json"}
-	if s.mesh.joined != nil {
+	if s.mesh.joined.Load() != nil {
 		paths = append(paths, "mesh.json")
 	}
 	for _, h := range s.Histories() {

@@ -125,7 +125,7 @@ func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.S
 	}
 	s.mesh.turn.Lock()
 	defer s.mesh.turn.Unlock()
-	inMesh := s.mesh.joined != nil
+	inMesh := s.mesh.joined.Load() != nil
 	s.commands.View(func(state *aggregate.State) { inMesh = inMesh || len(state.MeshSites()) > 1 })
 	if inMesh {
 		return none, &commands.Refusal{Code: commands.Conflict, Message: ErrInMesh.Error()}
@@ -172,7 +172,7 @@ func (s *Site) becomeMember(ctx context.Context, answer mesh.JoinAnswer, before 
 	if err != nil {
 		return fmt.Errorf("note that the site has joined: %w", err)
 	}
-	s.mesh.joined = j
+	s.mesh.joined.Store(j)
 	ctx = context.WithoutCancel(ctx)
 	if err = s.commands.Rebuild(ctx, func() (*aggregate.State, error) { return s.load(ctx) }); err != nil {
 		return fmt.Errorf("build the state anew: %w", err)

@@ -31,8 +31,8 @@ var ErrNoMeshPort = errors.New("this site has no mesh port")
 // member and serves.
 type meshPart struct {
 	identity ed25519.PrivateKey
-	listener net.Listener // nil without a mesh port
-	joined   *joined      // by an invitation; nil for a founder and a lone site
+	listener net.Listener           // nil without a mesh port
+	joined   atomic.Pointer[joined] // by an invitation; nil for a founder and a lone site
 
 	turn    sync.Mutex  // held by who founds, joins or leaves
 	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
@@ -71,7 +71,7 @@ func (d data) loadJoined() (*joined, error) {
 // loadMeshIdentity reads the key that the site's links and log keys answer to,
 // and makes it where the site is in no mesh yet.
 func (s *Site) loadMeshIdentity() error {
-	inMesh := s.mesh.joined != nil
+	inMesh := s.mesh.joined.Load() != nil
 	s.commands.View(func(state *aggregate.State) { inMesh = inMesh || len(state.MeshSites()) > 0 })
 	if _, err := loadKey("mesh identity", s.data.meshKey(), !inMesh); err != nil {
 		return err
@@ -131,7 +131,7 @@ func (s *Site) siteKeys() commands.SiteKeys {
 // peers are the members as far as this site knows, itself among them.
 func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 	known := map[events.SiteID]mesh.Peer{}
-	if j := s.mesh.joined; j != nil {
+	if j := s.mesh.joined.Load(); j != nil {
 		founder = j.Mesh
 		for _, m := range j.Members {
 			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addr: m.Addr}
@@ -340,7 +340,7 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 			out = append(out, at)
 		}
 	})
-	if j := s.mesh.joined; j != nil && len(out) == 0 { // nothing came from the mesh yet
+	if j := s.mesh.joined.Load(); j != nil && len(out) == 0 { // nothing came from the mesh yet
 		for _, m := range j.Members {
 			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Addr: m.Addr})
 		}
@@ -427,7 +427,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 func (s *Site) emptyState() *aggregate.State {
 	state := aggregate.New()
 	state.CheckForks(checkFork)
-	if j := s.mesh.joined; j != nil {
+	if j := s.mesh.joined.Load(); j != nil {
 		state.Joined(s.who.ID, j.Mesh, events.NewClock(j.Before...))
 	}
 	return state

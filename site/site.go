@@ -176,7 +176,9 @@ func (s *Site) openLogs(ctx context.Context) (err error) {
 // openState folds the decisions of all logs in the order in which they were
 // applied, and from then on counts the logs other than its newest as known.
 func (s *Site) openState(ctx context.Context) (err error) {
-	if s.mesh.joined, err = s.data.loadJoined(); err != nil {
+	was, err := s.data.loadJoined()
+	s.mesh.joined.Store(was)
+	if err != nil {
 		return err
 	}
 	state, err := s.load(ctx)
