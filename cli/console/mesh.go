@@ -15,7 +15,8 @@ import (
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
-		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshReconcile(), c.meshHistory())
+		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshReconcile(), c.meshHistory(),
+		c.meshMatrix(), c.meshLag())
 })
 
 var meshColumns = []column[site.MeshSite]{

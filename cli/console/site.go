@@ -76,6 +76,9 @@ type Site interface {
 	Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error)
 	Join(ctx context.Context, by events.Actor, token string) (events.SiteID, error)
 
+	// Matrix tells who holds how much of whose log.
+	Matrix(ctx context.Context) ([]site.MeshLog, error)
+
 	// Leave gives all work of the site to another one and leaves the mesh.
 	Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error)
 
