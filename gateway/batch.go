@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sync"
@@ -10,6 +11,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/gateway/relay"
+	"github.com/holdfast-pam/holdfast/replay"
 )
 
 const (
@@ -39,8 +41,9 @@ type batch struct {
 	drops    []store.Prepared // what was dropped or altered: goes into the log before the packets that it is about
 	prepared []store.Prepared // for the log: drops, then records and made packets in the relay's order
 	refused  []events.SessionRefused
-	forwards []relay.Output // what happened to channels of forwardings
-	payloads []byte         // of the records
+	forwards []relay.Output  // what happened to channels of forwardings
+	payloads []byte          // of the records
+	opened   []replay.Record // copies of the records before they were sealed, for who keeps them (see [scribe]); not all need be here
 
 	through uint64 // packets received in d, this batch included
 	bytes   uint64 // channel data received in d, this batch included
@@ -100,6 +103,7 @@ type scribe struct {
 	session events.SessionID
 	actor   events.Actor
 	key     *seal.DataKey
+	keep    func(n int) bool // somebody keeps the packets of the next n bytes; nil for nobody
 }
 
 // PacketsPurpose is the purpose that a block of packets is sealed for (see seal.Binding): its ID is the session, its
@@ -189,6 +193,9 @@ func (c *scribe) record(b *batch, first uint64, from, to int) error {
 	}
 	p, err := store.PrepareEncoded(d, payloads[before:len(payloads):len(payloads)])
 	b.prepared = append(b.prepared, p)
+	if c.keep != nil && c.keep(len(plain)) {
+		b.opened = append(b.opened, replay.Record{Packets: &e, Block: bytes.Clone(plain)})
+	}
 	return err
 }
 

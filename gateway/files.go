@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -27,7 +29,8 @@ const (
 
 // fileReader makes events of what a session does to files. It is a reader of the log beside the data path: it begins
 // when the client first asks for a program that moves files, reads what is durable, and nobody waits for it. While it is
-// slow, the log holds what it has not read, and it keeps no more than where that is.
+// slow, the log holds what it has not read, and it keeps no more than where that is; what it has not read of the last
+// moments is kept in memory (see [trail.keep]), so that a reader that keeps up reads nothing back.
 type fileReader struct {
 	trail
 	log     store.Log
@@ -64,8 +67,10 @@ func (r *fileReader) see(b *batch) {
 func (r *fileReader) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	r.started, r.cancel, r.done = true, cancel, make(chan struct{})
+	r.keeps(true)
 	go func() {
 		defer close(r.done)
+		defer r.keeps(false)
 		r.err = r.read(ctx)
 	}()
 }
@@ -110,6 +115,15 @@ func (r *fileReader) read(ctx context.Context) error {
 // records are those of the session in one extent of the log.
 func (r *fileReader) records(ctx context.Context, x extent) iter.Seq2[replay.Record, error] {
 	return func(yield func(replay.Record, error) bool) {
+		if x.held != nil {
+			for _, record := range x.held {
+				if !yield(record, nil) {
+					return
+				}
+				r.spent(record)
+			}
+			return
+		}
 		at := x.first
 		for entry, err := range r.log.Read(ctx, x.first) {
 			var e events.Record
@@ -234,28 +248,143 @@ type trail struct {
 	extents []extent
 	over    bool
 	more    chan struct{} // has room for one: something was added, or it is over
+
+	room     *atomic.Int64 // bytes kept by all trails of a gateway; nil where nothing is kept
+	keeping  bool          // something reads the trail
+	kept     int64         // bytes of packets kept by this one
+	queued   int           // records that went to the log
+	durable  int           // of them
+	expected []expectation // not durable yet; none from before there was a reader
 }
 
 // extent is a range of positions.
-type extent struct{ first, last uint64 }
+type extent struct {
+	first, last uint64
+	held        []replay.Record // all that stands there, where it was kept
+}
+
+// expectation is a batch that is on its way to the log: the number of its first record there, how many it has, and what
+// was kept of it: all or nothing.
+type expectation struct {
+	first, n int
+	opened   []replay.Record
+}
 
 const (
 	// trailGap is how many records of others are rather read over than skipped.
 	trailGap = 64
 	// trailExtents bounds the extents; beyond it the last one grows over what is between.
 	trailExtents = 1024
+	// keptMost and keptByAll bound what is kept of one session and of all of a gateway, in bytes.
+	keptMost, keptByAll = 8 << 20, 64 << 20
+	// keptSoon is how many kept bytes are read at once, without a pause.
+	keptSoon = 1 << 20
 )
+
+// keeps says whether something reads the trail from now on; if not, what was kept goes.
+func (t *trail) keeps(yes bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.keeping = yes && t.room != nil
+	if t.keeping {
+		return
+	}
+	if t.room != nil {
+		t.room.Add(-t.kept)
+	}
+	t.kept, t.expected = 0, nil
+	for i := range t.extents {
+		t.extents[i].held = nil
+	}
+}
+
+// keep says whether there is room to keep the packets of n more bytes, and takes it.
+func (t *trail) keep(n int) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.keeping || t.kept+int64(n) > keptMost {
+		return false
+	}
+	if t.room.Add(int64(n)) > keptByAll {
+		t.room.Add(-int64(n))
+		return false
+	}
+	t.kept += int64(n)
+	return true
+}
+
+// spent gives back the room of records that nobody needs any more.
+func (t *trail) spent(records ...replay.Record) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.giveBack(records)
+}
+
+// giveBack is spent with mu held.
+func (t *trail) giveBack(records []replay.Record) {
+	if !t.keeping {
+		return
+	}
+	for _, r := range records {
+		t.kept -= int64(len(r.Block))
+		t.room.Add(-int64(len(r.Block)))
+	}
+}
+
+// expect takes a batch that goes to the log, in the order in which batches do. It takes over what was kept of it. A
+// batch in which more happened than that packets came is read back from the log.
+func (t *trail) expect(b *batch) {
+	opened := b.opened
+	b.opened = nil
+	if len(b.prepared) == 0 {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(opened) != len(b.prepared) {
+		t.giveBack(opened)
+		opened = nil
+	}
+	if t.keeping {
+		t.expected = append(t.expected, expectation{t.queued, len(b.prepared), opened})
+	}
+	t.queued += len(b.prepared)
+}
+
+// claim gives what was kept of the next n records that are durable, nil where that is not all of them; mu is held.
+func (t *trail) claim(n int) (held []replay.Record) {
+	next, end := t.durable, t.durable+n
+	t.durable = end
+	whole := true
+	for len(t.expected) > 0 && t.expected[0].first < end {
+		x := t.expected[0]
+		t.expected = slices.Delete(t.expected, 0, 1)
+		whole = whole && x.opened != nil && x.first == next
+		held = append(held, x.opened...)
+		next = x.first + x.n
+	}
+	if whole && next == end {
+		return held
+	}
+	t.giveBack(held)
+	return nil
+}
 
 // add notes records that are durable: one group, so without a gap.
 func (t *trail) add(records []events.Record) {
 	if len(records) == 0 {
 		return
 	}
-	x := extent{records[0].Header.Position, records[len(records)-1].Header.Position}
+	x := extent{first: records[0].Header.Position, last: records[len(records)-1].Header.Position}
 	t.mu.Lock()
-	if n := len(t.extents); n > 0 && (x.first-t.extents[n-1].last <= trailGap || n == trailExtents) {
-		t.extents[n-1].last = x.last
-	} else {
+	x.held = t.claim(len(records))
+	n := len(t.extents)
+	switch {
+	case n == trailExtents || n > 0 && x.held == nil && t.extents[n-1].held == nil && x.first-t.extents[n-1].last <= trailGap:
+		t.giveBack(t.extents[n-1].held)
+		t.giveBack(x.held)
+		t.extents[n-1].last, t.extents[n-1].held = x.last, nil
+	default:
 		t.extents = append(t.extents, x)
 	}
 	t.mu.Unlock()
@@ -288,11 +417,13 @@ func (t *trail) take() []extent {
 func (t *trail) wait(ctx context.Context) (more bool, err error) {
 	for {
 		t.mu.Lock()
-		more, over := len(t.extents) > 0, t.over
+		more, over, much := len(t.extents) > 0, t.over, t.kept >= keptSoon
 		t.mu.Unlock()
 		switch {
 		case over:
 			return more, ctx.Err()
+		case more && much:
+			return true, ctx.Err()
 		case more:
 			return true, t.pause(ctx)
 		}
@@ -316,9 +447,9 @@ func (t *trail) pause(ctx context.Context) error {
 			return nil
 		case <-t.more:
 			t.mu.Lock()
-			over := t.over
+			enough := t.over || t.kept >= keptSoon
 			t.mu.Unlock()
-			if over {
+			if enough {
 				return nil
 			}
 		}

@@ -3,13 +3,19 @@ package gateway
 import (
 	"context"
 	"fmt"
+	"iter"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"pgregory.net/rapid"
 
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
 	"github.com/holdfast-pam/holdfast/replay"
 	"github.com/holdfast-pam/holdfast/replay/transfer"
@@ -25,6 +31,106 @@ func reading(t *testing.T, note func(context.Context, []events.SessionFileAccess
 	r.session.files.log = r.log.log
 	r.open()
 	return r
+}
+
+// readLog counts the records that are read back.
+type readLog struct {
+	store.Log
+	records int
+}
+
+func (l *readLog) Read(ctx context.Context, from uint64) iter.Seq2[events.Entry, error] {
+	return func(yield func(events.Entry, error) bool) {
+		for entry, err := range l.Log.Read(ctx, from) {
+			if l.records++; !yield(entry, err) {
+				return
+			}
+		}
+	}
+}
+
+// A reader that keeps up gets the packets from memory, and tells the same; in the end all room is free again.
+func TestKeptPacketsAreNotReadBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := make(chan []events.SessionFileAccessed, 10)
+		r := reading(t, func(_ context.Context, files []events.SessionFileAccessed) error {
+			told <- slices.Clone(files)
+			return nil
+		})
+		var room atomic.Int64
+		log := &readLog{Log: r.log.log}
+		files := r.session.files
+		files.room, files.log = &room, log
+		r.session.keep = files.keep
+		r.receive("first", "begins the reading\n")
+		<-told
+		before := log.records
+		r.receive("second", strings.Repeat("kept\n", 1000))
+		if got := (<-told)[0]; got.Path != "second" || got.Bytes != 5000 || got.SHA256 == "" {
+			t.Errorf("told %+v", got)
+		}
+		if log.records != before {
+			t.Errorf("%d records were read back", log.records-before)
+		}
+		r.client.Close()
+		r.wait()
+		if _, err := files.finish(); err != nil || room.Load() != 0 {
+			t.Errorf("%v, %d bytes are still kept", err, room.Load())
+		}
+	})
+}
+
+// However batches are grouped for the log, and whenever the reader begins: an extent has its own records or none.
+func TestKeptRecordsAreThoseOfTheirExtent(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		var room atomic.Int64
+		l := trail{more: make(chan struct{}, 1), room: &room}
+		var queued, durable uint64
+		begin := rapid.IntRange(0, 5).Draw(t, "begin")
+		var waiting []int
+		for i := range rapid.IntRange(1, 30).Draw(t, "batches") {
+			if i == begin {
+				l.keeps(true)
+			}
+			b := &batch{prepared: make([]store.Prepared, rapid.IntRange(0, 3).Draw(t, "records"))}
+			for range b.prepared {
+				if queued++; rapid.IntRange(0, 9).Draw(t, "kept") > 0 && l.keep(10) {
+					b.opened = append(b.opened, replay.Record{Packets: &events.SessionPackets{First: queued}, Block: make([]byte, 10)})
+				}
+			}
+			l.expect(b)
+			waiting = append(waiting, len(b.prepared))
+			if rapid.Bool().Draw(t, "durable") {
+				var group []events.Record
+				for _, n := range waiting {
+					for range n {
+						durable++
+						group = append(group, events.Record{Header: events.Header{Position: durable}})
+					}
+				}
+				waiting = nil
+				l.add(group)
+			}
+			if rapid.IntRange(0, 4).Draw(t, "read") > 0 {
+				continue
+			}
+			for _, x := range l.take() {
+				for i, record := range x.held {
+					if at := x.first + uint64(i); record.Packets.First != at {
+						t.Fatalf("record %d is held for position %d", record.Packets.First, at)
+					}
+				}
+				if n := len(x.held); n > 0 && uint64(n) != x.last-x.first+1 {
+					t.Fatalf("%d records are held for %d to %d", n, x.first, x.last)
+				}
+				l.spent(x.held...)
+			}
+		}
+		l.keeps(false)
+		if room.Load() != 0 {
+			t.Fatalf("%d bytes are still kept", room.Load())
+		}
+	})
 }
 
 // receive lets the client send a file by the old scp.
@@ -152,7 +258,7 @@ func TestTrailIsBounded(t *testing.T) {
 	for _, p := range []uint64{5, 6, 6 + trailGap, 8 + 2*trailGap} {
 		l.add(at(p))
 	}
-	if diff := cmp.Diff([]extent{{5, 6 + trailGap}, {8 + 2*trailGap, 8 + 2*trailGap}}, l.take(), cmp.AllowUnexported(extent{})); diff != "" {
+	if diff := cmp.Diff([]extent{{first: 5, last: 6 + trailGap}, {first: 8 + 2*trailGap, last: 8 + 2*trailGap}}, l.take(), cmp.AllowUnexported(extent{})); diff != "" {
 		t.Error(diff)
 	}
 	const far = 1 << 20

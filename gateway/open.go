@@ -218,12 +218,13 @@ func (s *Server) relay(o *opened, client *leg) {
 	}
 	run.allowance.most, run.allowance.idle = allowanceOf(o.started.Terms)
 	run.files = &fileReader{
-		trail: trail{more: make(chan struct{}, 1)}, log: s.cfg.RecLog, key: o.key, session: o.started.Session,
+		trail: trail{more: make(chan struct{}, 1), room: &s.kept}, log: s.cfg.RecLog, key: o.key, session: o.started.Session,
 		note: func(ctx context.Context, files []events.SessionFileAccessed) error {
 			_, err := s.cfg.Dispatcher.Do(ctx, s.actor, commands.NoteFiles{Session: o.started.Session, Files: files})
 			return err
 		},
 	}
+	run.keep = run.files.keep
 	run.init(submitTo(s.cfg.Rec, run.files.add, s.cfg.Release), s.cfg.Rec.Crowded, s.cfg.Limits.StoragePause)
 	o.live.run(run)
 	ended := run.run()

@@ -95,6 +95,9 @@ func (s *session) relayed(b *batch, alone bool) ([]store.Prepared, manner, error
 		}
 	}
 	s.enqueue(b, alone)
+	if s.files != nil {
+		s.files.expect(b)
+	}
 	group, m := s.rec.add(b)
 	return group, m, broken
 }

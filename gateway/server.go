@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -53,7 +54,8 @@ type Server struct {
 	cancel context.CancelFunc
 	work   sync.WaitGroup // connections, and who watches over them
 
-	watching sync.Once // watchPeers has begun
+	watching sync.Once    // watchPeers has begun
+	kept     atomic.Int64 // bytes of packets that wait in memory for the readers of files
 
 	mu        sync.Mutex
 	listeners map[net.Listener]struct{}
