@@ -3,6 +3,7 @@ package transfer
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/holdfast-pam/holdfast/gateway/sshwire"
@@ -105,21 +106,21 @@ func scpProgram(args []string, certain bool) Program {
 	if !from && !to {
 		return Program{} // scp as a client, from the target to elsewhere
 	}
-	for _, a := range args { // some libraries take a flag behind a path
-		p.Certain = p.Certain && !strings.HasPrefix(a, "-")
-	}
+	p.Certain = p.Certain && !slices.ContainsFunc(args, isOption) // some libraries take a flag behind a path
 	return p
 }
 
 // The options of rsync --server that leave no doubt about where files go. Others read more options from the client
-// (--daemon, -s) or change something at a sender (--remove-source-files, --log-file).
+// (--daemon, -s) or change something at a sender (--remove-source-files, --log-file). What the next word is the value of
+// stands in rsyncValued; as a flag, -B and -f take one too, and no client sends those so.
 var (
-	rsyncFlags   = regexp.MustCompile(`^-[A-LN-RU-Za-df-rt-z0-9]*(e[0-9]*\.[0-9A-Za-z]*)?$`)
+	rsyncFlags   = regexp.MustCompile(`^-(B[0-9]+|[AC-LN-RU-Za-dg-rt-z0-9]*(e[0-9]*\.[0-9A-Za-z]*)?)$`)
 	rsyncOptions = regexp.MustCompile(`^--(server|sender|append(-verify)?|block-size=.*|bwlimit=.*|checksum-choice=.*|checksum-seed=.*|` +
 		`compare-dest|compress-choice=.*|compress-level=.*|copy-dest|copy-unsafe-links|delay-updates|delete(-\w+)?|existing|fake-super|force|from0|fuzzy|` +
 		`groupmap=.*|iconv=.*|ignore-(errors|existing|missing-args)|info=.*|debug=.*|inplace|link-dest|list-only|log-format=.*|max-(delete|size)=.*|` +
 		`min-size=.*|mkpath|modify-window=.*|munge-links|no-\w+(-\w+)*|numeric-ids|(new|old)-compress|one-file-system|partial(-dir)?|preallocate|safe-links|` +
-		`size-only|skip-compress=.*|sparse|specials|stats|stop-\w+=.*|suffix=?.*|super|temp-dir|timeout=.*|use-qsort|usermap=.*|zc=.*|zl=.*)$`)
+		`size-only|skip-compress=.*|sparse|specials|stats|stop-\w+=.*|suffix=.*|super|temp-dir|timeout=.*|use-qsort|usermap=.*|zc=.*|zl=.*)$`)
+	rsyncValued = []string{"--compare-dest", "--copy-dest", "--link-dest", "--partial-dir", "--temp-dir"}
 )
 
 // rsyncProgram reads the arguments of rsync --server: with --sender files come from there.
@@ -128,19 +129,26 @@ func rsyncProgram(args []string, certain bool) Program {
 		return Program{}
 	}
 	p := Program{Protocol: Rsync, Direction: Upload, Certain: certain}
-	for _, a := range args[1:] {
-		if a == "--sender" {
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case !isOption(a): // a dot, and the paths
+			p.Paths = strings.TrimPrefix(strings.Join(args[i:], " "), ". ")
+			// rsync takes options behind a path too, unless its environment says otherwise; no client sends any
+			p.Certain = p.Certain && !slices.ContainsFunc(args[i:], isOption)
+			return p
+		case a == "--sender":
 			p.Direction = Download
-		}
-		if strings.HasPrefix(a, "-") && !rsyncFlags.MatchString(a) && !rsyncOptions.MatchString(a) {
+		case slices.Contains(rsyncValued, a) && i+1 < len(args):
+			i++ // whatever it looks like, it is a directory
+			p.Certain = p.Certain && !isOption(args[i])
+		case !rsyncFlags.MatchString(a) && !rsyncOptions.MatchString(a):
 			p.Certain = false
 		}
 	}
-	if dot := indexOf(args, "."); dot >= 0 {
-		p.Paths = strings.Join(args[dot+1:], " ")
-	}
 	return p
 }
+
+func isOption(word string) bool { return strings.HasPrefix(word, "-") }
 
 // gitProgram reads what git runs at the target: git-upload-pack for who fetches, git-receive-pack for who pushes.
 func gitProgram(base string, args []string, certain bool) Program {
@@ -157,15 +165,6 @@ func gitProgram(base string, args []string, certain bool) Program {
 		return Program{}
 	}
 	return p
-}
-
-func indexOf(words []string, word string) int {
-	for i, w := range words {
-		if w == word {
-			return i
-		}
-	}
-	return -1
 }
 
 // maxCommand is how much of a command line is read. What is longer is not certain.

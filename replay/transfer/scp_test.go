@@ -150,7 +150,15 @@ func TestProgramOf(t *testing.T) {
 		"cat sftp-server.log":                                     {},
 		"rsync --server -vlogDtpre.iLsfxCIvu --log-format=X . /d": {Rsync, Upload, "/d", true},
 		"rsync --server --sender -vlogDtpr . a b":                 {Rsync, Download, "a b", true},
-		"rsync --server $X . a":                                   {Rsync, Upload, "a", false},
+		"rsync --server $X . a":                                   {Rsync, Upload, "$X . a", false},
+		"rsync --server -B700 --partial-dir . --temp-dir t . a":   {Rsync, Upload, "a", true},
+		"rsync --server --compare-dest --sender . a":              {Rsync, Upload, "a", false},
+		"rsync --server --partial-dir --sender -e.L . a":          {Rsync, Upload, "a", false},
+		"rsync --server -B --sender . a":                          {Rsync, Download, "a", false},
+		"rsync --server -vf --sender . a":                         {Rsync, Download, "a", false},
+		"rsync --server --suffix --sender . a":                    {Rsync, Download, "a", false},
+		"rsync --server . a --sender":                             {Rsync, Upload, "a --sender", false},
+		"rsync --server a --sender":                               {Rsync, Upload, "a --sender", false},
 		"rsync a b":                                               {},
 	} {
 		if got := ProgramOf("exec", line); got != want {
