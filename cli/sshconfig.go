@@ -92,13 +92,14 @@ var safeName = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,62}$`)
 
 // sshSite is what ssh has to know of a site.
 type sshSite struct {
-	Name      string
-	Login     string // SSH user name at the gateway
-	Addr      string // of the gateway
-	Identity  string // private key file, empty for ssh's own choice
-	HostKey   string // of the gateway, authorized_keys form
-	Authority string // that vouches for the targets, authorized_keys form
-	Targets   []sshTarget
+	Name     string
+	Login    string // SSH user name at the gateway
+	Addr     string // of the gateway
+	Identity string // private key file, empty for ssh's own choice
+	HostKey  string // of the gateway, authorized_keys form
+	Targets  []sshTarget
+
+	Authorities []string // that vouch for the targets, authorized_keys form
 }
 
 // sshTarget is a target and its accounts that the person may use.
@@ -117,30 +118,33 @@ func (c *client) sshSite(ctx context.Context) (sshSite, error) {
 	if s.Identity == "" {
 		s.Identity = c.getenv("HOLDFAST_IDENTITY")
 	}
-	var me struct{ ID, Name, Site string }
+	if s.Identity != "" { // ssh is called from other directories
+		if s.Identity, err = filepath.Abs(s.Identity); err != nil {
+			return s, fmt.Errorf("find the identity: %w", err)
+		}
+	}
+	var me struct{ Site string }
 	var ca struct {
-		Key     string `json:"key"`
-		HostKey string `json:"host_key"`
+		HostKey string                 `json:"host_key"`
+		Keys    []struct{ Key string } `json:"host_authorities"`
 	}
-	var grants []struct {
-		UserID  string `json:"user_id"`
-		Account string `json:"account"`
-	}
+	var accounts []struct{ Name, Target string }
 	for _, q := range []struct {
 		into  any
 		words []string
 	}{
-		{&me, []string{"whoami"}}, {&ca, []string{"ca", "show"}}, {&grants, []string{"grant", "ls", "--live", "--limit", "100000"}},
+		{&me, []string{"whoami"}}, {&ca, []string{"ca", "show"}}, {&accounts, []string{"account", "ls", "--mine", "--live", "--limit", "100000"}},
 	} {
 		if err := c.askSite(ctx, q.into, append(q.words, "--json")); err != nil {
 			return s, err
 		}
 	}
-	s.Name, s.HostKey, s.Authority = me.Site, ca.HostKey, ca.Key
-	for _, g := range grants {
-		if i := strings.LastIndexByte(g.Account, '+'); g.UserID == me.ID && i >= 0 {
-			s.add(g.Account[:i], g.Account[i+1:])
-		}
+	s.Name, s.HostKey = me.Site, ca.HostKey
+	for _, k := range ca.Keys {
+		s.Authorities = append(s.Authorities, k.Key)
+	}
+	for _, a := range accounts {
+		s.add(a.Name, a.Target)
 	}
 	return s, s.check()
 }
@@ -198,7 +202,11 @@ func (s *sshSite) check() error {
 	if strings.ContainsAny(s.Identity, "\"\r\n") {
 		return &console.Fault{Exit: console.Usage, Message: fmt.Sprintf("the identity's path %q can't be written to ssh's configuration", s.Identity)}
 	}
-	for _, k := range []*string{&s.HostKey, &s.Authority} {
+	keys := []*string{&s.HostKey}
+	for i := range s.Authorities {
+		keys = append(keys, &s.Authorities[i])
+	}
+	for _, k := range keys {
 		key, _, _, _, err := ssh.ParseAuthorizedKey([]byte(*k))
 		if err != nil {
 			return fmt.Errorf("read the keys that the site gave: %w", err)
@@ -251,7 +259,7 @@ func (s *sshSite) config(f sshFiles) string {
 	return b.String()
 }
 
-// knownHosts is the site's known_hosts: the gateway's key, and the authority
+// knownHosts is the site's known_hosts: the gateway's key, and the authorities
 // for the names of the targets.
 func (s *sshSite) knownHosts() string {
 	var names []string
@@ -260,7 +268,11 @@ func (s *sshSite) knownHosts() string {
 			names = append(names, h)
 		}
 	}
-	return fmt.Sprintf("%s %s\n@cert-authority %s %s\n", s.alias(), s.HostKey, strings.Join(names, ","), s.Authority)
+	lines := fmt.Sprintf("%s %s\n", s.alias(), s.HostKey)
+	for _, key := range s.Authorities { // while one takes the other's place, both count
+		lines += fmt.Sprintf("@cert-authority %s %s\n", strings.Join(names, ","), key)
+	}
+	return lines
 }
 
 // escapeTokens keeps ssh from reading a path's % as one of its tokens.

@@ -13,7 +13,7 @@ import (
 func someSite(t *testing.T) sshSite {
 	s := sshSite{
 		Name: "lab", Login: "bob", Addr: "192.0.2.1:2222", Identity: "/home/bob/my 100% key",
-		HostKey: newPair(t).line() + " a comment", Authority: newPair(t).line(),
+		HostKey: newPair(t).line() + " a comment", Authorities: []string{newPair(t).line(), newPair(t).line()},
 	}
 	s.add("root", "web1")
 	s.add("postgres", "DB7")
@@ -45,7 +45,7 @@ Host holdfast-lab web1 DB7 db7
 	if got := s.config(sshFiles{"/h/.ssh"}); got != want {
 		t.Errorf("config:\n%s", got)
 	}
-	known := "holdfast-lab " + s.HostKey + "\n@cert-authority web1,db7 " + s.Authority + "\n"
+	known := "holdfast-lab " + s.HostKey + "\n@cert-authority web1,db7 " + s.Authorities[0] + "\n@cert-authority web1,db7 " + s.Authorities[1] + "\n"
 	if got := s.knownHosts(); got != known || strings.Contains(got, "comment") {
 		t.Errorf("known_hosts:\n%s", got)
 	}
@@ -63,7 +63,7 @@ func TestAttackSSHConfigFromASite(t *testing.T) {
 		"line in an account":      func(s *sshSite) { s.add("root\nProxyCommand evil", "web1") },
 		"space in a target":       func(s *sshSite) { s.add("root", "web1 github.com") },
 		"empty target":            func(s *sshSite) { s.add("root", "") },
-		"no key":                  func(s *sshSite) { s.Authority = "none" },
+		"no key":                  func(s *sshSite) { s.Authorities[1] = "none" },
 		"quote in the identity":   func(s *sshSite) { s.Identity = "a\"b" },
 		"no target":               func(s *sshSite) { s.Targets = nil },
 	} {

@@ -131,9 +131,16 @@ func (c *call) accountRemove() *cobra.Command {
 
 func (c *call) accountList() *cobra.Command {
 	var w window
-	return w.flags(c.verb("ls", "List accounts; an operator sees those they may use", own, func([]string) error {
-		return listFrom(c, "account", &w, c.ownAccounts, accountColumns)
+	var mine bool
+	cmd := w.flags(c.verb("ls", "List accounts; an operator sees those they may use", own, func([]string) error {
+		query := c.ownAccounts
+		if mine {
+			query = c.grantedAccounts
+		}
+		return listFrom(c, "account", &w, query, accountColumns)
 	}))
+	cmd.Flags().BoolVar(&mine, "mine", false, "only those that a grant or an approved request is yours for, whatever your role; also outside its windows")
+	return cmd
 }
 
 func (c *call) accountShow() *cobra.Command {

@@ -2,6 +2,7 @@ package console
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/google/uuid"
@@ -14,15 +15,16 @@ import (
 // What an operator sees of targets and accounts is what live grants and approved
 // requests of theirs lead to. To anything else the answer is that it is not there.
 
-// ownAccountIDs lists the accounts that the caller may use now, by what
-// decisions are made on.
-func (c *call) ownAccountIDs() map[events.AccountID]bool {
+// ownAccountIDs lists the accounts that the caller may use now, or with always
+// also at other times than now, by what decisions are made on.
+func (c *call) ownAccountIDs(always bool) map[events.AccountID]bool {
 	ids := map[events.AccountID]bool{}
 	d := c.cfg.Site.Commands()
 	now := d.Now()
 	d.View(func(s *aggregate.State) {
 		for _, a := range s.AccountsOf(c.by.ID, now) {
-			if _, err := s.GrantFor(c.by.ID, a.ID, now); err == nil {
+			_, err := s.GrantFor(c.by.ID, a.ID, now)
+			if err == nil || always && (errors.Is(err, aggregate.ErrNotBegun) || errors.Is(err, aggregate.ErrClosed)) {
 				ids[a.ID] = true
 			} else if r, _ := s.RequestFor(c.by.ID, a.ID, d.Log(), now); r != nil {
 				ids[a.ID] = true
@@ -36,7 +38,16 @@ func (c *call) ownAccounts(p *projections.Projections, ctx context.Context, f pr
 	if c.seesAll() {
 		return p.Accounts(ctx, f)
 	}
-	ids := c.ownAccountIDs()
+	return accountsAmong(c.ownAccountIDs(false), p, ctx, f)
+}
+
+// grantedAccounts lists the accounts that are the caller's own whatever their
+// role, also those that they may not use at this moment of the week.
+func (c *call) grantedAccounts(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
+	return accountsAmong(c.ownAccountIDs(true), p, ctx, f)
+}
+
+func accountsAmong(ids map[events.AccountID]bool, p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
 	limit := f.Limit
 	f.Limit = projections.MaxLimit
 	all, err := p.Accounts(ctx, f)
@@ -49,7 +60,7 @@ func (c *call) ownAccount(p *projections.Projections, ctx context.Context, ref s
 	if err != nil || c.seesAll() {
 		return a, err
 	}
-	if !c.ownAccountIDs()[a.ID] {
+	if !c.ownAccountIDs(false)[a.ID] {
 		return projections.Account{}, &projections.NotFoundError{Noun: "account", Ref: ref}
 	}
 	return a, nil
