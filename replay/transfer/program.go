@@ -114,7 +114,7 @@ func scpProgram(args []string, certain bool) Program {
 // (--daemon, -s) or change something at a sender (--remove-source-files, --log-file). What the next word is the value of
 // stands in rsyncValued; as a flag, -B and -f take one too, and no client sends those so.
 var (
-	rsyncFlags   = regexp.MustCompile(`^-(B[0-9]+|[AC-LN-RU-Za-dg-rt-z0-9]*(e[0-9]*\.[0-9A-Za-z]*)?)$`)
+	rsyncFlags   = regexp.MustCompile(`^-(B[0-9]+|[AC-LN-SU-Za-dg-rt-z0-9]*(e[0-9]*\.[0-9A-Za-z]*)?)$`)
 	rsyncOptions = regexp.MustCompile(`^--(server|sender|append(-verify)?|block-size=.*|bwlimit=.*|checksum-choice=.*|checksum-seed=.*|` +
 		`compare-dest|compress-choice=.*|compress-level=.*|copy-dest|copy-unsafe-links|delay-updates|delete(-\w+)?|existing|fake-super|force|from0|fuzzy|` +
 		`groupmap=.*|iconv=.*|ignore-(errors|existing|missing-args)|info=.*|debug=.*|inplace|link-dest|list-only|log-format=.*|max-(delete|size)=.*|` +

@@ -151,6 +151,7 @@ func TestProgramOf(t *testing.T) {
 		"rsync --server -vlogDtpre.iLsfxCIvu --log-format=X . /d": {Rsync, Upload, "/d", true},
 		"rsync --server --sender -vlogDtpr . a b":                 {Rsync, Download, "a b", true},
 		"rsync --server $X . a":                                   {Rsync, Upload, "$X . a", false},
+		"rsync --server -vlogDtprSe.LsfxCIvu . a":                 {Rsync, Upload, "a", true},
 		"rsync --server -B700 --partial-dir . --temp-dir t . a":   {Rsync, Upload, "a", true},
 		"rsync --server --compare-dest --sender . a":              {Rsync, Upload, "a", false},
 		"rsync --server --partial-dir --sender -e.L . a":          {Rsync, Upload, "a", false},
