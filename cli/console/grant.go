@@ -149,7 +149,7 @@ func (t *termFlags) flags(cmd *cobra.Command) {
 	f.StringSliceVar(&t.only, "only", nil, "of shell, exec, sftp and subsystem, only these; exec runs any command, a shell too")
 	f.StringSliceVar(&t.allow, "allow", nil, "forwardings: local (also dynamic), remote, agent; without it there are none")
 	f.StringSliceVar(&t.deny, "deny", nil, "upload, download: files may not go that way by SFTP, scp, rsync and git; a shell or a command is not held back, see --only")
-	f.StringSliceVar(&t.to, "to", nil, "where local ones may lead, like 10.0.0.0/8:5432,localhost:*,/run/app.sock; * is any host but the target itself")
+	f.StringSliceVar(&t.to, "to", nil, "where local ones may lead, like 10.0.0.0/8:5432,localhost:*,/run/app.sock; * is any host but loopback and link-local addresses; what a name stands for is the target's word")
 	f.StringSliceVar(&t.listen, "listen", nil, "what remote ones may listen on at the target, like localhost:8000-8999")
 	f.StringVar(&t.maxTime, "max-time", "", "how long a session may last (8h)")
 	f.StringVar(&t.idle, "idle", "", "how long a session may go without input (15m)")
