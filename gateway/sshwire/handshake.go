@@ -85,13 +85,16 @@ func Client(ctx context.Context, nc net.Conn, cfg *ClientConfig) (*Conn, error) 
 
 // establish runs the way to an authenticated connection within ctx.
 func (c *Conn) establish(ctx context.Context, run func() error) (*Conn, error) {
+	cut := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
+		defer close(cut)
 		if c.conn.SetDeadline(time.Unix(1, 0)) != nil {
 			c.conn.Close() // a connection without deadlines
 		}
 	})
 	err := run()
 	if !stop() {
+		<-cut // or its deadline would end what the peer is told below
 		err = tooLate(ctx, c.conn.RemoteAddr(), err)
 	}
 	if err != nil {
