@@ -139,25 +139,33 @@ func (s *Site) Leave(ctx context.Context, by events.Actor, to, reason string) ([
 	if err != nil {
 		return nil, err
 	}
-	if !s.givenOn(ctx) {
+	if !s.givenOn(ctx, records[len(records)-1].Header) {
 		s.log.Warn("this site has left the mesh, and no member in reach holds all that it wrote; keep its data directory", "waited", leaveTime.String())
 	}
 	return records, nil
 }
 
-// givenOn waits until a member holds all that is held here.
-func (s *Site) givenOn(ctx context.Context) bool {
+// givenOn waits until a member holds all that is held here, this site's last word
+// among it.
+func (s *Site) givenOn(ctx context.Context, last events.Header) bool {
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
 	for {
 		if n := s.node(); n != nil {
+			logs, err := n.Matrix(ctx)
+			if err != nil {
+				return false
+			}
 			standing, err := n.Status(ctx)
 			if err != nil {
 				return false
 			}
+			// the node may not have seen yet that the log has grown: then nobody lacks anything
 			for _, st := range standing {
-				if !st.LastSeen.IsZero() && st.Lag == 0 {
-					return true
+				for _, l := range logs {
+					if l.Log == last.Origin() && l.There[st.Site] >= last.Position && st.Lag == 0 {
+						return true
+					}
 				}
 			}
 		}
