@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -83,30 +80,7 @@ func (s *Site) applyHolds(ctx context.Context) {
 	if s.gateway != nil {
 		s.gateway.Review()
 	}
-	s.background.Go(func() { s.viewHolds(ctx) })
-}
-
-func (d data) viewedHolds() string { return filepath.Join(d.dir, "views.held") }
-
-// viewHolds builds the views anew where they were built with other logs held than
-// those that are now. It notes with which they are.
-func (s *Site) viewHolds(ctx context.Context) {
-	b, err := os.ReadFile(s.data.viewedHolds())
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Error("it can't be read what the views leave out; they are built anew", "error", err)
-	}
-	now := ""
-	s.commands.View(func(state *aggregate.State) { now = state.HeldWith().String() })
-	if string(b) == now {
-		return
-	}
-	err = s.views.Rebuild(ctx, nil)
-	if err == nil {
-		err = writeDurable(s.data.viewedHolds(), []byte(now), 0o600)
-	}
-	if err != nil && ctx.Err() == nil {
-		s.log.Error("the views could not be built anew after a log was held; start the site again", "error", err)
-	}
+	s.counted.look()
 }
 
 // leaveTime is how long a site that leaves waits until a peer holds all of it.

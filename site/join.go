@@ -12,7 +12,6 @@ import (
 	"net"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -180,12 +179,6 @@ func (s *Site) becomeMember(ctx context.Context, answer mesh.JoinAnswer, before 
 	if err := s.startMesh(); err != nil {
 		return err
 	}
-	s.background.Go(func() {
-		wait, stop := context.WithTimeout(ctx, time.Minute)
-		defer stop()
-		if err := s.views.Rebuild(wait, nil); err != nil {
-			s.log.Error("the views could not be built anew after joining; start the site again", "error", err)
-		}
-	})
+	s.counted.look()
 	return nil
 }

@@ -214,6 +214,53 @@ func TestAttackRogueMemberOnTheWire(t *testing.T) {
 	}
 }
 
+// A site that dies when it has just joined, before its views were built anew, shows
+// nobody of before after its next start.
+func TestDiedAfterJoining(t *testing.T) {
+	c := testConfig(t)
+	open := func() *Site {
+		t.Helper()
+		s, err := Open(t.Context(), c, "test", slog.New(slog.DiscardHandler))
+		if err == nil {
+			err = s.CaughtUp(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	shut := func(s *Site) {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := open()
+	if err := s.AddAdmin(t.Context(), "mallory", newPublicKey(t)); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.CaughtUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	size, _ := s.ctl.Log().Size()
+	j := joined{Mesh: events.SiteID{UUID: uuid.Must(uuid.NewV7())}, Before: []events.ClockEntry{{Origin: s.ctl.Log().Origin(), Position: size}}}
+	shut(s)
+	b, err := json.Marshal(j)
+	if err == nil {
+		err = writeDurable(s.data.meshJoined(), b, 0o600)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		s = open()
+		if users, err := s.views.Users(t.Context(), projections.Filter{}); err != nil || len(users) != 0 {
+			t.Errorf("users %+v, %v", users, err)
+		}
+		shut(s)
+	}
+}
+
 // A member sends a wrong data key under the name of a credential's, before the
 // right one comes: it hides it for no longer than that.
 func TestAttackWrongDataKeyFirst(t *testing.T) {

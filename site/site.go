@@ -49,6 +49,7 @@ type Site struct {
 	mesh     meshPart
 	newKeys  chan uuid.UUID // data keys that custodians are to be told of
 	views    *projections.Projections
+	counted  *counted
 	commands *commands.Dispatcher
 
 	keeper    *lockout.Keeper
@@ -73,7 +74,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), newKeys: make(chan uuid.UUID, 1024), failed: make(chan error, 1)}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), failed: make(chan error, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -261,7 +262,7 @@ func (s *Site) openViews(ctx context.Context) error {
 	running, stop := context.WithCancel(context.WithoutCancel(ctx))
 	s.stop = stop
 	s.background.Go(func() { s.runViews(running) })
-	s.background.Go(func() { s.viewHolds(running) })
+	s.background.Go(func() { s.keepCounted(running) })
 	return nil
 }
 
@@ -368,8 +369,12 @@ func (s *Site) Source() projections.Source { return s.source }
 func (s *Site) Histories() []*store.History { return []*store.History{s.ctl, s.rec} }
 
 // CaughtUp returns once the views hold everything that was durable when it was
-// called, but for those that have stopped, whose queries say so.
+// called, but for those that have stopped, whose queries say so, and nothing that
+// does not count any more.
 func (s *Site) CaughtUp(ctx context.Context) error {
+	if err := s.viewsMatch(ctx); err != nil {
+		return err
+	}
 	for _, h := range s.Histories() {
 		size, _ := h.Log().Size()
 		if err := s.views.WaitFor(ctx, h.Log().Origin(), size); err != nil {

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -41,8 +42,13 @@ type maskKey struct {
 // that identities of before are never taken for the mesh's.
 func (s *State) Joined(self, founder events.SiteID, before events.Clock) {
 	s.mesh.founder, s.mesh.self = founder, self
+	s.joinedWith = fmt.Sprintf("mesh %s, without %s\n", founder, before)
 	s.joined(before.Entries(), self)
 }
+
+// WhatCounts names what the state was told of records without effect, before
+// anything was applied. It is "" where all have one but those that events mask.
+func (s *State) WhatCounts() string { return s.joinedWith + s.holds.String() }
 
 // joined notes up to where a site's decisions are from before it joined: what
 // all who say it agree on.

@@ -13,14 +13,15 @@ import (
 // State holds all aggregates. It is not safe for concurrent use, and what its
 // lookups return is read-only and valid until the next Apply.
 type State struct {
-	logs   map[events.Origin]*log
-	holds  Holds
-	cuts   cuts
-	before map[events.Origin]uint64 // up to where sites decided before they joined the mesh
-	mesh   mesh
-	words  map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
-	duties duties
-	counts Counts
+	logs       map[events.Origin]*log
+	holds      Holds
+	cuts       cuts
+	before     map[events.Origin]uint64 // up to where sites decided before they joined the mesh
+	joinedWith string                   // what Joined was told; "" for a founder and a lone site
+	mesh       mesh
+	words      map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
+	duties     duties
+	counts     Counts
 
 	sites       map[events.SiteID]*Site
 	users       map[events.UserID]*User
