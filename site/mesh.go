@@ -319,6 +319,39 @@ type MeshSite struct {
 	Trouble  string            `json:"trouble,omitempty"`
 	Masked   uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
 	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
+
+	RoundTrip  *float64 `json:"round_trip_seconds,omitempty"`  // over the link; nil where it was not measured
+	ClockAhead *float64 `json:"clock_ahead_seconds,omitempty"` // of this site's, as good as half the round trip
+	CtlIn      uint64   `json:"ctl_in"`                        // bytes that came over links in this run: decisions and all that is small
+	CtlOut     uint64   `json:"ctl_out"`                       // bytes that went
+	RecIn      uint64   `json:"rec_in"`                        // likewise of recordings
+	RecOut     uint64   `json:"rec_out"`
+}
+
+// measured fills in what the links with a member showed.
+func (m *MeshSite) measured(st mesh.Standing) {
+	m.Lag, m.Behind, m.LastSeen = st.Lag, st.Behind, st.LastSeen
+	m.CtlIn, m.CtlOut, m.RecIn, m.RecOut = st.Traffic.CtlIn, st.Traffic.CtlOut, st.Traffic.RecIn, st.Traffic.RecOut
+	if st.RoundTrip > 0 {
+		took := st.RoundTrip.Seconds()
+		m.RoundTrip = &took
+	}
+	if st.ClockKnown {
+		ahead := st.Ahead.Seconds()
+		m.ClockAhead = &ahead
+	}
+	if m.Pair = ""; st.Pair {
+		m.Pair = "in step"
+	}
+	if st.Degraded {
+		m.Pair = "degraded"
+	}
+	switch {
+	case st.Links > 0 && st.Degraded:
+		m.State = "degraded"
+	case st.Links > 0:
+		m.State = "linked"
+	}
 }
 
 // Mesh tells how the members stand; none where the site is in no mesh.
@@ -360,19 +393,7 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 			if st.Site != out[i].ID {
 				continue
 			}
-			out[i].Lag, out[i].Behind, out[i].LastSeen = st.Lag, st.Behind, st.LastSeen
-			if out[i].Pair = ""; st.Pair {
-				out[i].Pair = "in step"
-			}
-			if st.Degraded {
-				out[i].Pair = "degraded"
-			}
-			switch {
-			case st.Links > 0 && st.Degraded:
-				out[i].State = "degraded"
-			case st.Links > 0:
-				out[i].State = "linked"
-			}
+			out[i].measured(st)
 		}
 	}
 	return out, nil

@@ -48,12 +48,11 @@ func (c *call) meshMatrix() *cobra.Command {
 
 // siteLag is what a member is not known to hold.
 type siteLag struct {
-	Site       string        `json:"site"`
-	ID         events.SiteID `json:"id"`
-	State      string        `json:"state"`
-	Decisions  uint64        `json:"decisions"`  // records of ctl logs that somebody holds and it does not
-	Recordings uint64        `json:"recordings"` // likewise of rec logs
-	LastSeen   time.Time     `json:"last_seen"`
+	Site  string        `json:"site"`
+	ID    events.SiteID `json:"id"`
+	State string        `json:"state"`
+	site.MeshLacks
+	LastSeen time.Time `json:"last_seen"`
 }
 
 var lagColumns = []column[siteLag]{
@@ -61,46 +60,23 @@ var lagColumns = []column[siteLag]{
 	{"state", func(l siteLag) string { return l.State }},
 	{"decisions", func(l siteLag) string { return strconv.FormatUint(l.Decisions, 10) }},
 	{"recordings", func(l siteLag) string { return strconv.FormatUint(l.Recordings, 10) }},
+	{"about bytes", func(l siteLag) string { return strconv.FormatUint(l.RecordingBytes, 10) }},
 	{"last seen", func(l siteLag) string { return stamp(l.LastSeen) }},
 }
 
 func (c *call) meshLag() *cobra.Command {
 	cmd := c.verb("lag", "Show how many records each member lacks of what somebody holds", read, func([]string) error {
-		logs, err := c.cfg.Site.Matrix(c.ctx)
-		if err != nil {
-			return err
-		}
-		sites, err := c.cfg.Site.Mesh(c.ctx)
+		top, err := c.cfg.Site.MeshTop(c.ctx)
 		if err != nil {
 			return err
 		}
 		var all []siteLag
-		for _, s := range sites {
-			all = append(all, lagOf(s, logs))
+		for _, s := range top.Sites {
+			all = append(all, siteLag{Site: s.Site, ID: s.ID, State: s.State, MeshLacks: s.Lacks, LastSeen: s.LastSeen})
 		}
 		return list(c, "lag", all, lagColumns)
 	})
 	cmd.Long = cmd.Short + ".\nA member that has told nothing since this site started is taken to hold nothing. Of logs that were\n" +
-		"written twice each holds one branch: they are left out."
+		"written twice each holds one branch: they are left out. The bytes of recordings are an estimate."
 	return cmd
-}
-
-func lagOf(s site.MeshSite, logs []site.MeshLog) siteLag {
-	out := siteLag{Site: s.Site, ID: s.ID, State: s.State, LastSeen: s.LastSeen}
-	for _, l := range logs {
-		most, has := uint64(0), uint64(0)
-		for _, h := range l.Held {
-			if most = max(most, h.Records); h.ID == s.ID {
-				has = h.Records
-			}
-		}
-		switch {
-		case l.Forked:
-		case l.Log.Kind == events.Ctl:
-			out.Decisions += most - has
-		default:
-			out.Recordings += most - has
-		}
-	}
-	return out
 }

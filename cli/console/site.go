@@ -79,6 +79,9 @@ type Site interface {
 	// Matrix tells who holds how much of whose log.
 	Matrix(ctx context.Context) ([]site.MeshLog, error)
 
+	// MeshTop tells how the mesh stands at this moment.
+	MeshTop(ctx context.Context) (site.MeshTop, error)
+
 	// Leave gives all work of the site to another one and leaves the mesh.
 	Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error)
 

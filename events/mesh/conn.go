@@ -50,6 +50,7 @@ type lanePair struct {
 	out     [lanes]chan []byte
 	done    chan struct{} // closed by close
 	heard   atomic.Int64  // when something last came, on the node's clock
+	meter   *meter
 }
 
 // close ends the link's goroutines; it may be called more than once, under the
@@ -219,6 +220,7 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) 
 	n.nextLink++
 	l.id = n.nextLink
 	n.lanes[l.id] = l
+	l.meter = n.meterOf(site)
 	closing := n.ctx.Err() != nil
 	if closing {
 		l.close()
@@ -277,6 +279,7 @@ func (n *Node) receiveAll(l *lanePair, lane Lane) error {
 			return err
 		}
 		l.heard.Store(int64(n.now()))
+		l.meter.in[lane].Add(uint64(frameHead - 1 + len(b)))
 		m, err := Decode(b)
 		if errors.Is(err, ErrUnknownMessage) {
 			m, err = nil, nil
@@ -306,6 +309,7 @@ func (n *Node) transmit(l *lanePair, lane Lane) {
 		err := conn.SetWriteDeadline(time.Now().Add(writeTime))
 		if err == nil {
 			err = WriteFrame(w, b)
+			l.meter.out[lane].Add(uint64(frameHead - 1 + len(b)))
 		}
 		if err == nil && len(l.out[lane]) == 0 {
 			err = w.Flush()

@@ -33,8 +33,10 @@ type link struct {
 	probed time.Duration
 	heard  time.Duration
 	told   time.Duration // when they last got all that we hold
-	spoke  time.Duration
-	budget float64 // messages that they may send now
+	pinged time.Duration
+	echo   time.Duration // At of their last Ping, to be sent back
+	echoed time.Duration // when that came
+	budget float64       // messages that they may send now
 	counts time.Duration
 }
 
@@ -120,7 +122,6 @@ func (c *Core) violation(l *link, o events.Origin, err error) {
 }
 
 func (c *Core) send(l *link, lane Lane, m Message) {
-	l.spoke = c.now
 	c.emit(Send{l.id, lane, m})
 }
 
@@ -177,6 +178,8 @@ func (c *Core) received(in Received) {
 		c.gotFetch(l, m)
 	case Payload:
 		c.gotPayload(l, m)
+	case Ping:
+		c.gotPing(l, known, m)
 	case Wraps:
 		c.emit(GotWraps{l.site, m.Keys})
 	}
@@ -272,8 +275,9 @@ func (c *Core) tellHoldings() {
 			c.tellAll(l)
 		case len(moved.Logs) > 0:
 			c.send(l, CtlLane, moved)
-		case c.now >= l.spoke+c.cfg.HaveEvery:
-			c.send(l, CtlLane, Ping{})
+		}
+		if c.links[l.id] != nil && l.ready && c.now >= l.pinged+c.cfg.HaveEvery {
+			c.ping(l)
 		}
 	}
 }

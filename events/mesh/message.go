@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"time"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -134,9 +136,12 @@ type Payload struct {
 	Absent   bool          `cbor:"5,keyasint,omitempty"` // the sender does not hold it either
 }
 
-// Ping keeps a silent link known to be alive.
+// Ping keeps a silent link known to be alive, and measures it.
 type Ping struct {
-	Wall int64 `cbor:"1,keyasint"`
+	Wall int64         `cbor:"1,keyasint"`           // sender's wall clock, microseconds since 1970 UTC; the shell fills it in
+	At   time.Duration `cbor:"2,keyasint,omitempty"` // on the sender's clock
+	Echo time.Duration `cbor:"3,keyasint,omitempty"` // At of the last Ping that came on this link
+	Held time.Duration `cbor:"4,keyasint,omitempty"` // how long ago that came
 }
 
 // Wraps carries data keys, wrapped to the public keys of the sites that may

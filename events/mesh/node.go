@@ -72,6 +72,7 @@ type Node struct {
 	mu       sync.Mutex // guards what follows
 	peers    map[events.SiteID]Peer
 	lanes    map[LinkID]*lanePair
+	meters   map[events.SiteID]*meter
 	nextLink LinkID
 	halves   map[halfKey]*halfLink
 	copies   map[events.Origin]*replica
@@ -93,7 +94,7 @@ func Start(cfg NodeConfig) (*Node, error) {
 	}
 	n := &Node{
 		cfg: cfg, cert: cert, in: make(chan Input), calls: make(chan func()), began: time.Now(),
-		peers: map[events.SiteID]Peer{}, lanes: map[LinkID]*lanePair{}, halves: map[halfKey]*halfLink{},
+		peers: map[events.SiteID]Peer{}, lanes: map[LinkID]*lanePair{}, meters: map[events.SiteID]*meter{}, halves: map[halfKey]*halfLink{},
 		copies: map[events.Origin]*replica{}, released: map[events.Origin]uint64{}, waiting: map[events.Origin][]delivery{}, moved: make(chan struct{}),
 		asking: map[uint64]chan GotPayload{},
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -20,12 +21,38 @@ type SiteStatus struct {
 	Lag, Behind uint64
 	Degraded    bool // a pair that waits for nothing
 	Pair        bool
+	RoundTrip   time.Duration // of the newest measurement; 0 for none
+	Wall        int64         // its wall clock, microseconds since 1970 UTC; 0 where it was not told
+	WallAt      time.Duration // when that was told, on the core's clock
 }
 
 // acquaintance is what is known of a site, beyond the life of links.
 type acquaintance struct {
-	heard time.Duration
-	has   map[events.Origin]uint64
+	heard     time.Duration
+	has       map[events.Origin]uint64
+	roundTrip time.Duration
+	wall      int64
+	wallAt    time.Duration
+}
+
+// ping tells a peer the time, and what it takes to know how long that took.
+func (c *Core) ping(l *link) {
+	l.pinged = c.now
+	p := Ping{At: c.now, Echo: l.echo}
+	if l.echo > 0 {
+		p.Held = c.now - l.echoed
+	}
+	c.send(l, CtlLane, p)
+}
+
+// gotPing measures the link. What a peer says of its clock is shown to people,
+// and nothing is decided by it.
+func (c *Core) gotPing(l *link, known *acquaintance, p Ping) {
+	l.echo, l.echoed = p.At, c.now
+	known.wall, known.wallAt = p.Wall, c.now
+	if took := c.now - p.Echo - p.Held; p.Echo > 0 && p.Held >= 0 && took >= 0 && p.Echo <= c.now {
+		known.roundTrip = max(took, 1)
+	}
 }
 
 // met notes that something came from a site.
@@ -49,7 +76,7 @@ func (c *Core) Status() []SiteStatus {
 		s := SiteStatus{Site: site}
 		a := c.knows[site]
 		if a != nil {
-			s.Heard = a.heard
+			s.Heard, s.RoundTrip, s.Wall, s.WallAt = a.heard, a.roundTrip, a.wall, a.wallAt
 		}
 		for _, lg := range c.logs {
 			if _, forked := c.forks[lg.origin]; forked || lg.origin.Kind != events.Ctl {
@@ -80,6 +107,34 @@ func (c *Core) Status() []SiteStatus {
 type Standing struct {
 	SiteStatus
 	LastSeen time.Time // zero for never in this run
+	// Ahead is by how much its wall clock is ahead of this site's, as good as half
+	// the round trip; false where it has not told.
+	Ahead      time.Duration
+	ClockKnown bool
+	Traffic    Traffic
+}
+
+// Traffic is the bytes that went over the links with a site in this run.
+type Traffic struct{ CtlIn, CtlOut, RecIn, RecOut uint64 }
+
+// meter counts what goes over the links with one site, by lane.
+type meter struct{ in, out [lanes]atomic.Uint64 }
+
+// meterOf is the meter of a site; under mu.
+func (n *Node) meterOf(site events.SiteID) *meter {
+	m := n.meters[site]
+	if m == nil {
+		m = &meter{}
+		n.meters[site] = m
+	}
+	return m
+}
+
+func (n *Node) traffic(site events.SiteID) Traffic {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	m := n.meterOf(site)
+	return Traffic{CtlIn: m.in[CtlLane].Load(), CtlOut: m.out[CtlLane].Load(), RecIn: m.in[RecLane].Load(), RecOut: m.out[RecLane].Load()}
 }
 
 // Status tells how things stand with every other member.
@@ -94,9 +149,13 @@ func (n *Node) Status(ctx context.Context) ([]Standing, error) {
 	}
 	var out []Standing
 	for _, s := range <-answer {
-		st := Standing{SiteStatus: s}
+		st := Standing{SiteStatus: s, Traffic: n.traffic(s.Site)}
 		if s.Heard > 0 {
 			st.LastSeen = n.began.Add(s.Heard).UTC()
+		}
+		if s.Wall > 0 {
+			then := time.Now().Add(s.WallAt - n.now())
+			st.Ahead, st.ClockKnown = time.UnixMicro(s.Wall).Add(s.RoundTrip/2).Sub(then), true
 		}
 		out = append(out, st)
 	}
