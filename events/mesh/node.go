@@ -83,6 +83,7 @@ type Node struct {
 	nextAsk  uint64
 
 	reports reportQueue
+	trees   trees
 }
 
 // Start brings a node up. The histories, copies and listener stay in use until
@@ -325,12 +326,15 @@ func (n *Node) read(in Read) ReadDone {
 		}
 		return r.read(n.ctx, in)
 	}
-	tree, err := store.TreeAt(n.ctx, log, in.From)
+	tree, err := n.trees.at(n.ctx, log, in.From)
 	if err == nil {
 		out.Entries, err = readEntries(n.ctx, log, in.From, in.To, in.Bytes, in.Payloads)
 	}
 	for _, e := range out.Entries {
 		tree.Append(evidence.LeafHash(e.Header))
+	}
+	if err == nil {
+		n.trees.keep(in.Origin, tree.Clone())
 	}
 	out.Root, out.Err = tree.Root(), err
 	return out
