@@ -2,11 +2,13 @@ package site
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/events"
 )
 
 // WallClock is what every site of this process takes for the time of day. Only
@@ -49,6 +51,38 @@ func (s *Site) watchClock(ctx context.Context) {
 		}
 		s.gateway.ClockSet(cause)
 	}
+}
+
+// meetClock has what this site writes from now on sort after a record that it is
+// about to know. What is further ahead than [events.MaxAhead] does not move this
+// site's clock: it would spread to every site, for good.
+func (s *Site) meetClock(h *events.Header) {
+	if h.Origin() == s.ctl.Log().Origin() {
+		return
+	}
+	if err := s.ticker.Observe(h.HLC); err != nil && s.aheads.isNew(h.Origin()) {
+		s.log.Warn("a site's clock is far ahead of this one's; set the wrong one: what is decided here sorts before what was decided there",
+			"site", h.Site.String(), "log", h.Origin().String(), "position", h.Position, "error", err)
+	}
+}
+
+// aheads are the logs that a wrong clock was told of, each once.
+type aheads struct {
+	mu   sync.Mutex
+	told map[events.Origin]bool // guarded by mu
+}
+
+func (a *aheads) isNew(o events.Origin) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.told[o] {
+		return false
+	}
+	if a.told == nil {
+		a.told = map[events.Origin]bool{}
+	}
+	a.told[o] = true
+	return true
 }
 
 // jumpMeter tells by how much a wall clock was set between two readings.

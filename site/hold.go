@@ -57,7 +57,16 @@ func (s *Site) fold(apply func(*aggregate.State) error) (*aggregate.State, error
 // load builds the state of everything that was applied here.
 func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
 	return s.fold(func(state *aggregate.State) error {
-		_, err := commands.Load(ctx, state, s.source.Records(ctx, events.Ctl, events.Clock{}), nil)
+		_, err := commands.Load(ctx, state, func(yield func(events.Record, error) bool) {
+			for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
+				if err == nil {
+					s.meetClock(&r.Header)
+				}
+				if !yield(r, err) {
+					return
+				}
+			}
+		}, nil)
 		return err
 	})
 }

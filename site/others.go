@@ -195,6 +195,9 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 		return 0, nil
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
+	for _, r := range batch {
+		s.meetClock(&r.Header)
+	}
 	before := s.order.Clock()
 	n, err := s.commands.Deliver(ctx, batch)
 	if n > 0 {

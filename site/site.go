@@ -42,6 +42,7 @@ type Site struct {
 	caKeys   sync.Map   // signers of host authorities by public key
 	rotating sync.Mutex // one host authority is made at a time
 	ctl, rec *store.History
+	ticker   *events.Ticker               // of the records of both
 	applied  atomic.Pointer[events.Clock] // ctl logs other than the one being written
 	order    *applylog.Log
 	source   *projections.Woven
@@ -62,6 +63,7 @@ type Site struct {
 	listener net.Listener
 
 	damage damage // that was found in its logs
+	aheads aheads
 
 	background sync.WaitGroup
 	stop       context.CancelFunc // ends what runs in background
@@ -135,13 +137,13 @@ func (s *Site) open(ctx context.Context) (err error) {
 }
 
 func (s *Site) openLogs(ctx context.Context) (err error) {
-	ticker := &events.Ticker{Now: WallClock}
+	s.ticker = &events.Ticker{Now: WallClock}
 	engine := segment.Engine{Options: segment.Options{SegmentSize: s.cfg.Log.SegmentSize, Reserve: s.cfg.Log.Headroom}}
 	s.applied.Store(&events.Clock{})
 	open := func(kind events.Kind, clock func() events.Clock) (*store.History, error) {
 		cfg := store.HistoryConfig{
 			Dir: s.data.log(kind), Site: s.who.ID, Kind: kind, Engine: engine, Known: s.who.Epochs[kind],
-			Writer: store.WriterConfig{Ticker: ticker, Now: WallClock, Clock: clock},
+			Writer: store.WriterConfig{Ticker: s.ticker, Now: WallClock, Clock: clock},
 		}
 		if err := s.afterDoubt(&cfg); err != nil {
 			return nil, fmt.Errorf("find the logs that were set aside: %w", err)
