@@ -44,11 +44,14 @@ func (c *Core) setPairs(in Pairs) {
 	}
 }
 
-// pairHas notes what a sync peer says to hold durably.
+// pairHas notes what a sync peer says to hold durably. More than there is would be
+// of another history: what is written here next is not in it.
 func (c *Core) pairHas(site events.SiteID, o events.Origin, size uint64) {
-	if lg := c.logs[o]; lg == nil || !lg.own {
+	lg := c.logs[o]
+	if lg == nil || !lg.own {
 		return
 	}
+	size = min(size, lg.size)
 	if p := c.pairs[site]; p != nil && size > p.has[o] {
 		p.has[o], p.heard = size, c.now
 	}
