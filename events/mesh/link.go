@@ -42,7 +42,9 @@ type link struct {
 
 // sub is a log that a peer wants pushed.
 type sub struct {
-	sent     uint64 // position of the last record pushed
+	from     uint64 // records that the peer had when it asked
+	pushed   uint64 // position of the last record pushed
+	sent     uint64 // what they have with it: they may have got more from others
 	acked    uint64
 	payloads bool
 	reading  bool
@@ -157,7 +159,7 @@ func (c *Core) received(in Received) {
 		for _, h := range m.Logs {
 			if c.logs[h.Origin] != nil {
 				known.has[h.Origin] = h.Size
-				c.pairHas(l.site, h.Origin, h.Size)
+				c.pairSays(l.site, h)
 			}
 		}
 		c.gotHave(l, m)

@@ -23,8 +23,8 @@ func newPair(site events.SiteID) *pair {
 	return &pair{site: site, has: map[events.Origin]uint64{}}
 }
 
-// setPairs replaces who the sync peers are. A new one is taken to hold what it
-// has said to hold until now.
+// setPairs replaces who the sync peers are. What a new one holds its next
+// acknowledgement tells.
 func (c *Core) setPairs(in Pairs) {
 	for site := range c.pairs {
 		if !slices.Contains(in.Sites, site) {
@@ -32,26 +32,25 @@ func (c *Core) setPairs(in Pairs) {
 		}
 	}
 	for _, site := range in.Sites {
-		if c.pairs[site] != nil {
-			continue
-		}
-		c.pairs[site] = newPair(site)
-		if known := c.knows[site]; known != nil {
-			for _, lg := range c.logsInOrder() {
-				c.pairHas(site, lg.origin, known.has[lg.origin])
-			}
+		if c.pairs[site] == nil {
+			c.pairs[site] = newPair(site)
 		}
 	}
 }
 
-// pairHas notes what a sync peer says to hold durably. More than there is would be
-// of another history: what is written here next is not in it.
+// pairSays notes what a sync peer says to hold, where its root shows that it is this
+// very history: if this disk is an old one, the peer holds another, and more of it.
+func (c *Core) pairSays(site events.SiteID, h Holding) {
+	if lg := c.logs[h.Origin]; lg != nil && h.Size == lg.size && h.Root == lg.root {
+		c.pairHas(site, h.Origin, h.Size)
+	}
+}
+
+// pairHas notes what a sync peer holds durably.
 func (c *Core) pairHas(site events.SiteID, o events.Origin, size uint64) {
-	lg := c.logs[o]
-	if lg == nil || !lg.own {
+	if lg := c.logs[o]; lg == nil || !lg.own {
 		return
 	}
-	size = min(size, lg.size)
 	if p := c.pairs[site]; p != nil && size > p.has[o] {
 		p.has[o], p.heard = size, c.now
 	}

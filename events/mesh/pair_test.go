@@ -52,6 +52,7 @@ func newHalf(t *testing.T) *half {
 func (h *half) link(link mesh.LinkID, site events.SiteID) {
 	h.step(mesh.LinkUp{Link: link, Site: site})
 	h.step(mesh.Received{Link: link, Message: mesh.Hello{Level: 1, Site: site, Mesh: h.log.Site, Windows: [2]uint64{1 << 20, 1 << 20}}})
+	h.step(mesh.Received{Link: link, Message: mesh.Subscribe{Origin: h.log, Payloads: true}})
 }
 
 func (h *half) step(in mesh.Input) {
@@ -63,6 +64,8 @@ func (h *half) step(in mesh.Input) {
 	}
 	for _, out := range h.core.Step(in, h.now) {
 		switch out := out.(type) {
+		case mesh.Read:
+			h.step(mesh.ReadDone{Link: out.Link, Origin: out.Origin, From: out.From, Entries: make([]events.Entry, out.To-out.From)})
 		case mesh.Release:
 			h.told = append(h.told, fmt.Sprintf("release %d", out.Size))
 		case mesh.Degraded:
@@ -218,15 +221,17 @@ func TestAPairIsRestoredByWhatIsHeldAfterABreak(t *testing.T) {
 	h.says("when it holds what there was", "restored 0 to 7")
 }
 
-// A peer that says to hold what was not written yet, be it wrong or since this
-// disk is an old one, releases nothing of what comes then.
+// A peer that says to hold more than was written, be it wrong or since this disk
+// is an old one, or as much and something else, releases nothing of what comes then.
 func TestAttackAPairClaimsWhatIsNotWritten(t *testing.T) {
 	for name, claim := range map[string]mesh.Message{
-		"Ack":  mesh.Ack{Size: 1 << 40},
-		"Have": mesh.Have{Logs: []mesh.Holding{{Size: 1 << 40}}},
+		"Ack":                     mesh.Ack{Size: 1 << 40},
+		"Have":                    mesh.Have{Logs: []mesh.Holding{{Size: 1 << 40}}},
+		"Have of another history": mesh.Have{Logs: []mesh.Holding{{Size: 2, Root: events.Hash{9}}}},
 	} {
 		h := newHalf(t)
 		h.grow(1)
+		h.ack(peerLink, 1)
 		switch m := claim.(type) {
 		case mesh.Ack:
 			m.Origin = h.log
@@ -237,6 +242,7 @@ func TestAttackAPairClaimsWhatIsNotWritten(t *testing.T) {
 		h.step(mesh.Received{Link: peerLink, Message: claim})
 		h.told = nil
 		h.grow(2)
+		h.step(mesh.Received{Link: peerLink, Message: claim})
 		h.says(name + ": what is written after the claim")
 		h.pass(detect)
 		h.says(name+": when it acknowledges nothing", "degraded at 1", "release 2")

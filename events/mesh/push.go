@@ -25,15 +25,18 @@ func (c *Core) gotSubscribe(l *link, m Subscribe) {
 	if !known {
 		l.wanted[lane] = slices.Insert(l.wanted[lane], i, m.Origin)
 	}
-	l.subs[m.Origin] = &sub{sent: m.From, acked: m.From, payloads: m.Payloads}
+	l.subs[m.Origin] = &sub{from: m.From, sent: m.From, acked: m.From, payloads: m.Payloads}
 }
 
-// gotAck frees what was under way.
+// gotAck frees what was under way. A sync peer holds what was pushed to it and it
+// acknowledged: it has held that against the head over it.
 func (c *Core) gotAck(l *link, o events.Origin, size uint64) {
-	c.pairHas(l.site, o, size)
 	s := l.subs[o]
 	if s == nil {
 		return
+	}
+	if s.from < size && size <= s.pushed {
+		c.pairHas(l.site, o, size)
 	}
 	s.acked = max(s.acked, size)
 	s.inflight = slices.DeleteFunc(s.inflight, func(f chunk) bool { return f.end <= s.acked })
@@ -145,7 +148,7 @@ func (c *Core) readDone(in ReadDone) {
 		b.Head = head.Note
 	}
 	lane, size := laneOf(in.Origin), uint64(b.size())
-	s.sent = b.last()
+	s.sent, s.pushed = b.last(), b.last()
 	s.inflight = append(s.inflight, chunk{b.last(), size})
 	if lane == RecLane {
 		l.tokens -= float64(size)

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -29,11 +30,13 @@ type sim struct {
 	off   string // the rule that is switched off
 
 	healing    bool
-	rolledBack bool // some site may honestly have written two things at one position
+	rolledBack bool       // some site may honestly have written two things at one position
+	core       []*simSite // healing: who has to agree
 	recRate    uint64
 	step       int
 	ids        map[string][]uuid.UUID
 	forks      map[events.Origin]bool
+	wild       map[events.Origin]bool // logs written under a clock that was too far ahead for somebody
 	genuine    map[events.Origin]bool // logs that their sites began
 	impostor   *simSite               // who made up a log of another site
 	floor      map[events.Origin]int  // what was durable somewhere when the faults ended
@@ -43,16 +46,32 @@ type sim struct {
 	verbose    bool
 }
 
+// history is what a run goes through: one and the same gives one outcome.
+type history struct {
+	seed   uint64
+	off    string // the rule that is switched off
+	core   bool   // what goes wrong goes on for all but some sites
+	faults []fault
+}
+
+// drawn is the history of a seed.
+func drawn(seed uint64, off string, core bool) history {
+	faults := drawFaults(rand.New(rand.NewPCG(seed, 2)), newSim(history{seed: seed, core: core}).first, faultTime)
+	return history{seed: seed, off: off, core: core, faults: faults}
+}
+
 // outcome is what a run shows.
 type outcome struct {
+	history
 	err    error
-	faults []fault
 	trace  []string
 	events int
 	now    time.Duration
 	forks  int
 	sent   int // bytes of records that were sent
 	needed int // bytes of records that sites hold of others
+
+	healSent, healNeeded int // from when everything was mended
 }
 
 // faultTime is how long faults go on; after it all is mended.
@@ -61,13 +80,17 @@ const faultTime = 3 * time.Second
 // healTime is how long sites may take until they agree.
 const healTime = 30 * time.Second
 
-func newSim(seed uint64, off string) *sim {
+func newSim(h history) *sim {
 	s := &sim{
-		rng: rand.New(rand.NewPCG(seed, 1)), off: off, ids: map[string][]uuid.UUID{}, forks: map[events.Origin]bool{}, genuine: map[events.Origin]bool{},
+		rng: rand.New(rand.NewPCG(h.seed, 1)), off: h.off, ids: map[string][]uuid.UUID{}, forks: map[events.Origin]bool{}, genuine: map[events.Origin]bool{},
+		wild: map[events.Origin]bool{},
 	}
 	s.net = newSimNet(s)
-	s.keys = simKeys{trusting: off == "signed heads", unvouched: off == "vouched keys"}
+	s.keys = simKeys{trusting: h.off == "signed heads", unvouched: h.off == "vouched keys"}
 	s.first = 2 + s.rng.IntN(3)
+	if h.core {
+		s.first++
+	}
 	for i := range s.first {
 		id := events.SiteID{UUID: aggregatetest.ID("site", i)}
 		id.UUID[15] = byte(i)
@@ -106,10 +129,10 @@ func (s *sim) members() []mesh.Member {
 }
 
 // run goes through a history and checks it.
-func run(seed uint64, off string, faults []fault, verbose bool) outcome {
-	s := newSim(seed, off)
+func (h history) run(verbose bool) outcome {
+	s := newSim(h)
 	s.verbose = verbose
-	for _, f := range faults {
+	for _, f := range h.faults {
 		s.inject(f)
 	}
 	for _, site := range s.sites {
@@ -118,8 +141,17 @@ func run(seed uint64, off string, faults []fault, verbose bool) outcome {
 	}
 	s.every(100*time.Millisecond, s.net.watch)
 	s.until(faultTime)
-	s.heal()
-	for at := faultTime; at < faultTime+healTime && s.failure == nil; at += 250 * time.Millisecond {
+	if h.core {
+		s.healCore()
+	} else {
+		s.heal(s.sites)
+	}
+	sent, held := s.net.bytes, s.held()
+	least := faultTime
+	if h.core {
+		least += 2 * time.Second // until what is decided meanwhile is there
+	}
+	for at := least; at < faultTime+healTime && s.failure == nil; at += 250 * time.Millisecond {
 		s.until(at)
 		if s.agree() == nil {
 			break
@@ -128,28 +160,37 @@ func run(seed uint64, off string, faults []fault, verbose bool) outcome {
 	if s.failure == nil {
 		s.failure = s.check()
 	}
-	out := outcome{err: s.failure, faults: faults, trace: s.trace, now: s.now, forks: len(s.forks)}
-	out.sent = s.net.bytes
+	out := outcome{history: h, err: s.failure, trace: s.trace, now: s.now, forks: len(s.forks)}
+	out.sent, out.needed = s.net.bytes, s.held()
+	out.healSent, out.healNeeded = out.sent-sent, out.needed-held
 	for _, site := range s.sites {
 		out.events += site.written
-		for o, l := range site.disk.logs {
-			for _, e := range l.entries[:l.durable] {
-				if o.Site != site.id {
-					out.needed += len(e.Header) + len(e.Payload)
-				}
-			}
-		}
 	}
 	return out
 }
 
-// heal ends everything that goes wrong, brings all processes up and stops the
-// work, so that nothing stands in the way of agreement.
-func (s *sim) heal() {
-	s.note("healing")
-	s.healing = true
-	s.floor = map[events.Origin]int{}
+// held is the bytes of records that sites hold of others.
+func (s *sim) held() (bytes int) {
 	for _, site := range s.sites {
+		for o, l := range site.disk.logs {
+			for _, e := range l.entries[:l.durable] {
+				if o.Site != site.id {
+					bytes += len(e.Header) + len(e.Payload)
+				}
+			}
+		}
+	}
+	return bytes
+}
+
+// heal ends everything that goes wrong at some sites and between them, brings
+// them up, and stops the work, so that nothing stands in the way of their
+// agreement.
+func (s *sim) heal(sites []*simSite) {
+	s.note("healing")
+	s.healing, s.core = true, sites
+	s.floor = map[events.Origin]int{}
+	for _, site := range sites {
 		for o, l := range site.disk.logs {
 			size := l.durable
 			if site.disk.writing[o.Kind] != o {
@@ -158,9 +199,12 @@ func (s *sim) heal() {
 			s.floor[o] = max(s.floor[o], size)
 		}
 	}
-	clear(s.net.cut)
-	s.net.lossy = 0
-	for _, site := range s.sites {
+	for way := range s.net.cut {
+		if s.inCore(way[0]) && s.inCore(way[1]) {
+			delete(s.net.cut, way)
+		}
+	}
+	for _, site := range sites {
 		if s.impostor == nil || site.id != s.impostor.id {
 			continue
 		}
@@ -173,13 +217,16 @@ func (s *sim) heal() {
 			}
 		}
 	}
-	for _, site := range s.sites {
+	for _, site := range sites {
 		site.mute, site.tamper, site.full = false, false, false
 		if !site.up && !site.gone {
 			site.start()
 		}
 	}
 }
+
+// inCore reports whether a process is one of those that must agree.
+func (s *sim) inCore(index int) bool { return slices.Contains(s.core, s.sites[index]) }
 
 func (s *sim) fail(format string, args ...any) {
 	if s.failure == nil {

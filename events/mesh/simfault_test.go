@@ -3,6 +3,7 @@ package mesh_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -227,4 +228,43 @@ func impostor(s *sim, f fault) {
 	l.heads = []simHead{{1, simNote(l.key.Key, o, 1, tree.Root())}}
 	site.disk.logs[o] = l
 	site.open(o)
+}
+
+// healCore mends some sites that are connected with each other, and what is between
+// them. Everything else goes wrong for good: sites are down, withhold and change
+// what others wrote, store nothing, and the ways to them are cut, flap and lose.
+func (s *sim) healCore() {
+	core := []*simSite{s.sites[s.rng.IntN(s.first)]}
+	for size := 2 + s.rng.IntN(s.first-2); len(core) < size; {
+		next := s.sites[s.rng.IntN(s.first)]
+		if !slices.Contains(core, next) && slices.ContainsFunc(core, func(c *simSite) bool { return s.net.conns[pairOf(c.index, next.index)] != nil }) {
+			core = append(core, next)
+		}
+	}
+	slices.SortFunc(core, func(a, b *simSite) int { return a.index - b.index })
+	s.heal(core)
+	s.net.lossy++
+	for _, site := range s.sites {
+		if s.inCore(site.index) {
+			s.after(time.Duration(s.rng.IntN(2000))*time.Millisecond, func() {
+				if site.up {
+					s.decide(site) // it is to reach the others
+				}
+			})
+			continue
+		}
+		site.mute, site.tamper, site.full = s.rng.IntN(2) == 0, s.rng.IntN(2) == 0, s.rng.IntN(3) == 0
+		if s.rng.IntN(3) == 0 {
+			site.gone = true
+			crash(s, fault{a: site.index})
+		}
+		for other := range s.sites {
+			switch way := [2]int{site.index, other}; s.rng.IntN(4) {
+			case 0:
+				s.net.cut[way]++
+			case 1:
+				s.every(time.Duration(500+s.rng.IntN(2000))*time.Millisecond, func() { s.net.cut[way] = 1 - min(1, s.net.cut[way]) })
+			}
+		}
+	}
 }

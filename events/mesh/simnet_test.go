@@ -122,7 +122,7 @@ func (n *simNet) send(from *simSite, out mesh.Send) {
 		}
 	}
 	copies := 1
-	if n.lossy > 0 {
+	if n.loses(from.index, to) {
 		switch n.sim.rng.IntN(20) {
 		case 0:
 			copies = 0
@@ -151,9 +151,15 @@ func (n *simNet) peer(index int, link mesh.LinkID) (int, *conn, int) {
 	return 0, nil, 0
 }
 
+// loses reports whether messages from one process to another get lost, doubled and
+// overtaken.
+func (n *simNet) loses(from, to int) bool {
+	return n.lossy > 0 && !(n.sim.healing && n.sim.inCore(from) && n.sim.inCore(to))
+}
+
 func (n *simNet) carry(from, to int, c *conn, end int, lane mesh.Lane, b []byte) {
 	at := n.sim.now + time.Millisecond + time.Duration(n.sim.rng.IntN(4000))*time.Microsecond
-	if n.lossy == 0 {
+	if !n.loses(from, to) {
 		at = max(at, c.last[end][lane]+1)
 	}
 	c.last[end][lane] = max(at, c.last[end][lane])
@@ -174,6 +180,7 @@ func (n *simNet) carry(from, to int, c *conn, end int, lane mesh.Lane, b []byte)
 		if site.level > 0 && newer(m) {
 			m = nil // a site of an older level does not know it
 		}
+		site.hear(n.sim.sites[from].id, m)
 		site.input(mesh.Received{Link: c.links[1-end], Lane: lane, Message: m})
 	})
 }

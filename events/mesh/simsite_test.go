@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -43,6 +44,8 @@ type simSite struct {
 	sync    []events.SiteID
 
 	released map[events.Origin]uint64
+	moved    time.Duration            // when something was released, or a pair told something new
+	heard    map[events.Origin]uint64 // what pairs told of this site's logs
 	degraded map[events.SiteID]bool
 }
 
@@ -52,16 +55,22 @@ func (s *simSite) now() time.Time {
 	return aggregatetest.Epoch.Add(s.sim.now + s.skew)
 }
 
+// detectTime is how long a pair waits for a peer that acknowledges nothing.
+const detectTime = 100 * time.Millisecond
+
 // start brings the process up on its disk.
 func (s *simSite) start() {
 	s.up, s.life = true, s.life+1
 	s.dirty, s.released, s.degraded = map[events.Origin]bool{}, map[events.Origin]uint64{}, map[events.SiteID]bool{}
-	s.ticker = &events.Ticker{Now: s.now}
+	s.ticker, s.heard = &events.Ticker{Now: s.now}, map[events.Origin]uint64{}
 	cfg := mesh.Config{
 		Self: s.id, Mesh: s.sim.sites[0].id, Level: s.level, Sync: s.sync, HaveEvery: 200 * time.Millisecond,
 		Windows: [2]uint64{64 << 10, 64 << 10}, BatchSize: 4 << 10, RecRate: s.sim.recRate,
 		Payloads: func(o events.Origin) bool { return o.Kind == events.Ctl || (int(o.Site.UUID[15])+s.index)%2 == 0 },
-		Crypto:   s.sim.keys.crypto(s.sign),
+		Crypto:   s.sim.keys.crypto(s.sign), Detect: detectTime,
+	}
+	if !s.sim.rule("pairs go on") {
+		cfg.Detect = time.Hour
 	}
 	s.core = mesh.New(cfg)
 	s.input(mesh.Members{Sites: s.sim.members()})
@@ -182,6 +191,22 @@ func (s *simSite) input(in mesh.Input) {
 	s.tick = 0
 }
 
+// hear notes what a pair tells of this site's logs, for expectRelease.
+func (s *simSite) hear(from events.SiteID, m mesh.Message) {
+	var told []mesh.Holding
+	switch m := m.(type) {
+	case mesh.Ack:
+		told = []mesh.Holding{{Origin: m.Origin, Size: m.Size}}
+	case mesh.Have:
+		told = m.Logs
+	}
+	for _, h := range told {
+		if slices.Contains(s.sync, from) && h.Origin == s.disk.writing[h.Origin.Kind] && h.Size > s.heard[h.Origin] {
+			s.heard[h.Origin], s.moved = h.Size, s.sim.now
+		}
+	}
+}
+
 // startOffset: each process counts time from a moment of its own.
 func (s *simSite) startOffset() time.Duration { return time.Duration(s.index+1) * time.Hour }
 
@@ -210,7 +235,7 @@ func (s *simSite) do(outputs []mesh.Output) {
 				s.deliver()
 			}
 		case mesh.Release:
-			s.released[out.Origin] = max(s.released[out.Origin], out.Size)
+			s.released[out.Origin], s.moved = max(s.released[out.Origin], out.Size), s.sim.now
 			s.sim.checkRelease(s, out)
 		case mesh.Degraded:
 			s.degraded[out.Site] = true
@@ -285,6 +310,25 @@ func (s *simSite) synced(o events.Origin, size int) {
 		s.sim.checkRelease(s, mesh.Release{Origin: o, Size: uint64(size)})
 	}
 	s.input(mesh.Grew{Origin: o, Size: uint64(size), Root: tree.Root()})
+	s.expectRelease(o, uint64(size))
+}
+
+// expectRelease is I8: whatever the network does, what is durable is acted on
+// soon. A pair waits for a peer only as long as that goes on acknowledging.
+func (s *simSite) expectRelease(o events.Origin, size uint64) {
+	const soon = detectTime + 50*time.Millisecond
+	at := s.sim.now
+	var look func()
+	look = func() {
+		switch quiet := s.sim.now - max(at, s.moved); {
+		case s.released[o] >= size || s.disk.writing[o.Kind] != o:
+		case quiet >= soon:
+			s.sim.fail("I8: nothing of %s was released at %s for %s: %d of %d", o, s, quiet, s.released[o], size)
+		default:
+			s.later(soon-quiet, look)
+		}
+	}
+	s.later(soon, look)
 }
 
 func (s *simSite) record(o events.Origin, position uint64, stream [16]byte, by events.Actor, e events.Event) (events.Record, error) {
@@ -412,6 +456,16 @@ func (s *simSite) rebuild() {
 		}
 		s.ticker.Resume(h.HLC)
 	}
+	for _, o := range s.disk.origins() {
+		if at := s.state.At(o); at > 0 { // the newest of a log is its last
+			h, err := events.DecodeHeader(s.disk.logs[o].entries[at-1].Header)
+			if err != nil {
+				s.sim.fail("%s: %s at %d: %v", s, o, at, err)
+				return
+			}
+			s.meet(&h)
+		}
+	}
 }
 
 // apply folds one entry of a log; false when it has to wait.
@@ -427,12 +481,18 @@ func (s *simSite) apply(e events.Entry) bool {
 		s.sim.fail("%s applies %s %d: %v", s, r.Header.Origin(), r.Header.Position, err)
 		return false
 	}
-	if r.Header.Site != s.id {
-		if err := s.ticker.Observe(r.Header.HLC); err != nil && !errors.Is(err, events.ErrClockAhead) {
-			s.sim.fail("%s: %v", s, err)
-		}
-	}
+	s.meet(&r.Header)
 	return true
+}
+
+// meet has what is written from now on sort after a record that is known.
+func (s *simSite) meet(h *events.Header) {
+	if h.Origin() == s.disk.writing[events.Ctl] || !s.sim.rule("clocks are met") {
+		return
+	}
+	if s.ticker.Observe(h.HLC) != nil {
+		s.sim.wild[h.Origin()] = true
+	}
 }
 
 // deliver applies what other logs hold, as far as causes are there.
