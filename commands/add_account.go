@@ -26,6 +26,8 @@ type AddAccount struct {
 
 var _ = register[AddAccount]("AddAccount", byAdmin|headroom)
 
+func (c AddAccount) sites() []uuid.UUID { return c.Secret.Sites }
+
 // Decide refuses a name that a live account on the target has, and what the
 // target's kind does not take. The new account's id is the stream of the second event.
 func (c AddAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {

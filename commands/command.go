@@ -94,6 +94,9 @@ func decide(s *aggregate.State, by events.Actor, c Command, env Env) ([]events.D
 	if drafts, err := allowed(s, by, e, env); err != nil {
 		return drafts, err
 	}
+	if err := entrusted(s, c, env); err != nil {
+		return nil, err
+	}
 	return c.Decide(s, by, env)
 }
 

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/factor"
 	"github.com/holdfast-pam/holdfast/events"
@@ -24,6 +26,8 @@ type EnrollFactor struct {
 }
 
 var _ = register[EnrollFactor]("EnrollFactor", byCommand|headroom)
+
+func (c EnrollFactor) sites() []uuid.UUID { return c.Sealed.Sites }
 
 // Decide refuses a user whose login did not prove the second factor that they have.
 func (c EnrollFactor) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {

@@ -1,8 +1,6 @@
 package commands
 
 import (
-	"slices"
-
 	"github.com/google/uuid"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -20,6 +18,8 @@ type PutSecret struct {
 
 var _ = register[PutSecret]("PutSecret", byAdmin|headroom)
 
+func (c PutSecret) sites() []uuid.UUID { return c.Secret.Sites }
+
 // Decide refuses a secret that was sealed for another credential or kind.
 func (c PutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	a, t, err := findAccount(s, c.Account, c.Target)
@@ -33,28 +33,25 @@ func (c PutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 	if c.Secret.Credential != cred.ID || c.Secret.Kind != cred.Kind || len(c.Secret.Bytes) == 0 {
 		return nil, invalid("", "the secret was not sealed for %s", accountOnTarget(a.Name, t.Name))
 	}
+	if err := sealable(s, cred, c.Secret); err != nil {
+		return nil, err
+	}
 	d := newDecision(by, env)
-	d.addAs(c.Secret.Version.UUID, cred.ID.UUID, uuid.Nil, events.SecretStaged{Sealed: c.Secret.Bytes, Public: c.Secret.Public})
+	d.addAs(c.Secret.Version.UUID, cred.ID.UUID, uuid.Nil, events.SecretStaged{Sealed: c.Secret.Bytes, Public: c.Secret.Public, Key: c.Secret.Key})
 	d.add(cred.ID.UUID, events.SecretApplied{Version: c.Secret.Version, How: events.ByEntry})
 	return d.done()
 }
 
-// KnownSecret finds the newest version of an account's secret that is held
-// here, sealed as it is, or what stands for it where there is none yet: what a further
-// version is sealed beside.
+// KnownSecret finds what a further version of an account's secret is sealed beside.
+// See [Known].
 func KnownSecret(s *aggregate.State, account, target string) (vault.Sealed, error) {
 	a, t, err := findAccount(s, account, target)
 	if err != nil {
 		return vault.Sealed{}, err
 	}
 	if c, ok := s.Credential(a.Credential); ok {
-		for _, v := range slices.Backward(c.Versions()) {
-			if v.Sealed != nil {
-				return sealedVersion(c, v), nil
-			}
-		}
-		if len(c.Probe) > 0 {
-			return vault.Sealed{Credential: c.ID, Kind: c.Kind, Probe: c.Probe}, nil
+		if known, ok := Known(s, c); ok {
+			return known, nil
 		}
 	}
 	return vault.Sealed{}, conflict("add the account anew", "no version of the secret of %s is held here", accountOnTarget(a.Name, t.Name))

@@ -3,6 +3,8 @@ package commands
 import (
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
@@ -52,6 +54,8 @@ type CreateUserCA struct {
 }
 
 var _ = register[CreateUserCA]("CreateUserCA", byAdmin|bySite|headroom)
+
+func (c CreateUserCA) sites() []uuid.UUID { return c.CA.Sites }
 
 // Decide refuses a key that the site has.
 func (c CreateUserCA) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {

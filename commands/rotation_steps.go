@@ -38,6 +38,8 @@ type StageSecret struct {
 
 var _ = register[StageSecret]("StageSecret", bySite)
 
+func (c StageSecret) sites() []uuid.UUID { return c.Secret.Sites }
+
 // Decide refuses a second version of one rotation.
 func (c StageSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	r, cred, err := rotationStep(s, by, c.Rotation)
@@ -50,9 +52,12 @@ func (c StageSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	if c.Secret.Credential != cred.ID || c.Secret.Kind != cred.Kind || len(c.Secret.Bytes) == 0 {
 		return nil, invalid("seal it for credential "+cred.ID.String(), "the sealed secret is of another credential or kind")
 	}
+	if err := sealable(s, cred, c.Secret); err != nil {
+		return nil, err
+	}
 	d := newDecision(by, env)
 	d.addAs(c.Secret.Version.UUID, cred.ID.UUID, r.Latest().ID, events.SecretStaged{
-		Sealed: c.Secret.Bytes, Public: c.Secret.Public, Rotation: r.ID, SingleCopy: s.LoneSite(),
+		Sealed: c.Secret.Bytes, Public: c.Secret.Public, Key: c.Secret.Key, Rotation: r.ID, SingleCopy: s.LoneSite(),
 	})
 	return d.done()
 }

@@ -364,7 +364,7 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 		out.Principal, out.Signers = c.Principal, signers(s, r)
 	} else {
 		v, _ := c.Version(n.Secret)
-		out.Secret.Version, out.Secret.Bytes, out.Secret.Public = v.ID, v.Sealed, v.Public
+		out.Secret = sealedVersion(s, c, v)
 	}
 	if g, ok := s.Grant(n.Grant); ok {
 		out.Expires, out.Terms = g.Expires, s.TermsOf(g)

@@ -81,6 +81,8 @@ func TestAFencedSiteIsCutOff(t *testing.T) {
 	}
 	sameDigests(t, a, c)
 	sameDigests(t, b, a)
+	want := a.do("secret reveal "+alice+" --reason look", "")
+	b.until("secret reveal "+alice+" --reason look", want) // sealed while it was cut off
 }
 
 // A site gives its work away and leaves: the others keep what it did and do its

@@ -1,5 +1,7 @@
 package events
 
+import "github.com/google/uuid"
+
 // SecretKind is the sort of secret that a credential holds.
 type SecretKind string
 
@@ -27,10 +29,13 @@ var _ = define[CredentialAdded]("credential.added", 1)
 
 // SecretStaged adds a version of the secret. The version's id is the id of
 // this event; versions are only ever added (rules R1, R5). The secret is
-// sealed under the credential's data key before it gets here.
+// sealed under a data key of the credential before it gets here: the first one,
+// until a site that may open that one goes (rule R13).
 type SecretStaged struct {
 	Sealed []byte `json:"sealed"`
 	Public string `json:"public,omitempty"` // for a private key: its public half, authorized_keys form
+
+	Key uuid.UUID `json:"key,omitzero"` // names the data key; zero for the first one, which has the credential's id
 
 	Rotation   RotationID `json:"rotation,omitzero"`     // that made it; zero if it was entered
 	SingleCopy bool       `json:"single_copy,omitempty"` // no second site held it when it was sent to the target

@@ -4,7 +4,9 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
 	"slices"
+	"sync"
 
 	"github.com/google/uuid"
 
@@ -25,14 +27,24 @@ type sharedKey struct {
 // maxSharedKey bounds the JSON of one.
 const maxSharedKey = 4096
 
-// custodians are the other sites that may open credentials and recordings.
+// eachCustodian calls f with the other sites that may open what is sealed from now
+// on: credentials, recordings, authorities, second factors. In a View.
+func (s *Site) eachCustodian(state *aggregate.State, f func(m *aggregate.MeshSite)) {
+	if state.Left(s.who.ID) {
+		return
+	}
+	for _, m := range state.MeshSites() {
+		if m.Site != s.who.ID && state.Custodian(m.Site) {
+			f(m)
+		}
+	}
+}
+
+// custodians are those sites with their keys.
 func (s *Site) custodians() map[events.SiteID]*seal.PublicKey {
 	out := map[events.SiteID]*seal.PublicKey{}
 	s.commands.View(func(state *aggregate.State) {
-		for _, m := range state.MeshSites() {
-			if m.Site == s.who.ID || !m.Custodian || state.Fenced(m.Site) || state.Left(m.Site) || state.Left(s.who.ID) {
-				continue
-			}
+		s.eachCustodian(state, func(m *aggregate.MeshSite) {
 			current := m.SealingKey
 			if t, ok := state.Site(m.Site); ok && len(t.SealingKey()) > 0 {
 				current = t.SealingKey() // it has rekeyed since
@@ -40,24 +52,27 @@ func (s *Site) custodians() map[events.SiteID]*seal.PublicKey {
 			key, err := seal.ParsePublicKey(m.Site.UUID, current)
 			if err != nil {
 				s.log.Error("the sealing key of a custodian can't be used; nothing is entrusted to it", "site", m.Name, "error", err)
-				continue
+				return
 			}
 			out[m.Site] = key
-		}
+		})
 	})
 	return out
 }
 
-// entrust has new data keys wrapped to the custodians, and told to them.
+// custodianIDs names them, in order.
+func (s *Site) custodianIDs() (all []events.SiteID) {
+	s.commands.View(func(state *aggregate.State) {
+		s.eachCustodian(state, func(m *aggregate.MeshSite) { all = append(all, m.Site) })
+	})
+	return all
+}
+
+// entrust has every data key that there is told to whoever is a custodian now.
 func (s *Site) entrust(ctx context.Context) {
-	all := s.custodians()
-	var keys []*seal.PublicKey
-	for _, k := range all {
-		keys = append(keys, k)
-	}
-	s.sealer.Entrust(keys, s.madeKey)
-	for site := range all {
-		s.background.Go(func() { s.shareKeys(ctx, site) })
+	s.sealer.Entrust(func() []*seal.PublicKey { return slices.Collect(maps.Values(s.custodians())) }, s.madeKey)
+	for _, site := range s.custodianIDs() {
+		s.share(ctx, site)
 	}
 }
 
@@ -77,31 +92,72 @@ func (s *Site) tellNewKeys(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case id := <-s.newKeys:
-			for site, key := range s.custodians() {
-				s.send(ctx, site, key, []uuid.UUID{id})
+			for _, site := range s.custodianIDs() {
+				s.send(ctx, site, []uuid.UUID{id})
 			}
 		}
 	}
 }
 
-// shareKeys sends a custodian every data key that this site can open.
-func (s *Site) shareKeys(ctx context.Context, site events.SiteID) {
-	key := s.custodians()[site]
-	if key == nil {
+// share sends a custodian all data keys in the background: once more after that,
+// where it is asked for meanwhile.
+func (s *Site) share(ctx context.Context, site events.SiteID) {
+	s.sharing.mu.Lock()
+	defer s.sharing.mu.Unlock()
+	if _, under := s.sharing.again[site]; under {
+		s.sharing.again[site] = true
 		return
 	}
+	s.sharing.again[site] = false
+	s.background.Go(func() {
+		for again := true; again; {
+			s.shareKeys(ctx, site)
+			s.sharing.mu.Lock()
+			if again = s.sharing.again[site] && ctx.Err() == nil; again {
+				s.sharing.again[site] = false
+			} else {
+				delete(s.sharing.again, site)
+			}
+			s.sharing.mu.Unlock()
+		}
+	})
+}
+
+// sharing says with which sites keys are being shared, and whether they have asked
+// for all of them once more.
+type sharing struct {
+	mu    sync.Mutex
+	again map[events.SiteID]bool
+}
+
+func newSharing() *sharing { return &sharing{again: map[events.SiteID]bool{}} }
+
+// shareKeys sends a custodian every data key that this site can open.
+func (s *Site) shareKeys(ctx context.Context, site events.SiteID) {
 	var batch []uuid.UUID
 	for id := range s.sealer.KeyIDs() {
 		if batch = append(batch, id); len(batch) == mesh.MaxWraps {
-			s.send(ctx, site, key, batch)
+			s.send(ctx, site, batch)
 			batch = nil
 		}
 	}
-	s.send(ctx, site, key, batch)
+	s.send(ctx, site, batch)
 }
 
-func (s *Site) send(ctx context.Context, site events.SiteID, key *seal.PublicKey, ids []uuid.UUID) {
-	var out [][]byte
+// send gives a site data keys that are in the table, if it is a custodian. It looks
+// whether it is one after it knows which keys, and says with them who was known to be
+// none any more: whoever holds a key so knows all that its maker knew of that, and
+// gives it to nobody whom the maker would not have given it.
+func (s *Site) send(ctx context.Context, site events.SiteID, ids []uuid.UUID) {
+	key := s.custodians()[site]
+	if key == nil || len(ids) == 0 {
+		return
+	}
+	var out mesh.Wraps
+	s.commands.View(func(state *aggregate.State) { out.After = state.Partings() })
+	if n := len(out.After); n > mesh.MaxAfter {
+		out.After = out.After[n-mesh.MaxAfter:]
+	}
 	for _, id := range ids {
 		w, err := s.sealer.WrapFor(ctx, id, key)
 		switch {
@@ -118,38 +174,94 @@ func (s *Site) send(ctx context.Context, site events.SiteID, key *seal.PublicKey
 			s.log.Error("a data key can't be sent", "key", id.String(), "error", err)
 			continue
 		}
-		out = append(out, b)
+		out.Keys = append(out.Keys, b)
 	}
-	if n := s.node(); n != nil && len(out) > 0 {
+	if n := s.node(); n != nil && len(out.Keys) > 0 {
 		n.SendWraps(site, out)
 	}
 }
 
-// acceptKeys keeps the data keys that a member wrapped for this site.
-// Who is known to be no custodian has none to give.
+// maxWaiting bounds the messages of one site with data keys that wait for what they
+// name.
+const maxWaiting = 64
+
+// waitingKeys are data keys that came before what their sender knew, by sender.
+type waitingKeys struct {
+	mu   sync.Mutex
+	got  map[events.SiteID][]mesh.Wraps
+	owed map[events.SiteID]bool // who is to send its keys again, since there was no room
+}
+
+func newWaitingKeys() *waitingKeys {
+	return &waitingKeys{got: map[events.SiteID][]mesh.Wraps{}, owed: map[events.SiteID]bool{}}
+}
+
+// acceptKeys keeps the data keys that a member wrapped for this site, once it has
+// applied what they name. Until then it would not know of a site that must not get
+// them. No keys at all ask for all of this site's.
 func (s *Site) acceptKeys(ctx context.Context, in mesh.GotWraps) {
+	if len(in.Keys) == 0 {
+		s.share(ctx, in.Site)
+		return
+	}
+	s.waiting.mu.Lock()
+	if len(s.waiting.got[in.Site]) < maxWaiting {
+		s.waiting.got[in.Site] = append(s.waiting.got[in.Site], in.Wraps)
+	} else {
+		s.waiting.owed[in.Site] = true
+	}
+	s.waiting.mu.Unlock()
+	s.acceptWaiting(ctx)
+}
+
+// acceptWaiting keeps the data keys that have waited long enough, and asks for those
+// that found no room. It is called whenever something was applied.
+func (s *Site) acceptWaiting(ctx context.Context) {
+	s.waiting.mu.Lock()
+	defer s.waiting.mu.Unlock()
+	for site, got := range s.waiting.got {
+		got = slices.DeleteFunc(got, func(in mesh.Wraps) (due bool) {
+			s.commands.View(func(state *aggregate.State) { due = state.Covers(in.After) })
+			if due {
+				s.keepKeys(ctx, site, in.Keys)
+			}
+			return due
+		})
+		if s.waiting.got[site] = got; len(got) > 0 {
+			continue
+		}
+		delete(s.waiting.got, site)
+		if n := s.mesh.running.Load(); n != nil && s.waiting.owed[site] {
+			delete(s.waiting.owed, site)
+			n.SendWraps(site, mesh.Wraps{})
+		}
+	}
+}
+
+// keepKeys keeps data keys. Who is known to be no custodian has none to give.
+func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) {
 	custodian := true
 	s.commands.View(func(state *aggregate.State) {
-		if m, known := state.MeshSite(in.Site); known {
-			custodian = m.Custodian
+		if m, known := state.MeshSite(from); known {
+			custodian = m.Custodian // one that is gone may have made what is read here for long
 		}
 	})
 	if !custodian {
-		s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "data keys of a site that is no custodian")
+		s.log.Warn("refused from the mesh", "site", from.String(), "what", "data keys of a site that is no custodian")
 		return
 	}
-	for _, b := range in.Keys {
+	for _, b := range keys {
 		var k sharedKey
 		if len(b) > maxSharedKey || json.Unmarshal(b, &k) != nil {
-			s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "a data key that can't be read")
+			s.log.Warn("refused from the mesh", "site", from.String(), "what", "a data key that can't be read")
 			continue
 		}
 		_, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
 		if errors.Is(err, seal.ErrOtherWrap) {
-			err = s.contestKey(ctx, in.Site, k)
+			err = s.contestKey(ctx, from, k)
 		}
 		if err != nil && !errors.Is(err, seal.ErrSealed) { // it comes again with the next link
-			s.log.Warn("refused from the mesh", "site", in.Site.String(), "what", "a data key", "error", err)
+			s.log.Warn("refused from the mesh", "site", from.String(), "what", "a data key", "error", err)
 		}
 	}
 }
@@ -162,10 +274,9 @@ func (s *Site) contestKey(ctx context.Context, from events.SiteID, k sharedKey) 
 	}
 	var versions []vault.Sealed
 	s.commands.View(func(state *aggregate.State) {
-		id := events.CredentialID{UUID: k.ID}
-		if c, ok := state.Credential(id); ok {
+		for _, c := range state.SealedUnder(k.ID) {
 			for _, v := range c.Versions() {
-				if sealed, ok := commands.Sealed(state, id, v.ID); ok {
+				if sealed, ok := commands.Sealed(state, c.ID, v.ID); ok && v.Key == k.ID {
 					versions = append(versions, sealed)
 				}
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -128,8 +129,8 @@ func (s *Site) Leave(ctx context.Context, by events.Actor, to, reason string) ([
 	return records, nil
 }
 
-// givenOn waits until a member holds all that is held here, this site's last word
-// among it.
+// givenOn waits until a member holds this site's last word, and all else that is held
+// here and by nobody that stays.
 func (s *Site) givenOn(ctx context.Context, last events.Header) bool {
 	ctx, cancel := context.WithTimeout(ctx, leaveTime)
 	defer cancel()
@@ -139,16 +140,9 @@ func (s *Site) givenOn(ctx context.Context, last events.Header) bool {
 			if err != nil {
 				return false
 			}
-			standing, err := n.Status(ctx)
-			if err != nil {
-				return false
-			}
-			// the node may not have seen yet that the log has grown: then nobody lacks anything
-			for _, st := range standing {
-				for _, l := range logs {
-					if l.Log == last.Origin() && l.There[st.Site] >= last.Position && st.Lag == 0 {
-						return true
-					}
+			for _, member := range s.staying() {
+				if s.holdsAll(member, logs, last) {
+					return true
 				}
 			}
 		}
@@ -156,6 +150,34 @@ func (s *Site) givenOn(ctx context.Context, last events.Header) bool {
 			return false
 		}
 	}
+}
+
+// staying lists the other members that have not gone.
+func (s *Site) staying() (all []events.SiteID) {
+	s.commands.View(func(state *aggregate.State) {
+		for _, m := range state.MeshSites() {
+			if m.Site != s.who.ID && !state.Left(m.Site) && !state.Fenced(m.Site) {
+				all = append(all, m.Site)
+			}
+		}
+	})
+	return all
+}
+
+// holdsAll reports whether a member is known to hold the decisions of those that have
+// gone, this site's among them: what the others have decided they hold themselves.
+func (s *Site) holdsAll(member events.SiteID, logs []mesh.LogStanding, last events.Header) bool {
+	staying := s.staying()
+	for _, l := range logs {
+		// the node may not have seen yet that the log has grown
+		if l.Log == last.Origin() && l.There[member] < last.Position {
+			return false
+		}
+		if l.Log.Kind == events.Ctl && !slices.Contains(staying, l.Log.Site) && l.There[member] < l.Here {
+			return false
+		}
+	}
+	return true
 }
 
 // trouble says what somebody has to look at in a member's logs.

@@ -288,7 +288,7 @@ func TestAttackWrongDataKeyFirst(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Keys: [][]byte{wrong}})
+	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Wraps: mesh.Wraps{Keys: [][]byte{wrong}}})
 	for _, c := range []commands.Command{
 		commands.AddTarget{Name: "web1", Addr: "192.0.2.1:22", HostKeys: []string{newPublicKey(t)}},
 		commands.AddAccount{Name: "root", Target: "web1", Secret: sealed},
@@ -311,7 +311,7 @@ func TestAttackWrongDataKeyFirst(t *testing.T) {
 			t.Fatalf("the right key stays hidden: %v", err)
 		}
 	}
-	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Keys: [][]byte{wrong}})
+	b.acceptKeys(t.Context(), mesh.GotWraps{Site: a.ID(), Wraps: mesh.Wraps{Keys: [][]byte{wrong}}})
 	if _, err := vault.Open(t.Context(), b.sealer, sealed); err != nil {
 		t.Errorf("the wrong key came back: %v", err)
 	}

@@ -193,10 +193,11 @@ func (s *Site) node() *mesh.Node {
 // state says they are, until ctx ends.
 func (s *Site) runMesh(ctx context.Context) {
 	var last []mesh.Peer
-	var pairs []events.SiteID
+	var pairs, entrusted []events.SiteID
 	for ctx.Err() == nil {
 		_, moved := s.commands.Applied(events.Origin{})
 		s.applyHolds(ctx)
+		s.acceptWaiting(ctx)
 		if err := s.startMesh(); err != nil {
 			s.log.Error("this site can't take part in the mesh; it works by itself", "error", err)
 			return
@@ -206,8 +207,11 @@ func (s *Site) runMesh(ctx context.Context) {
 			if err := s.data.keepPeers(peers); err != nil {
 				s.log.Error("the next start can't ask the other members", "error", err)
 			}
+			last, entrusted = peers, nil
+		}
+		if now := s.custodianIDs(); s.node() != nil && !slices.Equal(now, entrusted) {
 			s.entrust(ctx)
-			last = peers
+			entrusted = now
 		}
 		if p := s.pair(); s.node() != nil && !slices.Equal(p, pairs) {
 			s.node().SetPairs(p)
@@ -284,7 +288,7 @@ func (s *Site) onMesh(out mesh.Output) {
 		s.doubted(fmt.Sprintf("other sites hold %d records of %s, which are not here", out.Size, out.Origin))
 		return
 	case mesh.Met:
-		s.background.Go(func() { s.shareKeys(ctx, out.Site) })
+		s.share(ctx, out.Site)
 		return
 	case mesh.GotWraps:
 		s.acceptKeys(ctx, out)

@@ -49,6 +49,8 @@ type Site struct {
 	others   *others
 	mesh     meshPart
 	newKeys  chan uuid.UUID // data keys that custodians are to be told of
+	waiting  *waitingKeys
+	sharing  *sharing
 	views    *projections.Projections
 	counted  *counted
 	commands *commands.Dispatcher
@@ -76,7 +78,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), failed: make(chan error, 1)}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

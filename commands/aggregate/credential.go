@@ -5,6 +5,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -70,9 +72,10 @@ func (l Level) String() string {
 type Version struct {
 	ID     events.SecretID
 	Level  Level
-	Sealed []byte // nil where the staging event's payload is not held here
-	Public string // for a private key: its public half, authorized_keys form
-	Staged *Mark  // nil like Sealed
+	Sealed []byte    // nil where the staging event's payload is not held here
+	Public string    // for a private key: its public half, authorized_keys form
+	Staged *Mark     // nil like Sealed
+	Key    uuid.UUID // names the data key that it is sealed under
 
 	held  *Mark                  // newest event by which the target may hold it
 	sends map[events.TryID]*Mark // when it was sent
@@ -231,7 +234,12 @@ var _ = fold(func(s *State, at *Mark, e events.SecretStaged) bool {
 	if c == nil {
 		return false
 	}
-	v.Sealed, v.Public, v.Staged = e.Sealed, e.Public, at
+	v.Sealed, v.Public, v.Staged, v.Key = e.Sealed, e.Public, at, e.Key
+	if v.Key == uuid.Nil {
+		v.Key = c.ID.UUID
+	} else {
+		s.dataKeys.add(v.Key, c.ID)
+	}
 	s.inRotation(e.Rotation, at, func(r *Rotation) { r.staged.put(at, v.ID) })
 	return true
 })

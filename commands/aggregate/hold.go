@@ -269,32 +269,6 @@ func (s *State) HoldOf(o events.Origin) (size uint64, held bool) {
 	return 0, s.holds.Sites[o.Site]
 }
 
-// Exposed is the event since which somebody may know a version who must not: a
-// custodian of the mesh's secrets was fenced or has left, and the version is from
-// before. nil for none.
-func (s *State) Exposed(v *Version) (since *Mark) {
-	if v.Staged == nil {
-		return nil
-	}
-	gone := func(m *Mark) {
-		if !v.Staged.Knows(m) && (since == nil || m.Compare(since) < 0) {
-			since = m
-		}
-	}
-	for _, m := range s.MeshSites() {
-		if !m.Custodian {
-			continue
-		}
-		if s.Left(m.Site) {
-			gone(s.cuts.left[m.Site])
-		}
-		for _, f := range s.FencesOf(m.Site) {
-			gone(f.At)
-		}
-	}
-	return since
-}
-
 func (s *State) cutLines(add func(format string, args ...any)) {
 	for o, all := range s.cuts.forks {
 		for _, f := range all {

@@ -166,31 +166,3 @@ func TestAForkHoldsItsLog(t *testing.T) {
 		t.Error("it is settled, and nothing after it counts")
 	}
 }
-
-// Secrets that a custodian could open which was fenced, or has left, are to be
-// changed.
-func TestWhatAFencedCustodianCouldOpenIsExposed(t *testing.T) {
-	x := newTrio(t)
-	credential := events.CredentialID{UUID: aggregatetest.ID("credential", 1)}
-	stage := func() events.Record {
-		return x.a.write(t, credential.UUID, events.SiteActor(x.a.ID), events.SecretStaged{Sealed: []byte("x")})
-	}
-	x.all = append(x.all, x.a.write(t, credential.UUID, events.SiteActor(x.a.ID), events.CredentialAdded{Kind: events.Password}))
-	old := stage()
-	x.all = append(x.all, old)
-	exposed := func(r events.Record) bool {
-		s := build(t, x.a.ID, x.all, nil)
-		c, _ := s.Credential(credential)
-		v, _ := c.Version(events.SecretID{UUID: r.Header.ID})
-		return s.Exposed(v) != nil
-	}
-	if exposed(old) {
-		t.Error("nobody was fenced")
-	}
-	x.put(t, x.a, x.b.ID, fenceOf(x.a, x.b))
-	next := stage()
-	x.all = append(x.all, next)
-	if !exposed(old) || exposed(next) {
-		t.Errorf("of before the fence %t, of after it %t", exposed(old), exposed(next))
-	}
-}

@@ -19,6 +19,8 @@ import (
 type admission struct {
 	at    *Mark
 	areas []events.Area // in which its decisions count
+
+	custodian bool
 }
 
 // Masked counts what one site wrote that has no effect.

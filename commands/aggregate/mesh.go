@@ -105,7 +105,7 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	if s.mesh.admissions == nil {
 		s.mesh.admissions = map[events.SiteID][]*admission{}
 	}
-	s.mesh.admissions[id] = append(others, &admission{at, s.admittedFor(at, e)})
+	s.mesh.admissions[id] = append(others, &admission{at, s.admittedFor(at, e), e.Custodian})
 	for o := range s.cuts.forks {
 		if o.Site == id {
 			s.proveForks(o)

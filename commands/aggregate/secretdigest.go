@@ -14,7 +14,7 @@ func (s *State) secretLines() []string {
 		add("credential %s %s %s %q %x made %s truth %s clears %s doubts %s alarms %s failed %s last %s", id, c.Account, c.Kind, c.Principal, c.Probe, show(c.Added),
 			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showMarks(c.failed), showHeads(c.last))
 		for _, v := range c.versions {
-			add("secret %s of %s level %d %x %q staged %s held %s sent %s not %v", v.ID, id, v.Level, v.Sealed, v.Public, show(v.Staged),
+			add("secret %s of %s level %d %x under %s %q staged %s held %s sent %s not %v", v.ID, id, v.Level, v.Sealed, v.Key, v.Public, show(v.Staged),
 				show(v.held), showMap(v.sends, show), showMap(v.not, func(bool) string { return "" }))
 		}
 		for try, t := range c.tries {

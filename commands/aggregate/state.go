@@ -19,6 +19,7 @@ type State struct {
 	before     map[events.Origin]uint64 // up to where sites decided before they joined the mesh
 	joinedWith string                   // what Joined was told; "" for a founder and a lone site
 	mesh       mesh
+	parted     []parting               // follows from cuts and mesh
 	words      map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
 	duties     duties
 	counts     Counts
@@ -39,6 +40,7 @@ type State struct {
 	factorsOf   map[events.UserID][]events.FactorID
 	rotations   map[events.RotationID]*Rotation
 	rotationsOf index[events.CredentialID, events.RotationID]
+	dataKeys    index[uuid.UUID, events.CredentialID] // but for those that have the credential's id
 
 	rotationPolicies map[uuid.UUID]heads[events.RotationPolicy] // by account or target
 
@@ -72,6 +74,7 @@ func New() *State {
 		factorsOf:        map[events.UserID][]events.FactorID{},
 		rotations:        map[events.RotationID]*Rotation{},
 		rotationsOf:      index[events.CredentialID, events.RotationID]{},
+		dataKeys:         index[uuid.UUID, events.CredentialID]{},
 		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},
 		requesting:       newRequesting(),
 		usersByName:      index[string, events.UserID]{},
@@ -266,6 +269,9 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 	}
 	if s.unknownTo(at, h) || !entry.apply(s, at, e) {
 		s.counts.Orphan++
+	}
+	if parts(h.Type) {
+		s.parted = s.partings()
 	}
 }
 

@@ -42,6 +42,8 @@ const (
 type Sealed struct {
 	Factor events.FactorID
 	Bytes  []byte
+
+	Sites []uuid.UUID // that the data key was wrapped to, of a new one
 }
 
 // Add makes the secret of a new factor and seals it under a data key made for
@@ -64,7 +66,7 @@ func Add(ctx context.Context, sealer *seal.Sealer) (Sealed, seal.Secret, error) 
 		clear(secret)
 		return Sealed{}, seal.Secret{}, fmt.Errorf("seal a second factor: %w", err)
 	}
-	return Sealed{Factor: events.FactorID{UUID: id}, Bytes: sealed}, seal.NewSecret(secret), nil
+	return Sealed{Factor: events.FactorID{UUID: id}, Bytes: sealed, Sites: key.Sites()}, seal.NewSecret(secret), nil
 }
 
 // Open gives the secret in the clear, for the caller to use and wipe. Errors

@@ -115,11 +115,8 @@ func (w *work) read(s *aggregate.State, r *aggregate.Rotation, version events.Se
 	if v, ok := c.Current(); ok {
 		w.current, _ = commands.Sealed(s, c.ID, v.ID)
 	}
-	w.known = vault.Sealed{Credential: c.ID, Kind: c.Kind, Probe: c.Probe}
-	for _, v := range c.Versions() {
-		if known, ok := commands.Sealed(s, c.ID, v.ID); ok {
-			w.known = known
-		}
+	if w.known, ok = commands.Known(s, c); !ok {
+		w.known = vault.Sealed{Credential: c.ID, Kind: c.Kind}
 	}
 	w.tested, _ = commands.Sealed(s, c.ID, version)
 	w.readVia(s, t, a, targetParams)

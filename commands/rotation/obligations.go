@@ -53,7 +53,7 @@ func Due(s *aggregate.State, a *aggregate.Account) (o Obligation, ok bool) {
 	if m, yes := c.Freed(v.ID); yes { // whatever else asks for it too
 		return delayed(c, Obligation{Why: events.WhyCheckin, At: m.Time(), Cause: m.ID}), true
 	}
-	if m := s.Exposed(v); m != nil {
+	if m := s.Exposed(c, v.Key); m != nil {
 		earliest(events.WhyExposed, m, 0, 0)
 	}
 	if known := c.KnownTo(v.ID); p.AfterReveal > 0 && len(known) > 0 {

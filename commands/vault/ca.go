@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/google/uuid"
 	"golang.org/x/crypto/ssh"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -19,6 +20,8 @@ type CA struct {
 	ID     events.CAID
 	Public string // authorized_keys form
 	Sealed []byte
+
+	Sites []uuid.UUID // that the data key was wrapped to, of a new one
 }
 
 // ByCertificate makes a credential that keeps no secret: each session gets a
@@ -57,6 +60,7 @@ func NewCA(ctx context.Context, sealer *seal.Sealer) (CA, error) {
 	defer key.Release()
 	seed := private.Seed()
 	defer clear(seed)
+	ca.Sites = key.Sites()
 	ca.Sealed, err = key.Seal(nil, seed, caBinding(ca.ID))
 	if err != nil {
 		return CA{}, fmt.Errorf("make a certificate authority: %w", err)

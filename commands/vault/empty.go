@@ -30,7 +30,7 @@ func Empty(ctx context.Context, sealer *seal.Sealer, kind events.SecretKind) (Se
 	if err != nil {
 		return Sealed{}, fmt.Errorf("make a credential: %w", err)
 	}
-	return Sealed{Credential: events.CredentialID{UUID: credential}, Kind: kind, Probe: probe}, nil
+	return Sealed{Credential: events.CredentialID{UUID: credential}, Kind: kind, Probe: probe, Sites: key.Sites()}, nil
 }
 
 func probeBinding(credential uuid.UUID) seal.Binding {

@@ -2,10 +2,11 @@
 // sealed here goes into secret.staged events; what is opened goes to targets
 // and nowhere else.
 //
-// A credential has one data key, named by the credential's id, and a version of
-// its secret is bound to the credential and to the version's own id (that of
-// the event that stages it, chosen before sealing). So sealed bytes that are
-// moved to another version, credential or purpose don't open.
+// A credential begins with a data key named by the credential's id; it gets
+// another one, of a name of its own, once a site is gone that can open the one
+// before. A version of its secret is bound to the credential and to the version's
+// own id (that of the event that stages it, chosen before sealing). So sealed bytes
+// that are moved to another version, credential or purpose don't open.
 package vault
 
 import (
@@ -44,7 +45,19 @@ type Sealed struct {
 	Bytes      []byte
 	Public     string // for a private key: its public half, authorized_keys form
 
+	Key     uuid.UUID   // names the data key; zero for the first one, which has the credential's id
+	Exposed bool        // a site may open the data key that must not: nothing is sealed under it any more
+	Sites   []uuid.UUID // that the data key was wrapped to, where it was made for this version
+
 	Probe []byte // of a credential without versions: what its data key has sealed (see [Empty])
+}
+
+// key names the data key.
+func (s Sealed) key() uuid.UUID {
+	if s.Key == uuid.Nil {
+		return s.Credential.UUID
+	}
+	return s.Key
 }
 
 // Add checks the first secret of a new credential and seals it under a data
@@ -75,7 +88,7 @@ func Add(ctx context.Context, sealer *seal.Sealer, kind events.SecretKind, secre
 	}
 	return Sealed{
 		Credential: events.CredentialID{UUID: credential}, Version: events.SecretID{UUID: version},
-		Kind: kind, Bytes: sealed, Public: public,
+		Kind: kind, Bytes: sealed, Public: public, Sites: key.Sites(),
 	}, nil
 }
 
@@ -83,7 +96,7 @@ func Add(ctx context.Context, sealer *seal.Sealer, kind events.SecretKind, secre
 // are those of [seal.Sealer] and [seal.DataKey]: sealed site, erased key,
 // bytes that were altered or moved.
 func Open(ctx context.Context, sealer *seal.Sealer, s Sealed) (seal.Secret, error) {
-	key, err := sealer.Key(ctx, s.Credential.UUID)
+	key, err := sealer.Key(ctx, s.key())
 	if err != nil {
 		return seal.Secret{}, fmt.Errorf("open secret %s of credential %s: %w", s.Version, s.Credential, err)
 	}

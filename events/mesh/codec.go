@@ -42,6 +42,9 @@ const (
 // MaxWraps bounds the wrapped keys in one [Wraps].
 const MaxWraps = 256
 
+// MaxAfter bounds what a [Wraps] names that the receiver is to have applied.
+const MaxAfter = 256
+
 var (
 	// ErrBadMessage says that bytes from a peer are no message of this protocol.
 	ErrBadMessage = errors.New("not a valid message of the mesh protocol")
@@ -177,6 +180,14 @@ func check(m Message) error {
 	case Wraps:
 		if len(m.Keys) > MaxWraps {
 			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), MaxWraps)
+		}
+		if len(m.After) > MaxAfter {
+			return fmt.Errorf("%d places in logs, the limit is %d", len(m.After), MaxAfter)
+		}
+		for _, e := range m.After {
+			if err := checkOrigin(e.Origin); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

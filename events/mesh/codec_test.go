@@ -35,6 +35,7 @@ func samples() []Message {
 		Payload{ID: 1, Origin: testOrigin, Position: 2, Payload: []byte("x")},
 		Ping{Wall: 1},
 		Wraps{Keys: [][]byte{{1}, {2}}},
+		Wraps{Keys: [][]byte{{1}}, After: []events.ClockEntry{{Origin: testOrigin, Position: 7}}},
 	}
 }
 
@@ -100,7 +101,7 @@ func TestBadMessagesAreRefused(t *testing.T) {
 		"too many logs":          Have{make([]Holding, maxHoldings+1)},
 		"long proof":             Proof{testOrigin, Branch{Points: []Point{{Proof: make([]events.Hash, maxProof+1)}}}},
 		"long key":               Key{Origin: testOrigin, Key: strings.Repeat("k", maxKey+1)},
-		"too many wraps":         Wraps{make([][]byte, MaxWraps+1)},
+		"too many wraps":         Wraps{Keys: make([][]byte, MaxWraps+1)},
 	} {
 		b, err := Encode(m)
 		if err != nil {

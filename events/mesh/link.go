@@ -183,7 +183,7 @@ func (c *Core) received(in Received) {
 	case Ping:
 		c.gotPing(l, known, m)
 	case Wraps:
-		c.emit(GotWraps{l.site, m.Keys})
+		c.emit(GotWraps{l.site, m})
 	}
 }
 
@@ -222,7 +222,7 @@ func (c *Core) gotHello(l *link, h Hello) {
 func (c *Core) sendWraps(in SendWraps) {
 	for _, l := range c.linksInOrder() {
 		if l.site == in.Site && l.ready {
-			c.send(l, CtlLane, Wraps{in.Keys})
+			c.send(l, CtlLane, in.Wraps)
 			return
 		}
 	}

@@ -147,7 +147,8 @@ type Ping struct {
 // Wraps carries data keys, wrapped to the public keys of the sites that may
 // open them. What is in it is opaque here; the receiver's key table checks it.
 type Wraps struct {
-	Keys [][]byte `cbor:"1,keyasint"`
+	Keys  [][]byte            `cbor:"1,keyasint"`
+	After []events.ClockEntry `cbor:"2,keyasint,omitempty"` // what the receiver is to have applied before it takes them
 }
 
 func (Hello) kind() uint8     { return 1 }

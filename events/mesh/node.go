@@ -190,8 +190,9 @@ func (n *Node) setPeers(peers []Peer) {
 	}
 }
 
-// SendWraps sends wrapped keys to a site that is linked; see [MaxWraps].
-func (n *Node) SendWraps(site events.SiteID, keys [][]byte) { n.hand(SendWraps{site, keys}) }
+// SendWraps sends wrapped keys to a site that is linked; see [MaxWraps] and
+// [MaxAfter].
+func (n *Node) SendWraps(site events.SiteID, w Wraps) { n.hand(SendWraps{site, w}) }
 
 // hand gives the loop an input, unless the node is closing.
 func (n *Node) hand(in Input) {

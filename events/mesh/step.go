@@ -101,7 +101,7 @@ type PayloadRead struct {
 // SendWraps hands wrapped keys to a site, on the links that there are now.
 type SendWraps struct {
 	Site events.SiteID
-	Keys [][]byte
+	Wraps
 }
 
 // Tick says that time has passed.
@@ -246,7 +246,7 @@ type GotPayload struct {
 // GotWraps hands on wrapped keys that a member sent.
 type GotWraps struct {
 	Site events.SiteID
-	Keys [][]byte
+	Wraps
 }
 
 // Met says that a link to a site is ready.

@@ -11,11 +11,12 @@ import (
 	"github.com/google/uuid"
 )
 
-// Entrust says which other sites may open what this site seals: from when it
-// returns, every new data key is wrapped to them as well, and every one that was
-// made before is in the table. made is called with the id of each new data key
-// once its wraps are durable; it must be quick. nil for nobody.
-func (s *Sealer) Entrust(custodians []*PublicKey, made func(id uuid.UUID)) {
+// Entrust says which other sites may open what this site seals: each new data key
+// is wrapped to those that custodians gives at that time, nil for nobody. When it
+// returns, every key that was made before, for custodians that may have been others,
+// is in the table. made is called with the id of each new data key once its wraps
+// are durable. Both must be quick.
+func (s *Sealer) Entrust(custodians func() []*PublicKey, made func(id uuid.UUID)) {
 	s.making.Lock()
 	defer s.making.Unlock()
 	s.cfg.Custodians, s.made = custodians, made

@@ -57,6 +57,7 @@ func (b Binding) encode() ([]byte, error) {
 type DataKey struct {
 	sealer   *Sealer
 	key      *heldKey
+	sites    []uuid.UUID // of a handle that NewKey gave
 	released atomic.Bool
 }
 
@@ -123,6 +124,10 @@ func equalSecrets(a, b Secret) bool { return subtle.ConstantTimeCompare(a.Bytes(
 
 // ID names the key, as in the key table.
 func (k *DataKey) ID() uuid.UUID { return k.key.id }
+
+// Sites are those that the key was wrapped to when it was made, of a handle that
+// [Sealer.NewKey] gave.
+func (k *DataKey) Sites() []uuid.UUID { return k.sites }
 
 // Seal appends the sealed plaintext to dst (nil for a new slice) and returns the
 // result, Overhead bytes longer than the plaintext. dst's spare room must not

@@ -19,8 +19,9 @@ type Config struct {
 	// to it as well. Nil without one.
 	Next *PublicKey
 
-	// Custodians are the other sites that may open what this site seals.
-	Custodians []*PublicKey
+	// Custodians are the other sites that may open what this site seals from now
+	// on. They are asked for with each new data key; nil for nobody.
+	Custodians func() []*PublicKey
 }
 
 // Sealer makes and finds data keys. It starts sealed: NewKey works, Key does
@@ -139,7 +140,11 @@ func (s *Sealer) NewKey(ctx context.Context, id uuid.UUID, to ...*PublicKey) (*D
 	if s.made != nil {
 		s.made(id)
 	}
-	return s.holdFresh(k), nil
+	h := s.holdFresh(k)
+	for _, public := range to {
+		h.sites = append(h.sites, public.to.Site)
+	}
+	return h, nil
 }
 
 // recipients are those that a new data key is wrapped to; making is held.
@@ -148,7 +153,10 @@ func (s *Sealer) recipients() []*PublicKey {
 	if s.cfg.Next != nil {
 		to = append(to, s.cfg.Next)
 	}
-	return append(to, s.cfg.Custodians...)
+	if s.cfg.Custodians != nil {
+		to = append(to, s.cfg.Custodians()...)
+	}
+	return to
 }
 
 // Key returns the data key named id, from memory or from the table by way of

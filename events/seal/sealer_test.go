@@ -47,7 +47,7 @@ func (s *testSite) start(t testing.TB, custodians ...*PublicKey) {
 	must(t, err)
 	s.table, err = OpenKeyTable(s.tablePath(), TableOptions{})
 	must(t, err)
-	s.sealer, err = NewSealer(Config{Table: s.table, Site: s.public, Custodians: custodians})
+	s.sealer, err = NewSealer(Config{Table: s.table, Site: s.public, Custodians: func() []*PublicKey { return custodians }})
 	must(t, err)
 }
 
