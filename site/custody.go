@@ -246,14 +246,19 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 			custodian = m.Custodian // one that is gone may have made what is read here for long
 		}
 	})
+	refuse := func(what string, err error) {
+		if n := s.mesh.running.Load(); n != nil { // it bounds the lines
+			n.Refuse(from, what, err)
+		}
+	}
 	if !custodian {
-		s.log.Warn("refused from the mesh", "site", from.String(), "what", "data keys of a site that is no custodian")
+		refuse("data keys of a site that is no custodian", nil)
 		return
 	}
 	for _, b := range keys {
 		var k sharedKey
 		if len(b) > maxSharedKey || json.Unmarshal(b, &k) != nil {
-			s.log.Warn("refused from the mesh", "site", from.String(), "what", "a data key that can't be read")
+			refuse("a data key that can't be read", nil)
 			continue
 		}
 		_, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
@@ -261,7 +266,7 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 			err = s.contestKey(ctx, from, k)
 		}
 		if err != nil && !errors.Is(err, seal.ErrSealed) { // it comes again with the next link
-			s.log.Warn("refused from the mesh", "site", from.String(), "what", "a data key", "error", err)
+			refuse("a data key", err)
 		}
 	}
 }

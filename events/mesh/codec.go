@@ -27,8 +27,10 @@ const (
 	maxBatch = store.MaxCommitSize
 	// maxSmall bounds every message that carries no records or payloads.
 	maxSmall = 256 << 10
-	// maxHoldings bounds the logs in one [Have], and the epochs of one site.
+	// maxHoldings bounds the logs in one [Have].
 	maxHoldings = 1024
+	// maxLogs bounds the logs of one site: each takes files.
+	maxLogs = 256
 	// maxPoints bounds the sizes in one [Prove].
 	maxPoints = 16
 	// maxProof bounds the hashes of one proof; a tree of 2^63 leaves needs no more.

@@ -9,7 +9,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -23,8 +22,19 @@ const (
 	// handshakeTime is how long a connection may take to prove who it is, and
 	// the second lane of a link to follow the first.
 	handshakeTime = 10 * time.Second
-	// maxHandshakes bounds connections that have not proven who they are.
+	// maxHandshakes bounds connections that are no part of a link yet.
 	maxHandshakes = 64
+	// sourceRate and sourceBurst bound the connections that one address makes, by
+	// the second: proving keys takes time here too.
+	sourceRate, sourceBurst = 32, 64
+	// linkRate and linkBurst bound the links that one member makes, by the second:
+	// each has it told of all logs.
+	linkRate, linkBurst = 4, 40
+	// joinRate and joinBurst bound the invitations that one address tries, by the
+	// second: each that is refused becomes an event.
+	joinRate, joinBurst = 0.1, 10
+	// lineRate and lineBurst bound the lines of the log about one peer.
+	lineRate, lineBurst = 0.1, 30
 	// dialEvery is how long a site waits between two attempts at a peer. One that
 	// is under way is not waited for: in a network that was cut it may hang until
 	// long after it was mended.
@@ -33,10 +43,14 @@ const (
 	dialTime = 5 * time.Second
 	// maxLinks bounds the links to one peer: one each way is normal.
 	maxLinks = 4
-	// queued bounds the messages that wait to be sent on a lane. What is
+	// maxHalves bounds the links of one peer that are half made: as many attempts
+	// as it makes before it gives the first up.
+	maxHalves = 2 * int(dialTime/dialEvery)
+	// queued and queuedBytes bound what waits to be sent on a lane. What is
 	// acknowledged late is bounded by windows; who reads nothing at all loses
 	// its link.
-	queued = 8192
+	queued      = 8192
+	queuedBytes = maxWindow + 32<<20
 	// writeTime is how long a peer may take nothing while something is sent.
 	writeTime = 30 * time.Second
 )
@@ -51,6 +65,7 @@ type lanePair struct {
 	done    chan struct{} // closed by close
 	heard   atomic.Int64  // when something last came, on the node's clock
 	meter   *meter
+	bytes   [lanes]atomic.Int64 // in out
 }
 
 // close ends the link's goroutines; it may be called more than once, under the
@@ -84,7 +99,6 @@ type halfKey struct {
 const preambleSize = 1 + 16
 
 func (n *Node) accept() {
-	slots := make(chan struct{}, maxHandshakes)
 	cfg := serverTLS(n.cert, func(key ed25519.PublicKey) bool { _, ok := n.peerByKey(key); return ok })
 	for {
 		conn, err := n.cfg.Listener.Accept()
@@ -99,23 +113,54 @@ func (n *Node) accept() {
 			}
 			return
 		}
-		select {
-		case slots <- struct{}{}:
-		default:
+		source := sourceOf(conn.RemoteAddr())
+		if _, ok := n.sources.take(source); !ok {
 			_ = conn.Close() // too many at once; an honest peer dials again
+			n.refuse(source, "a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", "too many from there")
 			continue
 		}
+		leave := n.door.enter(conn)
 		n.work.Go(func() {
-			defer func() { <-slots }()
-			if err := n.welcome(tls.Server(conn, cfg)); err != nil && n.ctx.Err() == nil {
-				level := slog.LevelWarn
-				if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) {
-					level = slog.LevelDebug // a peer had another attempt that was faster
-				}
-				n.cfg.Log.Log(n.ctx, level, "a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", err)
+			err := n.welcome(tls.Server(conn, cfg))
+			if gone := leave(); err == nil || n.ctx.Err() != nil {
+				return
+			} else if gone {
+				err = errCrowded
 			}
+			if errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) { // a peer had another attempt that was faster
+				n.cfg.Log.Debug("a connection to the mesh port ended", "from", conn.RemoteAddr().String(), "error", err)
+				return
+			}
+			n.refuse(source, "a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", err)
 		})
 	}
+}
+
+// refuse puts into the log what somebody was refused, within bounds for each.
+func (n *Node) refuse(who, what string, args ...any) {
+	if left, ok := n.lines.take(who); ok {
+		if left > 0 {
+			args = append(args, "like it, without a line", left)
+		}
+		n.cfg.Log.Warn(what, args...)
+	}
+}
+
+// ends puts into the log why a link is ended from here.
+func (n *Node) ends(site events.SiteID, why string) {
+	n.refuse("ends of "+site.String(), "a link of the mesh ends", "site", site.String(), "why", why)
+}
+
+// note puts what becomes of a member's links into the log, within bounds.
+func (n *Node) note(site events.SiteID, what string, args ...any) {
+	if _, ok := n.lines.take("links of " + site.String()); ok {
+		n.cfg.Log.Info(what, args...)
+	}
+}
+
+// Refuse puts into the log what a member was refused, within bounds for each.
+func (n *Node) Refuse(site events.SiteID, what string, err error) {
+	n.refuse(site.String(), "refused from the mesh", "site", site.String(), "what", what, "error", err)
 }
 
 func (n *Node) peerByKey(key ed25519.PublicKey) (Peer, bool) {
@@ -159,7 +204,10 @@ func (n *Node) welcome(conn *tls.Conn) error {
 	}
 	lane := Lane(b[0])
 	if lane >= lanes {
-		return errors.Join(fmt.Errorf("lane %d", lane), conn.Close())
+		return errors.Join(fmt.Errorf("site %s: lane %d", peer.Site, lane), conn.Close())
+	}
+	if _, ok := n.flaps.take(peer.Site.String()); lane == CtlLane && !ok {
+		return errors.Join(fmt.Errorf("site %s makes too many links", peer.Site), conn.Close())
 	}
 	return n.pair(halfKey{peer.Site, [16]byte(b[1:])}, lane, conn)
 }
@@ -169,9 +217,9 @@ func (n *Node) pair(key halfKey, lane Lane, conn net.Conn) error {
 	n.mu.Lock()
 	first := n.halves[key]
 	switch {
-	case first == nil && len(n.halves) >= maxHandshakes:
+	case first == nil && n.halvesOf(key.site) >= maxHalves:
 		n.mu.Unlock()
-		return errors.Join(errors.New("too many links are half made"), conn.Close())
+		return errors.Join(fmt.Errorf("site %s has too many links half made", key.site), conn.Close())
 	case first == nil:
 		n.halves[key] = &halfLink{conn, lane}
 		n.mu.Unlock()
@@ -179,7 +227,7 @@ func (n *Node) pair(key halfKey, lane Lane, conn net.Conn) error {
 		return nil
 	case first.lane == lane:
 		n.mu.Unlock()
-		return errors.Join(errors.New("the same lane twice"), conn.Close())
+		return errors.Join(fmt.Errorf("site %s: the same lane twice", key.site), conn.Close())
 	}
 	delete(n.halves, key)
 	n.mu.Unlock()
@@ -187,6 +235,16 @@ func (n *Node) pair(key halfKey, lane Lane, conn net.Conn) error {
 	conns[first.lane], conns[lane] = first.conn, conn
 	n.addLink(key.site, conns, false)
 	return nil
+}
+
+// halvesOf counts the links of a site that are half made; under mu.
+func (n *Node) halvesOf(site events.SiteID) (count int) {
+	for key := range n.halves {
+		if key.site == site {
+			count++
+		}
+	}
+	return count
 }
 
 // expire drops half a link whose other half does not come.
@@ -236,7 +294,7 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) 
 		}
 		n.closeLink(oldest)
 	}
-	n.cfg.Log.Info("a link of the mesh is up", "site", site.String(), "addr", conns[CtlLane].RemoteAddr().String(), "dialled", dialled)
+	n.note(site, "a link of the mesh is up", "site", site.String(), "addr", conns[CtlLane].RemoteAddr().String(), "dialled", dialled)
 	n.work.Go(func() {
 		n.hand(LinkUp{Link: l.id, Site: site, Wall: time.Now().UnixMicro()})
 		for lane := range Lane(lanes) {
@@ -263,7 +321,7 @@ func (n *Node) receive(l *lanePair, lane Lane) {
 	n.closeLink(l.id)
 	n.hand(LinkDown{l.id})
 	if n.ctx.Err() == nil && !errors.Is(err, io.EOF) && !errors.Is(err, net.ErrClosed) {
-		n.cfg.Log.Info("a lane of a link ended", "site", l.site.String(), "lane", lane, "error", err)
+		n.note(l.site, "a lane of a link ended", "site", l.site.String(), "lane", lane, "error", err)
 	}
 }
 
@@ -285,8 +343,11 @@ func (n *Node) receiveAll(l *lanePair, lane Lane) error {
 			m, err = nil, nil
 		}
 		if err != nil {
-			n.cfg.Log.Warn("refused from the mesh", "site", l.site.String(), "error", err)
+			n.Refuse(l.site, "is no message", err)
 			return err
+		}
+		if w, ok := m.(Wraps); ok {
+			n.reports.room(n.ctx, l, w)
 		}
 		n.hand(Received{Link: l.id, Lane: lane, Message: m})
 		if n.ctx.Err() != nil {
@@ -303,6 +364,7 @@ func (n *Node) transmit(l *lanePair, lane Lane) {
 		var b []byte
 		select {
 		case b = <-l.out[lane]:
+			l.bytes[lane].Add(-int64(len(b)))
 		case <-l.done:
 			return
 		}
@@ -340,12 +402,15 @@ func (n *Node) send(s Send) {
 		n.closeLink(s.Link)
 		return
 	}
-	select {
-	case l.out[s.Lane] <- b:
-	default:
-		n.cfg.Log.Warn("a link of the mesh ends", "site", l.site.String(), "why", "the peer does not read")
-		n.closeLink(s.Link)
+	if l.bytes[s.Lane].Add(int64(len(b))) <= queuedBytes {
+		select {
+		case l.out[s.Lane] <- b:
+			return
+		default:
+		}
 	}
+	n.ends(l.site, "the peer does not read")
+	n.closeLink(s.Link)
 }
 
 // dial keeps a link to every peer that has an address.

@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -60,8 +61,22 @@ func (c *Core) lostFetches(id LinkID) {
 }
 
 // gotFetch serves a peer, whoever wrote the log: a payload is sealed, and
-// proven by its header.
+// proven by its header. One wish is read after another.
 func (c *Core) gotFetch(l *link, m Fetch) {
+	if len(l.asked) >= maxAsked {
+		c.violation(l, m.Origin, fmt.Errorf("more than %d payloads asked for", maxAsked))
+		return
+	}
+	l.asked = append(l.asked, m)
+	c.nextFetch(l)
+}
+
+func (c *Core) nextFetch(l *link) {
+	if l.fetching || len(l.asked) == 0 {
+		return
+	}
+	m := l.asked[0]
+	l.asked, l.fetching = l.asked[1:], true
 	c.emit(ReadPayloads{Link: l.id, ID: m.ID, Origin: m.Origin, First: m.First, Count: min(m.Count, maxFetch)})
 }
 
@@ -73,6 +88,8 @@ func (c *Core) payloadRead(in PayloadRead) {
 	for i, p := range in.Payloads {
 		c.send(l, RecLane, Payload{ID: in.ID, Origin: in.Origin, Position: in.First + uint64(i), Payload: p, Absent: p == nil})
 	}
+	l.fetching = false
+	c.nextFetch(l)
 }
 
 func (c *Core) gotPayload(l *link, m Payload) {

@@ -148,10 +148,26 @@ func (c *Core) searchOn(l *link) {
 	c.emit(MakeProof{Link: l.id, Origin: s.origin, Sizes: s.sizes, Mine: true})
 }
 
+// gotProve serves a peer. One wish is proven after another: each takes a reading of
+// all headers.
 func (c *Core) gotProve(l *link, m Prove) {
 	if c.logs[m.Origin] == nil || len(m.Sizes) == 0 {
 		return
 	}
+	if len(l.proofs) >= maxAsked {
+		c.violation(l, m.Origin, fmt.Errorf("more than %d proofs asked for", maxAsked))
+		return
+	}
+	l.proofs = append(l.proofs, m)
+	c.nextProof(l)
+}
+
+func (c *Core) nextProof(l *link) {
+	if l.proving || len(l.proofs) == 0 {
+		return
+	}
+	m := l.proofs[0]
+	l.proofs, l.proving = l.proofs[1:], true
 	c.emit(MakeProof{Link: l.id, Origin: m.Origin, Sizes: m.Sizes})
 }
 
@@ -159,6 +175,10 @@ func (c *Core) proveDone(in ProveDone) {
 	l := c.links[in.Link]
 	if l == nil {
 		return
+	}
+	if !in.Mine {
+		l.proving = false
+		c.nextProof(l)
 	}
 	if in.Err != nil {
 		c.emit(Refused{Origin: in.Origin, What: "could not be proven", Err: in.Err})

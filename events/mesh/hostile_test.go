@@ -22,28 +22,37 @@ type rogue struct {
 // link opens a link to a station as its node would.
 func (r *rogue) link(to *station) {
 	r.t.Helper()
+	if err := r.tryLink(to); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+func (r *rogue) tryLink(to *station) error {
 	cert, err := certificate(r.identity, r.id)
 	if err != nil {
-		r.t.Fatal(err)
+		return err
 	}
 	hello := make([]byte, preambleSize)
 	binary.BigEndian.PutUint64(hello[1:], uint64(time.Now().UnixNano()))
 	for lane := range r.conns {
 		conn, err := tls.Dial("tcp", to.addr, clientTLS(cert, linkProtocol, to.peer().Identity))
 		if err != nil {
-			r.t.Fatal(err)
+			return err
 		}
 		hello[0] = byte(lane)
 		if _, err := conn.Write(hello); err != nil {
-			r.t.Fatal(err)
+			return err
 		}
 		r.conns[lane] = conn
 	}
+	return nil
 }
 
 func (r *rogue) close() {
 	for _, c := range r.conns {
-		_ = c.Close()
+		if c != nil {
+			_ = c.Close()
+		}
 	}
 }
 

@@ -61,7 +61,9 @@ func (n *Node) answerJoin(ctx context.Context, conn *tls.Conn, key ed25519.Publi
 	r.Identity, r.Source = key, conn.RemoteAddr().String()
 	refused := errors.New("this site takes no newcomers")
 	var answer JoinAnswer
-	if n.cfg.Join != nil {
+	if _, ok := n.joins.take(sourceOf(conn.RemoteAddr())); !ok {
+		refused = errors.New("too many attempts to join from your address; wait a minute and try again")
+	} else if n.cfg.Join != nil {
 		answer, refused = n.cfg.Join(ctx, r)
 	}
 	if refused != nil {

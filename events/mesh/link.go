@@ -38,6 +38,10 @@ type link struct {
 	echoed time.Duration // when that came
 	budget float64       // messages that they may send now
 	counts time.Duration
+
+	proving, fetching bool    // what they asked for is being read
+	proofs            []Prove // that they asked for besides
+	asked             []Fetch // likewise
 }
 
 // sub is a log that a peer wants pushed.
@@ -63,6 +67,14 @@ const (
 	// besides batches, which the windows bound.
 	messageRate  = 500
 	messageBurst = 4000
+	// Some count for more than one message, or for less: what has to be read from
+	// disk or looked at log by log, and records that nothing is done with, which
+	// are on their way as well when a log is asked for elsewhere.
+	proveCounts, holdingCounts, uselessCounts = 40, 1.0 / 128, 1.0 / 8
+	// maxAsked bounds the payloads and proofs that a peer may wait for at once.
+	maxAsked = 1024
+	// maxWindow bounds what is under way to a peer, whatever it says.
+	maxWindow = 64 << 20
 	// silent is how many times HaveEvery a link may be silent before it ends.
 	silent = 8
 	// refresh is how many times HaveEvery pass between two complete Haves.
@@ -148,8 +160,7 @@ func (c *Core) received(in Received) {
 		c.gotBatch(l, in.Lane, batch)
 		return
 	}
-	if !c.mayTalk(l) {
-		c.violation(l, events.Origin{}, fmt.Errorf("more than %d messages a second", messageRate))
+	if !c.mayTalk(l, cost(in.Message)) {
 		return
 	}
 	switch m := in.Message.(type) {
@@ -187,12 +198,32 @@ func (c *Core) received(in Received) {
 	}
 }
 
-// mayTalk counts a message against what the peer may send.
-func (c *Core) mayTalk(l *link) bool {
+// mayTalk counts a message against what the peer may send; more ends the link.
+func (c *Core) mayTalk(l *link, cost float64) bool {
 	l.budget = min(messageBurst, l.budget+messageRate*(c.now-l.counts).Seconds())
 	l.counts = c.now
-	l.budget--
+	l.budget -= cost
+	if l.budget < 0 {
+		c.violation(l, events.Origin{}, fmt.Errorf("more than %d messages a second", messageRate))
+	}
 	return l.budget >= 0
+}
+
+func cost(m Message) float64 {
+	switch m := m.(type) {
+	case Have:
+		return 1 + float64(len(m.Logs))*holdingCounts
+	case Prove:
+		return proveCounts
+	}
+	return 1
+}
+
+// useless counts records that nothing is done with, and notes why.
+func (c *Core) useless(l *link, o events.Origin, why string) {
+	if c.mayTalk(l, uselessCounts) && why != "" {
+		c.emit(Refused{Link: l.id, Site: l.site, Origin: o, What: why})
+	}
 }
 
 func (c *Core) gotHello(l *link, h Hello) {
@@ -203,6 +234,9 @@ func (c *Core) gotHello(l *link, h Hello) {
 	case h.Mesh != c.cfg.Mesh:
 		c.violation(l, events.Origin{}, fmt.Errorf("it is in the mesh of site %s, this one in that of %s", h.Mesh, c.cfg.Mesh))
 		return
+	}
+	for lane := range h.Windows {
+		h.Windows[lane] = min(h.Windows[lane], maxWindow)
 	}
 	l.hello, l.ready, l.told = h, true, c.now
 	c.stale = true
@@ -308,7 +342,7 @@ func (c *Core) gotKey(l *link, k Key) {
 		c.foundFork(Fork{Origin: o, Keys: sortedKeys(lg.key, k)}, l)
 		return
 	}
-	if c.logsOf(o.Site) >= maxHoldings {
+	if c.logsOf(o.Site) >= maxLogs {
 		c.emit(Refused{Link: l.id, Site: l.site, Origin: o, What: "is one log too many of that site"})
 		return
 	}

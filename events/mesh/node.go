@@ -69,6 +69,12 @@ type Node struct {
 
 	core *Core // the loop's alone
 
+	door    door
+	sources *buckets // connections, by address
+	joins   *buckets // attempts to join, by address
+	flaps   *buckets // links, by site
+	lines   *buckets // lines of the log, by who they are about
+
 	mu       sync.Mutex // guards what follows
 	peers    map[events.SiteID]Peer
 	lanes    map[LinkID]*lanePair
@@ -100,7 +106,9 @@ func Start(cfg NodeConfig) (*Node, error) {
 		asking: map[uint64]chan GotPayload{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
-	n.reports.wake = make(chan struct{}, 1)
+	n.sources, n.flaps, n.lines = newBuckets(sourceRate, sourceBurst, n.now), newBuckets(linkRate, linkBurst, n.now), newBuckets(lineRate, lineBurst, n.now)
+	n.joins = newBuckets(joinRate, joinBurst, n.now)
+	n.reports.wake, n.reports.taken = make(chan struct{}, 1), make(chan struct{})
 	cfg.Core.Crypto = Crypto{
 		Open: evidence.OpenHead, Sign: n.sign,
 		Vouched: func(identity []byte, k Key) error { return CheckVoucher(identity, k) },
@@ -239,10 +247,10 @@ func (n *Node) do(out Output) {
 	case Send:
 		n.send(out)
 	case Close:
-		n.cfg.Log.Warn("a link of the mesh ends", "site", out.Site.String(), "why", out.Reason)
+		n.ends(out.Site, out.Reason)
 		n.closeLink(out.Link)
 	case Refused:
-		n.cfg.Log.Warn("refused from the mesh", "log", out.Origin.String(), "site", out.Site.String(), "what", out.What, "error", out.Err)
+		n.refuse(out.Site.String(), "refused from the mesh", "log", out.Origin.String(), "site", out.Site.String(), "what", out.What, "error", out.Err)
 	case NewLog:
 		n.newLog(out.Key)
 	case Store:
@@ -450,21 +458,60 @@ func (n *Node) closeCopies() error {
 }
 
 // reportQueue holds what is to be told to Handle. It grows with what goes wrong
-// between sites, not with what they send.
+// between sites, not with what they send: who sends data keys faster than they are
+// taken in waits with all of its link.
 type reportQueue struct {
-	mu   sync.Mutex
-	all  []Output
-	wake chan struct{} // capacity 1
+	mu    sync.Mutex
+	all   []Output
+	wraps map[events.SiteID]int // bytes of data keys in all, and being handled
+	wake  chan struct{}         // capacity 1
+	taken chan struct{}         // closed and renewed when Handle has taken something
 }
+
+// maxWrapBytes bounds the data keys of one site that wait to be taken in: more
+// than a site with a hundred thousand credentials has.
+const maxWrapBytes = 32 << 20
 
 func (q *reportQueue) add(o Output) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.all = append(q.all, o)
+	if w, ok := o.(GotWraps); ok {
+		if q.wraps == nil {
+			q.wraps = map[events.SiteID]int{}
+		}
+		q.wraps[w.Site] += wrapBytes(w.Keys)
+	}
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
+}
+
+// room waits until the data keys of a link may be queued, or the link has ended.
+func (q *reportQueue) room(ctx context.Context, l *lanePair, w Wraps) {
+	for {
+		q.mu.Lock()
+		waiting, taken := q.wraps[l.site], q.taken
+		q.mu.Unlock()
+		if waiting == 0 || waiting+wrapBytes(w.Keys) <= maxWrapBytes {
+			return
+		}
+		select {
+		case <-taken:
+		case <-l.done:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func wrapBytes(keys [][]byte) (n int) {
+	for _, k := range keys {
+		n += len(k)
+	}
+	return n
 }
 
 func (q *reportQueue) take() []Output {
@@ -473,6 +520,21 @@ func (q *reportQueue) take() []Output {
 	all := q.all
 	q.all = nil
 	return all
+}
+
+// handled says that Handle is done with something.
+func (q *reportQueue) handled(o Output) {
+	w, ok := o.(GotWraps)
+	if !ok {
+		return
+	}
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.wraps[w.Site] -= wrapBytes(w.Keys); q.wraps[w.Site] <= 0 {
+		delete(q.wraps, w.Site)
+	}
+	close(q.taken)
+	q.taken = make(chan struct{})
 }
 
 func (n *Node) report() {
@@ -486,6 +548,7 @@ func (n *Node) report() {
 			if n.cfg.Handle != nil {
 				n.cfg.Handle(o)
 			}
+			n.reports.handled(o)
 		}
 	}
 }

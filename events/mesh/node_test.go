@@ -31,6 +31,8 @@ type station struct {
 	ctl, rec *store.History
 	addr     string
 	node     *Node
+	log      *slog.Logger
+	handle   func(Output) // besides noting it; nil for nothing
 
 	mu     sync.Mutex // guards what follows
 	copies map[events.Origin]store.Log
@@ -45,7 +47,7 @@ func newStation(t testing.TB, number byte) *station {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &station{t: t, dir: t.TempDir(), identity: identity, copies: map[events.Origin]store.Log{}}
+	s := &station{t: t, dir: t.TempDir(), identity: identity, copies: map[events.Origin]store.Log{}, log: slog.New(slog.DiscardHandler)}
 	s.id = events.SiteID{UUID: uuid.MustParse("01900000-0000-7000-8000-000000000000")}
 	s.id.UUID[15] = number
 	s.openHistories()
@@ -103,11 +105,16 @@ func (s *station) start(l net.Listener, peers ...Peer) {
 	node, err := Start(NodeConfig{
 		Core:     Config{Self: s.id, Mesh: peers[0].Site, HaveEvery: 100 * time.Millisecond},
 		Identity: s.identity, Listener: l, Own: []*store.History{s.ctl, s.rec}, Copies: s, Peers: peers,
-		Log: slog.New(slog.DiscardHandler),
+		Log: s.log,
 		Handle: func(o Output) {
+			if s.handle != nil {
+				s.handle(o)
+			}
 			s.mu.Lock()
 			defer s.mu.Unlock()
-			s.told = append(s.told, o)
+			if _, large := o.(GotWraps); !large {
+				s.told = append(s.told, o)
+			}
 		},
 	})
 	if err != nil {

@@ -25,7 +25,8 @@ func (c *Core) gotSubscribe(l *link, m Subscribe) {
 	if !known {
 		l.wanted[lane] = slices.Insert(l.wanted[lane], i, m.Origin)
 	}
-	l.subs[m.Origin] = &sub{from: m.From, sent: m.From, acked: m.From, payloads: m.Payloads}
+	reading := l.subs[m.Origin] != nil && l.subs[m.Origin].reading // what comes of it is passed over
+	l.subs[m.Origin] = &sub{from: m.From, sent: m.From, acked: m.From, payloads: m.Payloads, reading: reading}
 }
 
 // gotAck frees what was under way. A sync peer holds what was pushed to it and it

@@ -391,8 +391,12 @@ func (s *simSite) store(st mesh.Store) {
 	s.later(s.syncTime(), done)
 }
 
+// errNothing is why a site gives nothing of a log.
+var errNothing = errors.New("nothing of it is given")
+
 func (s *simSite) read(r mesh.Read) {
 	if !r.Own && (s.mute || !s.sim.rule("any site forwards")) {
+		s.later(0, func() { s.input(mesh.ReadDone{Link: r.Link, Origin: r.Origin, From: r.From, Err: errNothing}) })
 		return
 	}
 	l := s.disk.logs[r.Origin]
@@ -416,6 +420,7 @@ func (s *simSite) prove(p mesh.MakeProof) {
 		head = simNote(l.key.Key, p.Origin, uint64(size), tree.Root())
 	}
 	if size == 0 {
+		s.later(0, func() { s.input(mesh.ProveDone{Link: p.Link, Origin: p.Origin, Mine: p.Mine, Err: errNothing}) })
 		return
 	}
 	b, err := l.branch(size, head, p.Sizes)

@@ -96,18 +96,19 @@ func (c *Core) gotBatch(l *link, lane Lane, b Batch) {
 		c.violation(l, b.Origin, fmt.Errorf("records of %s on the wrong lane", b.Origin))
 		return
 	case lg == nil || lg.own:
-		c.emit(Refused{Link: l.id, Site: l.site, Origin: b.Origin, What: "was not asked for"})
+		c.useless(l, b.Origin, "was not asked for")
 		return
 	case l.held[lane]+size > c.cfg.Windows[lane]+maxBatch:
 		c.violation(l, b.Origin, fmt.Errorf("more than %d bytes that are not acknowledged", c.cfg.Windows[lane]))
 		return
 	case l.other[b.Origin]:
+		c.useless(l, b.Origin, "")
 		return
 	case b.First > lg.ahead.Size()+1:
-		c.emit(Refused{Link: l.id, Site: l.site, Origin: b.Origin, What: fmt.Sprintf("begins at position %d, the next one is %d", b.First, lg.ahead.Size()+1)})
+		c.useless(l, b.Origin, fmt.Sprintf("begins at position %d, the next one is %d", b.First, lg.ahead.Size()+1))
 		return
 	case b.last() <= lg.ahead.Size():
-		if b.last() <= lg.size {
+		if c.useless(l, b.Origin, ""); b.last() <= lg.size {
 			c.send(l, CtlLane, Ack{lg.origin, lg.size})
 		}
 		return
@@ -131,6 +132,7 @@ func (c *Core) gotBatch(l *link, lane Lane, b Batch) {
 		tree.Append(evidence.LeafHash(r.Header))
 	}
 	if tree.Root() != head.Root {
+		c.useless(l, b.Origin, "")
 		c.startSearch(l, lg)
 		return
 	}
