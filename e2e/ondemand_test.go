@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -89,6 +90,72 @@ func TestRecordingsOnDemand(t *testing.T) {
 		raw, err := export()
 		return err == nil && raw+"\n" == printed
 	})
+}
+
+// With two copies a recording is kept where it was made and at one more site. The
+// third one reads it from there when the first is gone, and fetches it when three
+// copies are wanted.
+func TestCopiesOfRecordings(t *testing.T) {
+	a, account, _ := recordedAt(t, "echo first")
+	sites := map[string]*meshSite{}
+	for _, name := range []string{"b", "c"} {
+		s := newMeshSite(t, a.binary, name, a.admin)
+		s.up()
+		s.do("mesh join "+a.do("mesh invite "+name+" --role steward --addr "+a.mesh, ""), "")
+		s.until("session ls", "client closed")
+		sites[name] = s
+	}
+	a.do("mesh set-copies 2", "")
+	sites["b"].until("mesh copies", " 2 ")
+	var kept struct {
+		Items []struct {
+			Site   string   `json:"site"`
+			KeptAt []string `json:"kept_at"`
+		} `json:"items"`
+	}
+	if err := json.Unmarshal([]byte(sites["b"].do("mesh copies --json", "")), &kept); err != nil {
+		t.Fatal(err)
+	}
+	var keeper, other *meshSite
+	for _, k := range kept.Items {
+		if len(k.KeptAt) != 2 || k.KeptAt[0] != k.Site {
+			t.Errorf("recordings of %s are kept at %q", k.Site, k.KeptAt)
+		}
+		if k.Site == "a" {
+			keeper = sites[k.KeptAt[1]]
+		}
+	}
+	for _, s := range sites {
+		if s != keeper {
+			other = s
+		}
+	}
+	a.do("mesh copies", "")
+	printed, err := a.session(account, "seq 700000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := func(s *meshSite) func() bool {
+		return func() bool {
+			raw, err := s.try("session export last --format raw", "")
+			return err == nil && raw+"\n" == printed
+		}
+	}
+	eventually(t, time.Minute, "the recording is at the keeper", whole(keeper))
+	eventually(t, time.Minute, "the other reads it", whole(other))
+	if keeper.held() < int64(len(printed)) || other.held() > int64(len(printed))/4 {
+		t.Errorf("the keeper holds %d bytes and the other %d, of %d", keeper.held(), other.held(), len(printed))
+	}
+	a.crash()
+	eventually(t, time.Minute, "the other reads it from the keeper", whole(other))
+
+	keeper.do("mesh set-copies all", "")
+	eventually(t, time.Minute, "the other has fetched it", func() bool { return other.held() > int64(len(printed)) })
+	other.crash()
+	other.up()
+	keeper.crash()
+	eventually(t, time.Minute, "the other reads it alone", whole(other))
+	other.do("log verify", "")
 }
 
 // A new site lets people in before the recordings of others have arrived, and

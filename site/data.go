@@ -40,6 +40,9 @@ func (d data) other(o events.Origin) string {
 	return filepath.Join(d.others(), o.Site.String(), string(o.Kind), strconv.FormatUint(uint64(o.Epoch), 10))
 }
 
+// filled is where payloads of a log stand that came later than their headers.
+func (d data) filled(o events.Origin) string { return filepath.Join(d.other(o), "filled") }
+
 // ErrInUse says that another process runs the site.
 var ErrInUse = errors.New("data directory is in use by another holdfast process")
 

@@ -39,6 +39,8 @@ type meshPart struct {
 	mu      sync.Mutex  // guards node
 	node    *mesh.Node
 	running atomic.Pointer[mesh.Node] // node, for who must not wait
+
+	kept atomic.Pointer[map[events.SiteID]bool] // whose recordings are kept here
 }
 
 // joined is what a site learned when it joined a mesh: enough to be linked with
@@ -165,6 +167,8 @@ func (s *Site) startMesh() error {
 	if err := s.coverAside(context.Background()); err != nil {
 		return err
 	}
+	kept := s.keptSites()
+	s.mesh.kept.Store(&kept)
 	node, err := mesh.Start(mesh.NodeConfig{
 		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate, Sync: s.pair(), Detect: s.cfg.Mesh.PairDetect, Payloads: s.keeps},
 		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
@@ -176,11 +180,6 @@ func (s *Site) startMesh() error {
 	s.mesh.node = node
 	s.mesh.running.Store(node)
 	return nil
-}
-
-// keeps says whether this site keeps the payloads of another one's log.
-func (s *Site) keeps(o events.Origin) bool {
-	return o.Kind == events.Ctl || s.cfg.Mesh.Recordings == allRecordings
 }
 
 func (s *Site) node() *mesh.Node {

@@ -98,9 +98,15 @@ func (s *Site) Other(o events.Origin) (store.Log, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.others.logs[o] = opened.Log
-	s.source.Add(opened.Log)
-	return opened.Log, nil
+	log := opened.Log
+	if o.Kind == events.Rec {
+		if log, err = openFilled(log, s.data.filled(o), s.log); err != nil {
+			return nil, errors.Join(err, opened.Log.Close())
+		}
+	}
+	s.others.logs[o] = log
+	s.source.Add(log)
+	return log, nil
 }
 
 // Grew says that another site's log holds more. Its decisions take effect here

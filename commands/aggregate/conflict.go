@@ -68,6 +68,8 @@ func (s *State) Conflicts() []Conflict {
 	for role, h := range s.roles {
 		all = append(all, values("settings of role", string(role), events.RoleStream(role), *h, plain, strictestCounts, "role set "+string(role))...)
 	}
+	all = append(all, values("copies of recordings", "", s.mesh.founder.UUID, s.recordings.copies,
+		func(n uint32) string { return word(n == 0, "all", fmt.Sprint(n)) }, "the greatest number counts", "mesh copies")...)
 	for id, h := range s.mesh.members {
 		all = append(all, values("admission of site", h.newest().value.Name, id.UUID, h, func(e events.SiteAdmitted) string {
 			return fmt.Sprintf("role %s, custodian %t, key %x", e.Role, e.Custodian, e.Identity)

@@ -184,6 +184,7 @@ var areas = map[string]events.Area{
 	"target": events.AreaTargets, "account": events.AreaTargets,
 	"credential": events.AreaSecrets, "secret": events.AreaSecrets, "rotation": events.AreaSecrets,
 	"session": events.AreaSessions, "access": events.AreaSessions, "fork": events.AreaSessions,
+	"recording": events.AreaMesh,
 }
 
 // ownNouns begin the types that a site writes of itself: their stream is the site.

@@ -178,6 +178,7 @@ func (s *State) meshLines(add func(format string, args ...any)) {
 		add("member %s %s", id, showHeads(h))
 	}
 	s.cutLines(add)
+	s.recordingLines(add)
 	for id, v := range s.mesh.invitations {
 		used := slices.SortedFunc(slices.Values(v.used), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) })
 		add("invitation %s %q %x %s %s %v %t made %s withdrawn %t used %v", id, v.Name, v.SecretHash, v.Expires, v.Role, v.Scopes, v.Custodian, show(v.Made), v.withdrawn, used)

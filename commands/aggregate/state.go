@@ -22,6 +22,7 @@ type State struct {
 	parted     []parting               // follows from cuts and mesh
 	words      map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
 	duties     duties
+	recordings recordings
 	counts     Counts
 
 	sites       map[events.SiteID]*Site

@@ -29,7 +29,8 @@ type Config struct {
 	// Level is the level of the protocol to speak; [Level] unless set.
 	Level uint32
 	// Payloads says whether this site wants the payloads of a log, or only the
-	// headers. nil stands for all of them.
+	// headers. nil stands for all of them. What it answers for a log may change;
+	// see [Reconsider].
 	Payloads func(events.Origin) bool
 	// Sync lists the sites with which this one is a pair at first; see [Pairs].
 	Sync []events.SiteID
@@ -124,6 +125,8 @@ type log struct {
 	root   events.Hash
 	head   []byte // covers size; of logs written elsewhere only
 
+	payloads bool // they were asked for
+
 	ahead   evidence.Tree // over what is verified and not durable yet, too
 	waiting []Batch       // verified, in order; the first `storing` of them are being stored
 	storing int
@@ -173,6 +176,8 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 		c.proveDone(in)
 	case WantPayloads:
 		c.wantPayloads(in)
+	case Reconsider:
+		c.reconsider()
 	case PayloadRead:
 		c.payloadRead(in)
 	case SendWraps:

@@ -40,7 +40,7 @@ func (c *Core) checkFetches() {
 
 func (c *Core) askForPayloads(f *fetch) {
 	for _, l := range c.linksInOrder() {
-		if !l.ready || f.tried[l.id] || l.other[f.Origin] || l.have[f.Origin].Size < f.next {
+		if !l.ready || f.tried[l.id] || slices.Contains(f.Not, l.site) || l.other[f.Origin] || l.have[f.Origin].Size < f.next {
 			continue
 		}
 		f.from, f.asked = l.id, c.now
@@ -106,7 +106,7 @@ func (c *Core) gotPayload(l *link, m Payload) {
 	if payload == nil {
 		payload = []byte{}
 	}
-	c.emit(GotPayload{ID: f.ID, Origin: f.Origin, Position: f.next, Payload: payload})
+	c.emit(GotPayload{ID: f.ID, Site: l.site, Origin: f.Origin, Position: f.next, Payload: payload})
 	f.next++
 	clear(f.tried)
 	switch {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"iter"
 	"log/slog"
 	"net"
 	"os"
@@ -346,6 +347,77 @@ func TestPayloadIsFetched(t *testing.T) {
 	h := events.Header{Site: a.id, Epoch: 1, Kind: events.Rec, Position: 2}
 	if _, err := b.node.Fetch(t.Context(), &h); !errors.Is(err, events.ErrPayloadAbsent) {
 		t.Errorf("fetch with nobody there: %v", err)
+	}
+}
+
+// A member that answers with other payloads than the headers say is not believed,
+// and asked no more: somebody else has them.
+func TestAttackWrongPayloads(t *testing.T) {
+	a, b, liar := newStation(t, 1), newStation(t, 2), newStation(t, 3)
+	la, lb, ll := a.listen(), b.listen(), liar.listen()
+	all := []Peer{a.peer(), b.peer(), liar.peer()}
+	a.write(a.rec, 40, 1000)
+	o := a.rec.Log().Origin()
+	start := func(s *station, l net.Listener, copies Copies) {
+		t.Helper()
+		node, err := Start(NodeConfig{
+			Core:     Config{Self: s.id, Mesh: a.id, HaveEvery: 100 * time.Millisecond, Payloads: func(o events.Origin) bool { return o.Kind == events.Ctl }},
+			Identity: s.identity, Listener: l, Own: []*store.History{s.ctl, s.rec}, Copies: copies, Peers: all,
+			Log: slog.New(slog.DiscardHandler),
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.node = node
+	}
+	start(liar, ll, liar)
+	a.start(la, all...)
+	liar.has(a)
+	liar.mu.Lock()
+	liar.node.mu.Lock()
+	liar.node.copies[o].log = wrongPayloads{liar.copies[o]}
+	liar.node.mu.Unlock()
+	liar.mu.Unlock()
+	start(b, lb, b)
+	b.has(a)
+	b.has(liar)
+	var headers []events.Header
+	for e, err := range b.copies[o].Headers(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		h, err := events.DecodeHeader(e.Header)
+		if err != nil {
+			t.Fatal(err)
+		}
+		headers = append(headers, h)
+	}
+	payloads, err := b.node.FetchAll(t.Context(), headers)
+	if err != nil || len(payloads) != len(headers) {
+		t.Fatalf("%d of %d payloads: %v", len(payloads), len(headers), err)
+	}
+	for i, p := range payloads {
+		if err := headers[i].CheckPayload(p); err != nil {
+			t.Error(err)
+		}
+	}
+	a.stop()
+	if payloads, err := b.node.FetchAll(t.Context(), headers); !errors.Is(err, events.ErrPayloadAbsent) || len(payloads) > 0 {
+		t.Errorf("with the liar alone: %d payloads, %v", len(payloads), err)
+	}
+}
+
+// wrongPayloads is a log whose payloads are not those of its headers.
+type wrongPayloads struct{ store.Log }
+
+func (w wrongPayloads) Read(ctx context.Context, from uint64) iter.Seq2[events.Entry, error] {
+	return func(yield func(events.Entry, error) bool) {
+		for e, err := range w.Log.Headers(ctx, from) {
+			e.Payload = []byte("another one")
+			if !yield(e, err) {
+				return
+			}
+		}
 	}
 }
 

@@ -33,7 +33,21 @@ func (c *Core) chooseSources() {
 		}
 		lg.source, lg.asked = best.id, c.now
 		best.fed[lg.origin] = true
-		c.send(best, CtlLane, Subscribe{Origin: lg.origin, From: lg.ahead.Size(), Payloads: c.cfg.Payloads(lg.origin)})
+		c.subscribe(best, lg)
+	}
+}
+
+func (c *Core) subscribe(l *link, lg *log) {
+	lg.payloads = c.cfg.Payloads(lg.origin)
+	c.send(l, CtlLane, Subscribe{Origin: lg.origin, From: lg.ahead.Size(), Payloads: lg.payloads})
+}
+
+// reconsider asks anew for logs of which this site wants more than before, or less.
+func (c *Core) reconsider() {
+	for _, lg := range c.logsInOrder() {
+		if l := c.links[lg.source]; l != nil && !lg.own && lg.payloads != c.cfg.Payloads(lg.origin) {
+			c.subscribe(l, lg)
+		}
 	}
 }
 

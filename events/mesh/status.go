@@ -174,13 +174,48 @@ func (n *Node) gotPayload(p GotPayload) {
 	}
 }
 
-// Fetch gets a payload that is held elsewhere. It is checked against the header,
-// which is held here. The error says that nobody in reach has it.
+// Reconsider has payloads asked for where they were not and Config.Payloads wants
+// them now.
+func (n *Node) Reconsider() { n.hand(Reconsider{}) }
+
+// Fetch gets a payload that is held elsewhere, proven by its header, which is held
+// here. The error says that nobody in reach has it.
 func (n *Node) Fetch(ctx context.Context, header *events.Header) ([]byte, error) {
-	o, position := header.Origin(), header.Position
+	payloads, err := n.FetchAll(ctx, []events.Header{*header})
+	if err != nil {
+		return nil, err
+	}
+	return payloads[0], nil
+}
+
+// FetchAll gets payloads that are held elsewhere, of headers that follow each other
+// in one log: at most 256, of 4 MiB together. With an error come those before the
+// one that nobody in reach has. Who gives something else than the header says is
+// not asked again for this.
+func (n *Node) FetchAll(ctx context.Context, headers []events.Header) ([][]byte, error) {
+	var payloads [][]byte
+	var liars []events.SiteID
+	for len(payloads) < len(headers) {
+		some, liar, err := n.fetch(ctx, headers[len(payloads):], liars)
+		if payloads = append(payloads, some...); err != nil {
+			return payloads, err
+		}
+		if !liar.IsZero() {
+			h := headers[len(payloads)]
+			n.cfg.Log.Warn("refused from the mesh", "log", h.Origin().String(), "position", h.Position, "site", liar.String(), "what", "a payload that is not the one of its header")
+			liars = append(liars, liar)
+		}
+	}
+	return payloads, nil
+}
+
+// fetch asks once, and gives what came up to something that is not what the header
+// says, with who gave that.
+func (n *Node) fetch(ctx context.Context, headers []events.Header, not []events.SiteID) (payloads [][]byte, liar events.SiteID, err error) {
+	o, first := headers[0].Origin(), headers[0].Position
 	n.mu.Lock()
 	n.nextAsk++
-	id, ch := n.nextAsk, make(chan GotPayload, 2)
+	id, ch := n.nextAsk, make(chan GotPayload, len(headers)+1)
 	n.asking[id] = ch
 	n.mu.Unlock()
 	defer func() {
@@ -188,16 +223,22 @@ func (n *Node) Fetch(ctx context.Context, header *events.Header) ([]byte, error)
 		defer n.mu.Unlock()
 		delete(n.asking, id)
 	}()
-	n.hand(WantPayloads{ID: id, Origin: o, First: position, Count: 1})
-	select {
-	case p := <-ch:
-		if p.Failed {
-			return nil, fmt.Errorf("log %s position %d: %w, and nobody in reach has it; try again when its site is", o, position, events.ErrPayloadAbsent)
+	n.hand(WantPayloads{ID: id, Origin: o, First: first, Count: uint32(len(headers)), Not: not})
+	for len(payloads) < len(headers) {
+		select {
+		case p := <-ch:
+			if p.Failed {
+				return payloads, liar, fmt.Errorf("log %s position %d: %w, and nobody in reach has it; try again when its site is", o, p.Position, events.ErrPayloadAbsent)
+			}
+			if headers[len(payloads)].CheckPayload(p.Payload) != nil {
+				return payloads, p.Site, nil
+			}
+			payloads = append(payloads, p.Payload)
+		case <-ctx.Done():
+			return payloads, liar, ctx.Err()
+		case <-n.ctx.Done():
+			return payloads, liar, errors.New("the mesh is closing")
 		}
-		return p.Payload, header.CheckPayload(p.Payload)
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-n.ctx.Done():
-		return nil, errors.New("the mesh is closing")
 	}
+	return payloads, liar, nil
 }

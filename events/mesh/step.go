@@ -87,6 +87,7 @@ type WantPayloads struct {
 	Origin events.Origin
 	First  uint64
 	Count  uint32
+	Not    []events.SiteID // who is not to be asked
 }
 
 // PayloadRead answers a [ReadPayloads]: payloads in order, nil for absent ones.
@@ -103,6 +104,9 @@ type SendWraps struct {
 	Site events.SiteID
 	Wraps
 }
+
+// Reconsider says that Config.Payloads may give other answers than before.
+type Reconsider struct{}
 
 // Tick says that time has passed.
 type Tick struct{}
@@ -121,6 +125,7 @@ func (ProveDone) input()    {}
 func (WantPayloads) input() {}
 func (PayloadRead) input()  {}
 func (SendWraps) input()    {}
+func (Reconsider) input()   {}
 func (Tick) input()         {}
 
 // Output is something to be done.
@@ -236,6 +241,7 @@ type ReadPayloads struct {
 // GotPayload answers a [WantPayloads] record by record. Failed ends it: nobody
 // in reach has the rest.
 type GotPayload struct {
+	Site     events.SiteID // who gave it
 	ID       uint64
 	Origin   events.Origin
 	Position uint64

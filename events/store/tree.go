@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"iter"
 
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
@@ -14,6 +15,13 @@ type TreeKeeper interface {
 	// TreeBefore gives the tree over the first records of the log, at most size
 	// of them: the greatest that the engine keeps.
 	TreeBefore(size uint64) (evidence.Tree, error)
+}
+
+// AbsentKeeper is a [Log] whose engine tells which payloads it does not hold without
+// reading those that it does.
+type AbsentKeeper interface {
+	// Absent yields the positions, from one on, whose payload is not held.
+	Absent(ctx context.Context, from uint64) iter.Seq2[uint64, error]
 }
 
 // TreeAt gives the tree over the first size records of a log, which holds as

@@ -3,6 +3,7 @@ package storetest
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -129,6 +130,22 @@ func testAbsentPayload(_ *testing.T, h *harness) {
 	h.verify()
 	h.reopen()
 	h.verify()
+	k, ok := h.log.(store.AbsentKeeper)
+	if !ok {
+		return
+	}
+	for from, want := range map[uint64][]uint64{1: {1, 4, 5}, 2: {4, 5}, 5: {5}, 6: nil} {
+		var got []uint64
+		for p, err := range k.Absent(h.Context(), from) {
+			if err != nil {
+				h.Fatal(err)
+			}
+			got = append(got, p)
+		}
+		if !slices.Equal(got, want) {
+			h.Errorf("absent from %d: %d, want %d", from, got, want)
+		}
+	}
 }
 
 func testBigEntries(_ *testing.T, h *harness) {
