@@ -2,6 +2,7 @@ package console
 
 import (
 	"cmp"
+	"encoding/json"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,30 @@ import (
 // first words of such types.
 var meshEvents = []string{
 	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "site.fenced", "site.reinstated", "site.left", "mesh.masked", "duty", "sync", "fork",
+	"recording", "site.keeping",
+}
+
+// proofs are parts of such events that are for machines: keys, hashes, evidence.
+var proofs = []string{"identity", "sealing_key", "host_key", "secret_hash", "proof", "invitation"}
+
+// withoutProofs is an event's payload without those.
+func withoutProofs(e projections.Event) string {
+	var parts map[string]json.RawMessage
+	if json.Unmarshal(e.Payload, &parts) != nil {
+		return shortPayload(e)
+	}
+	for _, name := range proofs {
+		delete(parts, name)
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	b, err := json.Marshal(parts)
+	if err != nil {
+		return shortPayload(e)
+	}
+	e.Payload = b
+	return shortPayload(e)
 }
 
 // meshEvent is a line of the history of the mesh.
@@ -30,7 +55,7 @@ var meshEventColumns = []column[meshEvent]{
 	{"event", func(e meshEvent) string { return e.Type }},
 	{"about", func(e meshEvent) string { return e.About }},
 	{"by", func(e meshEvent) string { return e.Actor.Name }},
-	{"what", func(e meshEvent) string { return shortPayload(e.Event) }},
+	{"what", func(e meshEvent) string { return withoutProofs(e.Event) }},
 }
 
 func (c *call) meshHistory() *cobra.Command {
