@@ -33,6 +33,7 @@ type sim struct {
 	rolledBack bool       // some site may honestly have written two things at one position
 	core       []*simSite // healing: who has to agree
 	recRate    uint64
+	largest    int // of records
 	step       int
 	ids        map[string][]uuid.UUID
 	forks      map[events.Origin]bool
@@ -51,6 +52,7 @@ type history struct {
 	seed   uint64
 	off    string // the rule that is switched off
 	core   bool   // what goes wrong goes on for all but some sites
+	much   bool   // sites write much more than fits into a window
 	faults []fault
 }
 
@@ -69,7 +71,7 @@ type outcome struct {
 	now    time.Duration
 	forks  int
 	sent   int // bytes of records that were sent
-	needed int // bytes of records that sites hold of others
+	needed int // bytes of records that sites hold of logs that they don't write
 
 	healSent, healNeeded int // from when everything was mended
 }
@@ -90,6 +92,10 @@ func newSim(h history) *sim {
 	s.first = 2 + s.rng.IntN(3)
 	if h.core {
 		s.first++
+	}
+	s.largest = 800
+	if h.much {
+		s.largest = 40_000
 	}
 	for i := range s.first {
 		id := events.SiteID{UUID: aggregatetest.ID("site", i)}
@@ -169,12 +175,12 @@ func (h history) run(verbose bool) outcome {
 	return out
 }
 
-// held is the bytes of records that sites hold of others.
+// held is the bytes of records that sites hold of logs that they don't write.
 func (s *sim) held() (bytes int) {
 	for _, site := range s.sites {
 		for o, l := range site.disk.logs {
 			for _, e := range l.entries[:l.durable] {
-				if o.Site != site.id {
+				if site.disk.writing[o.Kind] != o {
 					bytes += len(e.Header) + len(e.Payload)
 				}
 			}
@@ -255,7 +261,7 @@ func (s *sim) workAt(site *simSite) {
 		if s.rng.IntN(3) == 0 {
 			for range 1 + s.rng.IntN(4) {
 				site.append(events.Rec, aggregatetest.ID("session", s.rng.IntN(3)), events.SiteActor(site.id),
-					events.SessionRefused{What: "channel x", Detail: string(make([]byte, s.rng.IntN(800)))})
+					events.SessionRefused{What: "channel x", Detail: string(make([]byte, s.rng.IntN(s.largest)))})
 			}
 			return
 		}

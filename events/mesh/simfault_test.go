@@ -46,6 +46,13 @@ var kinds = []struct {
 	{"mute", 2, func(s *sim, f fault) { s.sites[f.a].mute = true }, func(s *sim, f fault) { s.sites[f.a].mute = false }},
 	{"tampering", 2, func(s *sim, f fault) { s.sites[f.a].tamper = true }, func(s *sim, f fault) { s.sites[f.a].tamper = false }},
 	{"impostor", 1, impostor, nil},
+	{"blackout", 0, func(s *sim, _ fault) { // each site for itself
+		for a := range s.sites {
+			for b := range s.sites {
+				s.net.cut[[2]int{a, b}]++
+			}
+		}
+	}, nil},
 	{"full disk", 1, func(s *sim, f fault) { s.sites[f.a].full = true }, func(s *sim, f fault) { s.sites[f.a].full = false }},
 }
 
