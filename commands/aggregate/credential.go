@@ -32,8 +32,11 @@ type Credential struct {
 	leases   map[events.LeaseID]*Lease
 	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
 	used     map[events.SecretID]*Mark // newest end of a session with each version
-	failed   []*Mark                   // ends of rotations without success, that no successful one knows of
-	last     heads[Ended]
+
+	endedElsewhere map[events.SessionID]*Session // see otherEnd
+
+	failed []*Mark // ends of rotations without success, that no successful one knows of
+	last   heads[Ended]
 }
 
 // try is a presentation that may count against a lock-out.
@@ -124,19 +127,26 @@ func (c *Credential) Candidates() []*Version {
 	return likely
 }
 
-// Older lists what the target may have taken before those, the newest first.
+// Older lists what the target may take against all that is known, the newest first:
+// versions that were kept and, as far as the logs go, never sent, since the end of
+// a log may have been lost with its disk; then those before the candidates.
 func (c *Credential) Older() []*Version {
 	_, older := c.candidates()
 	return older
 }
 
 func (c *Credential) candidates() (likely, older []*Version) {
-	var all []*Version
+	var all, unsent []*Version
 	for _, v := range c.versions {
-		if v.Sealed != nil && v.possible() != nil {
+		switch {
+		case v.Sealed == nil:
+		case v.possible() != nil:
 			all = append(all, v)
+		case len(v.sends) == 0:
+			unsent = append(unsent, v)
 		}
 	}
+	slices.SortFunc(unsent, func(a, b *Version) int { return b.Staged.Compare(a.Staged) })
 	slices.SortFunc(all, func(a, b *Version) int { return b.possible().Compare(a.possible()) })
 	superseded := -1 // the first verified one is not
 	for i, v := range all {
@@ -144,10 +154,10 @@ func (c *Credential) candidates() (likely, older []*Version) {
 			superseded++
 		}
 		if superseded > keptCandidates {
-			return all[:i], all[i:]
+			return all[:i], append(unsent, all[i:]...)
 		}
 	}
-	return all, nil
+	return all, unsent
 }
 
 // possible is the newest event by which the target may hold the version.
@@ -169,11 +179,24 @@ func (c *Credential) Unsettled() bool {
 		return true
 	}
 	for _, t := range c.tries {
-		if t.open {
+		if t.open && !c.outlasted(t.at) {
 			return true
 		}
 	}
 	return false
+}
+
+// lateEffect is how long a change that was sent may take until it has effect. A
+// rotation tests for a little longer, so that clocks need not agree.
+const lateEffect = 10 * time.Minute
+
+// outlasted reports whether the target was seen to take a version so long after a
+// change was sent that this has no effect any more, though its site may never
+// tell what came of it.
+func (c *Credential) outlasted(sent *Mark) bool {
+	return slices.ContainsFunc(c.clears, func(h head[events.SecretID]) bool {
+		return h.at.Knows(sent) && h.at.Time().Sub(sent.Time()) >= lateEffect
+	})
 }
 
 // Alarmed reports whether no known version was accepted, and since then nothing
@@ -224,7 +247,7 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 	s.credentials[id] = &Credential{
 		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, Probe: e.Probe, versions: map[events.SecretID]*Version{},
 		tries: map[events.TryID]try{}, tested: map[events.TryID]*Mark{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
-		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{},
+		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{}, endedElsewhere: map[events.SessionID]*Session{},
 	}
 	return true
 })

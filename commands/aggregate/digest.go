@@ -55,8 +55,8 @@ func (s *State) lines() []string {
 		add("grant %s %v %v from %s to %s %v %+v made %s", id, g.Subject, g.Scope, g.From, g.Expires, g.Windows, g.Terms, show(g.Added))
 	}
 	for id, n := range s.sessions {
-		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s", id, n.User, n.Account, n.Target,
-			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills))
+		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s ends %s", id, n.User, n.Account, n.Target,
+			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills), showEnds(n.ends))
 	}
 	s.meshLines(add)
 	s.dutyLines(add)

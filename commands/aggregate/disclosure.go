@@ -43,8 +43,15 @@ func (c *Credential) Freed(id events.SecretID) (*Mark, bool) {
 
 // Used is when a session with the version ended last.
 func (c *Credential) Used(id events.SecretID) (*Mark, bool) {
-	m, ok := c.used[id]
-	return m, ok
+	m := c.used[id]
+	for _, n := range c.endedElsewhere {
+		for _, e := range n.ends {
+			if n.Connected && n.Secret == id {
+				m = later(m, e.at)
+			}
+		}
+	}
+	return m, m != nil
 }
 
 var _ = fold(func(s *State, at *Mark, e events.SecretRevealed) bool {

@@ -1,6 +1,7 @@
 package aggregate
 
 import (
+	"iter"
 	"math"
 	"slices"
 	"time"
@@ -16,7 +17,7 @@ import (
 // lock-out since a time, and the time of the oldest. Those before a login that
 // the target accepted count only where it counts cumulatively.
 func (c *Credential) Spent(site events.SiteID, since time.Time, cumulative bool) (n int, oldest time.Time) {
-	for _, t := range c.tries {
+	for t := range c.presented() {
 		at := t.at.Time()
 		if t.free || t.at.Origin.Site != site || at.Before(since) || !cumulative && c.forgiven(t) {
 			continue
@@ -26,6 +27,24 @@ func (c *Credential) Spent(site events.SiteID, since time.Time, cumulative bool)
 		}
 	}
 	return n, oldest
+}
+
+// presented are all presentations that may count.
+func (c *Credential) presented() iter.Seq[try] {
+	return func(yield func(try) bool) {
+		for _, t := range c.tries {
+			if !yield(t) {
+				return
+			}
+		}
+		for _, n := range c.endedElsewhere {
+			for _, e := range n.ends {
+				if e.crash && !n.Connected && !yield(try{at: e.at}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // forgiven reports whether a try was over before a login was announced that the

@@ -25,6 +25,7 @@ type Rotation struct {
 	deferred []*Mark
 	until    time.Time // of the newest deferral
 	why      string    // likewise
+	ends     []otherEnd
 }
 
 // Answer is what came of an attempt.
@@ -131,6 +132,9 @@ func (c *Credential) LastEnded() (Ended, bool) {
 // EndedRotation finds what became of a rotation, unless a later one of its
 // credential has ended.
 func (s *State) EndedRotation(id events.RotationID) (Ended, bool) {
+	if r := s.rotations[id]; r != nil && len(r.ends) > 0 {
+		return r.ends[len(r.ends)-1].Ended, true
+	}
 	for _, c := range s.credentials {
 		if e, ok := c.LastEnded(); ok && e.Rotation == id {
 			return e, true
@@ -146,19 +150,23 @@ func (c *Credential) Failures() int { return len(c.failed) }
 // Rotation finds a rotation under way.
 func (s *State) Rotation(id events.RotationID) (*Rotation, bool) {
 	r, ok := s.rotations[id]
-	return r, ok
+	if !ok || len(r.ends) > 0 {
+		return nil, false
+	}
+	return r, true
 }
 
 // Rotations lists the rotations under way in the order they were planned.
 func (s *State) Rotations() []*Rotation {
-	return slices.SortedFunc(maps.Values(s.rotations), func(a, b *Rotation) int { return a.Planned.Compare(b.Planned) })
+	all := slices.SortedFunc(maps.Values(s.rotations), func(a, b *Rotation) int { return a.Planned.Compare(b.Planned) })
+	return slices.DeleteFunc(all, func(r *Rotation) bool { return len(r.ends) > 0 })
 }
 
 // RotationOf finds the rotation under way of a credential; of concurrent ones
 // the newest. One that is orphaned is not under way any more.
 func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	for _, other := range s.rotationsOf[id] {
-		if o := s.rotations[other]; (r == nil || o.Planned.Compare(r.Planned) > 0) && !s.Orphaned(o) {
+		if o := s.rotations[other]; (r == nil || o.Planned.Compare(r.Planned) > 0) && len(o.ends) == 0 && !s.Orphaned(o) {
 			r = o
 		}
 	}
@@ -221,6 +229,10 @@ var _ = foldAway(func(s *State, at *Mark, e events.RotationEnded) bool {
 	r := s.rotations[id]
 	if r == nil || r.Planned.Origin.Site != at.Origin.Site {
 		return false // only who carries it out can say what became of it: one voice, so that no order of arrival decides
+	}
+	if at.Origin != r.Planned.Origin {
+		r.ends = append(r.ends, otherEnd{at: at, Ended: Ended{Rotation: id, Result: e.Result, Detail: e.Detail, At: at}})
+		return true
 	}
 	delete(s.rotations, id)
 	s.rotationsOf.remove(r.Credential, id)

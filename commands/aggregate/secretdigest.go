@@ -32,8 +32,8 @@ func (s *State) secretLines() []string {
 		add("uses of %s freed %s used %s", id, showMap(c.freed, show), showMap(c.used, show))
 	}
 	for id, r := range s.rotations {
-		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q", id, r.Credential, r.Account,
-			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why)
+		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q ends %s", id, r.Credential, r.Account,
+			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why, showEnds(r.ends))
 		for try, a := range r.attempts {
 			add("attempt %s of %s %s %s for %s at %s: %s at %s %q %t", try, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail, a.NotPresented)
 		}
@@ -42,6 +42,15 @@ func (s *State) secretLines() []string {
 		add("rotation policy %s %s", id, showHeads(h))
 	}
 	return all
+}
+
+func showEnds(ends []otherEnd) string {
+	var parts []string
+	for _, e := range ends {
+		parts = append(parts, fmt.Sprintf("%s crash %t %s %q", show(e.at), e.crash, e.Result, e.Detail))
+	}
+	slices.Sort(parts)
+	return strings.Join(parts, ",")
 }
 
 func showMap[K comparable, V any](m map[K]V, show func(V) string) string {

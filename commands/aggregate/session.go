@@ -26,6 +26,17 @@ type Session struct {
 	Connected  bool             // the target accepted the login
 
 	kills heads[string]
+	ends  []otherEnd
+}
+
+// otherEnd is the end of something that is told in another log than that in which
+// it began: its site goes on in a new one, since it lost the end of the old one.
+// What that told may yet come, after or before this, and counts as if nothing had
+// been told elsewhere.
+type otherEnd struct {
+	at    *Mark
+	crash bool
+	Ended // of a rotation
 }
 
 // Killed reports whether somebody asked for the session's end, with the event
@@ -73,11 +84,22 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionKillRequested) bool {
 
 var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 	id := events.SessionID{UUID: at.Stream}
-	n, live := s.sessions[id]
-	if !live || !n.runsAt(at) {
+	n := s.sessions[id]
+	if n == nil || !n.runsAt(at) {
 		return false // only its own site can tell
 	}
+	c := s.credentials[n.Credential]
+	if at.Origin != n.Started.Origin {
+		n.ends = append(n.ends, otherEnd{at: at, crash: e.Reason == events.EndedByCrash})
+		if c != nil {
+			c.endedElsewhere[id] = n
+		}
+		return true
+	}
 	delete(s.sessions, id)
+	if c != nil {
+		delete(c.endedElsewhere, id)
+	}
 	if e.Reason == events.EndedByCrash {
 		s.lost(at, n)
 	}
@@ -109,13 +131,16 @@ func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
 // Session finds a running session by id.
 func (s *State) Session(id events.SessionID) (*Session, bool) {
 	n, ok := s.sessions[id]
-	return n, ok
+	if !ok || len(n.ends) > 0 {
+		return nil, false
+	}
+	return n, true
 }
 
 // CountSessions counts the running sessions that match.
 func (s *State) CountSessions(match func(*Session) bool) (n int) {
 	for _, running := range s.sessions {
-		if match(running) {
+		if len(running.ends) == 0 && match(running) {
 			n++
 		}
 	}
@@ -124,5 +149,6 @@ func (s *State) CountSessions(match func(*Session) bool) (n int) {
 
 // LiveSessions lists all running sessions in the order they started.
 func (s *State) LiveSessions() []*Session {
-	return slices.SortedFunc(maps.Values(s.sessions), func(a, b *Session) int { return a.Started.Compare(b.Started) })
+	all := slices.SortedFunc(maps.Values(s.sessions), func(a, b *Session) int { return a.Started.Compare(b.Started) })
+	return slices.DeleteFunc(all, func(n *Session) bool { return len(n.ends) > 0 })
 }

@@ -55,8 +55,10 @@ type Step struct {
 // never plans a presentation that the lock-out budget does not allow.
 func Plan(s *aggregate.State, r *aggregate.Rotation, site events.SiteID, now time.Time) Step {
 	p := planner{s: s, r: r, site: site, now: now, all: r.Attempts()}
-	if n := len(p.all); n > 0 && p.all[n-1].Answer == "" {
-		return Step{Kind: Interrupt, Attempt: p.all[n-1]}
+	for _, at := range p.all { // not only the last: of a disk that was an old one, attempts come back later
+		if at.Answer == "" {
+			return Step{Kind: Interrupt, Attempt: at}
+		}
 	}
 	if s.Orphaned(r) {
 		return p.end(events.RotationYielded, events.SecretID{}, "another site has taken over what this one carries out")
@@ -238,20 +240,28 @@ func (p *planner) accepted() *aggregate.Attempt {
 // first. It is exhausted when none is left to be tested.
 func (p *planner) settle() (step Step, exhausted bool) {
 	rejected := map[events.SecretID]int{}
-	unanswered, pause := 0, time.Duration(0)
+	accepted, unanswered, pause := 0, 0, time.Duration(0)
 	var last time.Time
 	for _, t := range p.tests {
 		last = t.Answered.Time()
 		switch t.Answer {
+		case aggregate.AnswerAccepted:
+			accepted++
 		case aggregate.AnswerRejected:
 			rejected[t.Version]++
-			pause = 0
+			accepted, pause = 0, 0
 		case aggregate.AnswerLocked:
 			_, pause = p.s.Budget(p.a, p.site)
 		case aggregate.AnswerNone:
 			unanswered++
 			pause = min(max(2*pause, time.Second), maxBackoff)
 		}
+	}
+	if accepted > 0 { // and still unsettled: by what another site has sent and not told the end of
+		if accepted > len(roundPauses) {
+			return p.end(events.RotationFailed, p.tests[len(p.tests)-1].Version, "another site has sent a change, and what came of it is not known here"), false
+		}
+		pause = roundPauses[accepted-1]
 	}
 	next := p.next(rejected)
 	if next == nil || unanswered >= maxUnanswered {
@@ -316,6 +326,8 @@ func (p *planner) whyWait() string {
 		return "the target says that the account is locked"
 	case aggregate.AnswerNone:
 		return "the target gave no answer: " + last.Detail
+	case aggregate.AnswerAccepted:
+		return "a change that another site has sent may take effect late"
 	}
 	if p.sent == nil && !p.c.Pending() {
 		return "the target takes none of the secrets that are known"

@@ -106,7 +106,8 @@ type run struct {
 	target *model
 	mutant mutation
 
-	crashes int // percent of the places where the site may be lost
+	restart func() // brings the site up after it was lost
+	crashes int    // percent of the places where the site may be lost
 	user    events.UserID
 	made    int
 	state   *aggregate.State
@@ -162,7 +163,7 @@ func key(name string) string {
 
 func newRun(safe *safe, seed uint64, mutant mutation) *run {
 	r := &run{seed: seed, rng: rand.New(&drawn{Source: rand.NewPCG(seed, 1)}), safe: safe, site: aggregatetest.NewSite(0), mutant: mutant, texts: map[events.SecretID]string{}}
-	r.log = &writer{r: r}
+	r.log, r.restart = &writer{r: r}, r.start
 	threshold := 2 + r.rng.IntN(5)
 	r.target = &model{
 		rng: r.rng, now: r.now, crash: r.mayCrash, threshold: threshold, window: 10 * time.Minute,
@@ -332,8 +333,11 @@ func (r *run) survive(f func()) {
 			}
 			chance := r.crashes
 			r.crashes = 0
-			r.start()
+			r.restart()
 			for _, n := range r.state.LiveSessions() { // as a site does at its start
+				if n.Started.Origin.Site != r.site.ID {
+					continue
+				}
 				r.must(events.SiteActor(r.site.ID), commands.EndSession{Session: n.ID, Reason: events.EndedByCrash})
 			}
 			r.crashes = chance

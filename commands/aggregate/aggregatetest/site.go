@@ -21,6 +21,7 @@ var Epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 // plus Skew. Not safe for concurrent use.
 type Site struct {
 	ID      events.SiteID
+	Epoch   uint32 // of the log; 0 for the first one
 	Records []events.Record
 	Skew    time.Duration
 	Fail    error                // what Append returns, having written nothing
@@ -47,7 +48,9 @@ func ID(name string, n int) uuid.UUID {
 }
 
 // Origin is the site's ctl log.
-func (s *Site) Origin() events.Origin { return events.Origin{Site: s.ID, Epoch: 1, Kind: events.Ctl} }
+func (s *Site) Origin() events.Origin {
+	return events.Origin{Site: s.ID, Epoch: max(s.Epoch, 1), Kind: events.Ctl}
+}
 
 func (s *Site) now() time.Time {
 	return Epoch.Add(time.Duration(len(s.Records))*time.Millisecond + s.Skew)
@@ -96,7 +99,7 @@ func (s *Site) record(d events.Draft) (events.Record, error) {
 		return events.Record{}, err
 	}
 	h := events.Header{
-		V: events.HeaderVersion, ID: d.ID, Site: s.ID, Epoch: 1, Kind: events.Ctl, Position: uint64(len(s.Records)) + 1,
+		V: events.HeaderVersion, ID: d.ID, Site: s.ID, Epoch: s.Origin().Epoch, Kind: events.Ctl, Position: uint64(len(s.Records)) + 1,
 		Type: t.Name, TypeVersion: t.Version, Stream: d.Stream, Actor: d.Actor, Command: d.Command, Parent: d.Parent,
 		HLC: s.ticker.Next(), Wall: s.now().UnixMicro(), Clock: delta,
 		PayloadHash: sha256.Sum256(payload), PayloadSize: uint64(len(payload)),
