@@ -145,10 +145,8 @@ func withinBudget(s *aggregate.State, by events.Actor, env Env, id events.Accoun
 		if !ok {
 			return nil
 		}
-		tries, window := s.Budget(a, events.SiteID{UUID: by.ID})
-		if spent, _ := c.Spent(events.SiteID{UUID: by.ID}, env.Now.Add(-window), s.RotationPolicy(a).Cumulative); spent >= tries {
-			return conflict("wait until the oldest of them is "+window.String()+" old",
-				"%d logins of account %s may have been wrong, and one more could lock it", spent, a.ID)
+		if left, until := s.LoginsLeft(a, c, events.SiteID{UUID: by.ID}, env.Now); left < 1 {
+			return conflict("wait until "+until.UTC().Format(time.RFC3339), "one more wrong login of account %s could lock it", a.ID)
 		}
 	}
 	return nil

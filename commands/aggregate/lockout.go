@@ -2,7 +2,6 @@ package aggregate
 
 import (
 	"iter"
-	"math"
 	"slices"
 	"time"
 
@@ -13,20 +12,29 @@ import (
 // it is made until the target is known to have accepted it, or to have seen
 // nothing. It counts at the latest time that it can have been made.
 
-// Spent tells how many presentations of a site count against the account's
-// lock-out since a time, and the time of the oldest. Those before a login that
-// the target accepted count only where it counts cumulatively.
-func (c *Credential) Spent(site events.SiteID, since time.Time, cumulative bool) (n int, oldest time.Time) {
+// Spending is what one site has presented that counts.
+type Spending struct {
+	N      int
+	Oldest time.Time
+}
+
+// Spent tells for each site how many presentations count against the account's
+// lock-out since a time. Those before a login that the target accepted count only
+// where it counts cumulatively.
+func (c *Credential) Spent(since time.Time, cumulative bool) map[events.SiteID]Spending {
+	all := map[events.SiteID]Spending{}
 	for t := range c.presented() {
 		at := t.at.Time()
-		if t.free || t.at.Origin.Site != site || at.Before(since) || !cumulative && c.forgiven(t) {
+		if t.free || at.Before(since) || !cumulative && c.forgiven(t) {
 			continue
 		}
-		if n++; n == 1 || at.Before(oldest) {
-			oldest = at
+		of := all[t.at.Origin.Site]
+		if of.N++; of.N == 1 || at.Before(of.Oldest) {
+			of.Oldest = at
 		}
+		all[t.at.Origin.Site] = of
 	}
-	return n, oldest
+	return all
 }
 
 // presented are all presentations that may count.
@@ -73,23 +81,6 @@ func (s *State) tookEffect(at *Mark, c *Credential, id events.SecretID) {
 	if len(sent) == 1 {
 		s.forget(c, sent[0])
 	}
-}
-
-// Budget is how many presentations a site may spend in a window without the
-// target ever locking the account (rule R3): all sites together stay below the
-// threshold. What can't be shared evenly is the owner's, who has to rotate. A key
-// that is turned down counts against no lock-out.
-func (s *State) Budget(a *Account, site events.SiteID) (tries int, window time.Duration) {
-	p := s.RotationPolicy(a)
-	if c := s.credentials[a.Credential]; c != nil && c.Kind == events.PrivateKey {
-		return math.MaxInt32, time.Duration(p.LockoutWindow) * time.Second
-	}
-	all, sites := max(0, int(p.LockoutThreshold)-1), max(1, len(s.sites))
-	tries = all / sites
-	if s.Owner(a) == site {
-		tries = all - tries*(sites-1)
-	}
-	return tries, time.Duration(p.LockoutWindow) * time.Second
 }
 
 // forget says that a try does not count.

@@ -172,7 +172,5 @@ func Left(s *aggregate.State, id events.CredentialID, site events.SiteID, now ti
 	if !ok {
 		return 0, time.Time{}
 	}
-	tries, window := s.Budget(a, site)
-	spent, oldest := c.Spent(site, now.Add(-window), s.RotationPolicy(a).Cumulative)
-	return tries - spent, oldest.Add(window + time.Microsecond) // the log keeps microseconds
+	return s.LoginsLeft(a, c, site, now)
 }

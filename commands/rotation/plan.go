@@ -251,7 +251,7 @@ func (p *planner) settle() (step Step, exhausted bool) {
 			rejected[t.Version]++
 			accepted, pause = 0, 0
 		case aggregate.AnswerLocked:
-			_, pause = p.s.Budget(p.a, p.site)
+			pause = time.Duration(p.s.RotationPolicy(p.a).LockoutWindow) * time.Second
 		case aggregate.AnswerNone:
 			unanswered++
 			pause = min(max(2*pause, time.Second), maxBackoff)

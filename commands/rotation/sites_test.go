@@ -24,6 +24,8 @@ type pair struct {
 	at      time.Time // of all clocks but for the skew of the second site
 	cut     bool
 	plain   bool // nothing goes wrong but the cuts
+	takes   bool // sites take the rotation of the account from each other
+	apart   int  // how often one did while the other one could not hear it
 	changed bool // on both sides of a cut, at least once
 }
 
@@ -83,7 +85,30 @@ func (p *pair) hear() {
 				panic(err)
 			}
 			progress = progress || n > 0
+			if p.takes {
+				r.must(events.SiteActor(r.site.ID), commands.YieldDuties{})
+			}
 		}
+	}
+}
+
+// takeOver has a site take what the first one began, as far as it does not carry that
+// out itself.
+func (p *pair) takeOver(r *run) {
+	of := p.sites[0].site.ID
+	holder, lacks := r.state.Lacks(r.site.ID, of, nil)
+	if !lacks || holder == r.site.ID {
+		return
+	}
+	r.made++
+	if _, err := r.d.Append(context.Background(), events.Draft{
+		ID: aggregatetest.ID("made", r.made), Stream: of.UUID, Actor: events.UserActor(r.user), Command: "TakeOver",
+		Event: events.DutiesTaken{Term: r.state.NextTerm(of), From: holder, Reason: "gone"},
+	}); err != nil {
+		panic(err)
+	}
+	if p.cut {
+		p.apart++
 	}
 }
 
@@ -106,6 +131,9 @@ func (p *pair) act() {
 		p.due()
 	default:
 		p.cut = p.rng.IntN(3) > 0
+	}
+	if p.takes && p.rng.IntN(12) == 0 {
+		p.takeOver(r)
 	}
 	if !p.cut {
 		p.hear()
@@ -132,7 +160,14 @@ func (p *pair) step(r *run) bool {
 }
 
 // due plans what is due at the owner.
-func (p *pair) due() bool { return p.sites[0].due() }
+func (p *pair) due() (planned bool) {
+	for _, r := range p.sites {
+		if r.state.Owner(r.account("app")) == r.site.ID {
+			planned = r.due() || planned
+		}
+	}
+	return planned
+}
 
 // known reports whether a site has the secret that the target takes.
 func (p *pair) known(sites ...*run) bool {
@@ -246,6 +281,35 @@ func TestSitesThatRotateTheSameSecret(t *testing.T) {
 	t.Logf("contested in %d of %d runs", contested, runs)
 	if contested < runs/50 {
 		t.Errorf("contested in %d of %d runs: the property tried nothing", contested, runs)
+	}
+}
+
+// One site takes over the rotation of an account from another one that lives on and does
+// not hear of it, and is taken from in turn. Both go on with sessions and rotations, and
+// together never come to the target's threshold (rules R3, R13).
+func TestATakeoverSpendsNoBudgetTwice(t *testing.T) {
+	safe := newSafe(t)
+	runs := 1500
+	switch {
+	case full:
+		runs = 50_000
+	case testing.Short():
+		runs = 300
+	}
+	apart := 0
+	for seed := range uint64(runs) {
+		if seed%2000 == 1999 {
+			safe = newSafe(t)
+		}
+		p := newPair(safe, seed, none)
+		p.takes = true
+		if err := p.live(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+		apart += p.apart
+	}
+	if t.Logf("%d takeovers in %d runs while the other site lived on", apart, runs); apart < runs {
+		t.Errorf("%d takeovers in %d runs while the other site lived on: the property tried nothing", apart, runs)
 	}
 }
 
