@@ -157,7 +157,8 @@ func BenchmarkHeal(b *testing.B) {
 	const missing = 20_000
 	heal := func(history int) (took []time.Duration) {
 		x, y := newStation(b, 1), newStation(b, 2)
-		x.fill(x.ctl, history, 200)
+		y.patience = 30 * time.Minute // for the history
+		x.fill(x.ctl, history, 20)
 		var way *hanging
 		linkedBy(x, y, func(addr string) string { way = newHanging(b, addr); return way.Addr().String() })
 		y.has(x)

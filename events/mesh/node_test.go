@@ -1,6 +1,7 @@
 package mesh
 
 import (
+	"cmp"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -33,7 +34,8 @@ type station struct {
 	addr     string
 	node     *Node
 	log      *slog.Logger
-	handle   func(Output) // besides noting it; nil for nothing
+	handle   func(Output)  // besides noting it; nil for nothing
+	patience time.Duration // with what it waits for; a minute unless set
 
 	mu     sync.Mutex // guards what follows
 	copies map[events.Origin]store.Log
@@ -206,7 +208,7 @@ func (s *station) has(of *station) {
 
 func (s *station) waitFor(what string, done func() bool) {
 	s.t.Helper()
-	for deadline := time.Now().Add(60 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(cmp.Or(s.patience, time.Minute)); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("site %d waits for %s", s.id.UUID[15], what)
 		}
