@@ -78,8 +78,9 @@ type AdmitSite struct {
 
 var _ = register[AdmitSite]("AdmitSite", bySite)
 
-// Decide refuses every invitation but an open one under its name and secret.
-// The same site may ask again: its answer may have been lost.
+// Decide refuses every invitation but an open one under its name and secret, that
+// was made in this very log: in another one nobody knows whether it was used. The
+// same site may ask again, also when the time is over: its answer may have been lost.
 func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	if err := c.Keys.check(); err != nil {
 		return nil, err
@@ -100,11 +101,14 @@ func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 		return refuse("there is no such invitation")
 	case v.Name != c.Keys.Name:
 		return refuse("the invitation is for site " + quoted(v.Name))
+	case v.Made.Origin != env.Log:
+		return refuse("it was made at another site, or before this one was restored")
+	case v.UsedBy(c.Keys.Site):
 	case !v.Open(c.Keys.Site, env.Now):
 		return refuse("the invitation was used, withdrawn, or is over")
 	}
 	if m, member := s.MeshSite(c.Keys.Site); member {
-		if bytes.Equal(m.Identity, c.Keys.Identity) && v.Used() {
+		if bytes.Equal(m.Identity, c.Keys.Identity) && v.UsedBy(c.Keys.Site) && !s.Fenced(m.Site) && !s.Left(m.Site) {
 			return nil, nil
 		}
 		return refuse("the site is a member already, by another key or invitation")

@@ -74,23 +74,35 @@ func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
 
 // applyHolds builds the state anew where a log is to be held from now on, or not any
 // more; what runs by a right that was lost so ends.
-func (s *Site) applyHolds(ctx context.Context) {
-	same := true
-	s.commands.View(func(state *aggregate.State) { same = state.Holds(s.who.ID).Equal(state.HeldWith()) })
+// Where it is only for what a member made a second time, it rests for longer than it
+// works: a member that does so again and again must not keep this site busy. It gives
+// the time after which it is to be called again, 0 for none.
+func (s *Site) applyHolds(ctx context.Context) time.Duration {
+	same, sameLogs := true, true
+	s.commands.View(func(state *aggregate.State) {
+		next := state.Holds(s.who.ID)
+		same, sameLogs = next.Equal(state.HeldWith()), next.SameLogs(state.HeldWith())
+	})
 	if same {
-		return
+		return 0
 	}
+	if rest := time.Until(s.mesh.rested); sameLogs && rest > 0 {
+		return rest
+	}
+	began := time.Now()
+	defer func() { s.mesh.rested = time.Now().Add(20 * time.Since(began)) }()
 	if err := s.commands.Rebuild(ctx, func() (*aggregate.State, error) { return s.load(ctx) }); err != nil {
 		if ctx.Err() == nil {
 			s.fail(fmt.Errorf("have a log count no more from where it was cut: %w", err))
 		}
-		return
+		return 0
 	}
-	s.log.Warn("what is held of other sites' logs has changed; the state was built anew (mesh status)")
+	s.log.Warn("what counts of other sites' logs has changed; the state was built anew (mesh status, conflict ls)")
 	if s.gateway != nil {
 		s.gateway.Review()
 	}
 	s.counted.look()
+	return 0
 }
 
 // leaveTime is how long a site that leaves waits until a peer holds all of it.

@@ -105,6 +105,9 @@ func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, 
 		answer.Mesh = state.Founder()
 		for _, m := range state.MeshSites() {
 			answer.Members = append(answer.Members, mesh.WirePeer{Site: m.Site, Identity: m.Identity, Addr: m.Addr, Name: m.Name})
+			if m.Site == r.Site {
+				answer.Before = holdings(m.Before.Entries())
+			}
 		}
 	})
 	s.log.Info("a site was admitted to the mesh", "site", r.Site.String(), "name", r.Name)
@@ -157,7 +160,11 @@ func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.S
 			Hint: "look at the member's log; the invitation may be used once, until it is over", Cause: err}
 	}
 	s.log.Info("this site has joined a mesh", "mesh", answer.Mesh.String(), "by", by.ID.String())
-	return answer.Mesh, s.becomeMember(ctx, answer, entries(ask.Holds))
+	before := answer.Before // of the first time that it asked, where an answer was lost
+	if len(before) == 0 {
+		before = ask.Holds
+	}
+	return answer.Mesh, s.becomeMember(ctx, answer, entries(before))
 }
 
 // becomeMember makes the membership durable, builds the state anew without the

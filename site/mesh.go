@@ -34,6 +34,7 @@ type meshPart struct {
 	listener net.Listener           // nil without a mesh port
 	joined   atomic.Pointer[joined] // by an invitation; nil for a founder and a lone site
 
+	rested  time.Time   // before which the state is not built anew for what was made twice; of runMesh alone
 	turn    sync.Mutex  // held by who founds, joins or leaves
 	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
 	mu      sync.Mutex  // guards node
@@ -195,7 +196,10 @@ func (s *Site) runMesh(ctx context.Context) {
 	var pairs, entrusted []events.SiteID
 	for ctx.Err() == nil {
 		_, moved := s.commands.Applied(events.Origin{})
-		s.applyHolds(ctx)
+		var again <-chan time.Time
+		if rest := s.applyHolds(ctx); rest > 0 {
+			again = time.After(rest)
+		}
 		s.acceptWaiting(ctx)
 		if err := s.startMesh(); err != nil {
 			s.log.Error("this site can't take part in the mesh; it works by itself", "error", err)
@@ -219,6 +223,7 @@ func (s *Site) runMesh(ctx context.Context) {
 		s.yieldDuties(ctx)
 		select {
 		case <-moved:
+		case <-again:
 		case <-ctx.Done():
 		}
 	}
@@ -304,6 +309,14 @@ func entries(holdings []mesh.Holding) []events.ClockEntry {
 	var out []events.ClockEntry
 	for _, h := range holdings {
 		out = append(out, events.ClockEntry{Origin: h.Origin, Position: h.Size})
+	}
+	return out
+}
+
+func holdings(entries []events.ClockEntry) []mesh.Holding {
+	var out []mesh.Holding
+	for _, e := range entries {
+		out = append(out, mesh.Holding{Origin: e.Origin, Size: e.Position})
 	}
 	return out
 }
@@ -465,7 +478,9 @@ func (s *Site) maskViews() {
 				why = "its log is held from there on: its site was fenced, or wrote it twice"
 				return
 			}
-			why = state.MaskOf(h, clock)
+			if why = state.MaskOf(h, clock); why == "" && state.Stray(h, clock) {
+				why = "it is about what its site did not claim to know"
+			}
 		})
 		return why
 	})

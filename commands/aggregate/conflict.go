@@ -41,6 +41,7 @@ func (s *State) Conflicts() []Conflict {
 	var all []Conflict
 	all = append(all, s.nameConflicts()...)
 	all = append(all, s.grantConflicts()...)
+	all = append(all, s.twinConflicts()...)
 	for _, u := range s.users {
 		all = append(all, values("session limit of user", u.Name, u.ID.UUID, u.limits, number, lowestCounts, "user limit "+u.ID.String())...)
 		all = append(all, values("second factor of user", u.Name, u.ID.UUID, u.factorRule, plain, strictestCounts, "user factor "+u.ID.String())...)
@@ -72,8 +73,8 @@ func (s *State) Conflicts() []Conflict {
 		func(n uint32) string { return word(n == 0, "all", fmt.Sprint(n)) }, "the greatest number counts", "mesh copies")...)
 	for id, h := range s.mesh.members {
 		all = append(all, values("admission of site", h.newest().value.Name, id.UUID, h, func(e events.SiteAdmitted) string {
-			return fmt.Sprintf("role %s, custodian %t, key %x", e.Role, e.Custodian, e.Identity)
-		}, "the lesser role counts, and of two keys none", "a steward admits it again")...)
+			return fmt.Sprintf("role %s, custodian %t, key %x, decided before %s", e.Role, e.Custodian, e.Identity, events.NewClock(e.Before...))
+		}, "the lesser role counts, of two keys none, of what it decided before what all say", "a steward admits it again")...)
 	}
 	slices.SortFunc(all, func(a, b Conflict) int {
 		return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.Name, b.Name), slices.Compare(a.Heads[0].ID[:], b.Heads[0].ID[:]))

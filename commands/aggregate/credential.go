@@ -33,7 +33,7 @@ type Credential struct {
 	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
 	used     map[events.SecretID]*Mark // newest end of a session with each version
 
-	endedElsewhere map[events.SessionID]*Session // see otherEnd
+	endedElsewhere map[*Session]bool // see otherEnd
 
 	failed []*Mark // ends of rotations without success, that no successful one knows of
 	last   heads[Ended]
@@ -247,7 +247,7 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 	s.credentials[id] = &Credential{
 		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, Probe: e.Probe, versions: map[events.SecretID]*Version{},
 		tries: map[events.TryID]try{}, tested: map[events.TryID]*Mark{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
-		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{}, endedElsewhere: map[events.SessionID]*Session{},
+		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{}, endedElsewhere: map[*Session]bool{},
 	}
 	return true
 })
@@ -350,7 +350,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretVerified) bool {
 	if m := c.tested[e.Try]; m != nil {
 		c.reset(m)
 	}
-	if n := s.sessions[e.Session]; n != nil {
+	for _, n := range s.own(e.Session, at) {
 		n.Secret = e.Version
 		c.reset(n.Started)
 	}

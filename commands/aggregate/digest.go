@@ -51,14 +51,15 @@ func (s *State) lines() []string {
 			add("right %v %v removed %s", subject, scope, showMarks(r.removed))
 		}
 	}
-	for id, g := range s.grants {
-		add("grant %s %v %v from %s to %s %v %+v made %s", id, g.Subject, g.Scope, g.From, g.Expires, g.Windows, g.Terms, show(g.Added))
+	for _, g := range s.Grants() {
+		add("grant %s %v %v from %s to %s %v %+v made %s", g.ID, g.Subject, g.Scope, g.From, g.Expires, g.Windows, g.Terms, show(g.Added))
 	}
-	for id, n := range s.sessions {
-		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s ends %s", id, n.User, n.Account, n.Target,
+	for _, n := range flat(s.sessions, (*Session).began) {
+		add("session %s %s %s %s %s %s %s %q started %s connected %t kills %s ends %s", n.ID, n.User, n.Account, n.Target,
 			n.Credential, n.Secret, n.Grant, n.Source, show(n.Started), n.Connected, showHeads(n.kills), showEnds(n.ends))
 	}
 	s.meshLines(add)
+	s.twinLines(add)
 	s.dutyLines(add)
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))

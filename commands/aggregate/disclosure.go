@@ -44,7 +44,7 @@ func (c *Credential) Freed(id events.SecretID) (*Mark, bool) {
 // Used is when a session with the version ended last.
 func (c *Credential) Used(id events.SecretID) (*Mark, bool) {
 	m := c.used[id]
-	for _, n := range c.endedElsewhere {
+	for n := range c.endedElsewhere {
 		for _, e := range n.ends {
 			if n.Connected && n.Secret == id {
 				m = later(m, e.at)

@@ -292,8 +292,8 @@ func (s *State) Orphaned(r *Rotation) bool {
 
 // UnderWayAt lists the rotations that a site is to go on with.
 func (s *State) UnderWayAt(site events.SiteID) (all []*Rotation) {
-	for _, r := range s.rotations {
-		if r.Planned.Origin.Site == site && len(r.ends) == 0 && !s.Orphaned(r) {
+	for _, r := range s.Rotations() {
+		if r.Planned.Origin.Site == site && !s.Orphaned(r) {
 			all = append(all, r)
 		}
 	}

@@ -113,7 +113,7 @@ func sourceHost(source string) string {
 
 var _ = fold(func(s *State, at *Mark, e events.FactorEnrolled) bool {
 	id := events.FactorID{UUID: at.Stream}
-	if s.users[e.User] == nil || s.factors[id] != nil {
+	if s.factors[id] != nil || !s.mayMake(at, e) {
 		return false
 	}
 	s.factors[id] = &Factor{

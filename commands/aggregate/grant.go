@@ -3,7 +3,6 @@ package aggregate
 import (
 	"cmp"
 	"errors"
-	"maps"
 	"slices"
 	"time"
 
@@ -37,6 +36,8 @@ type Grant struct {
 	selection events.Selection
 }
 
+func (g *Grant) made() *Mark { return g.Added }
+
 // Expired reports whether the grant has ended by now.
 func (g *Grant) Expired(now time.Time) bool { return !g.Expires.IsZero() && !now.Before(g.Expires) }
 
@@ -60,12 +61,9 @@ var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 	if e.Selector != "" { // one that can't be read takes nothing in
 		g.selection, _ = events.ParseSelector(string(e.Selector))
 	}
-	if s.grants[g.ID] != nil {
-		return false
-	}
 	if r := s.right(g.Subject, g.Scope); r.allows(g) {
 		r.grants = append(r.grants, g)
-		s.grants[g.ID] = g
+		s.grants[g.ID] = append(s.grants[g.ID], g)
 	}
 	return true
 })
@@ -73,8 +71,8 @@ var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 var _ = foldAway(func(s *State, at *Mark, e events.GrantRemoved) bool {
 	subject, scope := Subject{e.User, e.Group}, Scope{e.Account, e.Selector}
 	if subject == (Subject{}) || scope == (Scope{}) { // payload absent: the grant itself says it, while it stands
-		g := s.grants[events.GrantID{UUID: at.Stream}]
-		if g == nil {
+		g, ok := s.Grant(events.GrantID{UUID: at.Stream})
+		if !ok {
 			return false
 		}
 		subject, scope = g.Subject, g.Scope
@@ -85,7 +83,7 @@ var _ = foldAway(func(s *State, at *Mark, e events.GrantRemoved) bool {
 	r.grants = slices.DeleteFunc(r.grants, func(g *Grant) bool {
 		gone := !r.allows(g)
 		if gone {
-			delete(s.grants, g.ID)
+			drop(s.grants, g.ID, func(o *Grant) bool { return o == g })
 		}
 		return gone
 	})
@@ -108,13 +106,12 @@ func (s *State) right(subject Subject, scope Scope) *right {
 
 // Grant finds a grant that was not removed, by id.
 func (s *State) Grant(id events.GrantID) (*Grant, bool) {
-	g, ok := s.grants[id]
-	return g, ok
+	return earliest(s.grants[id], (*Grant).made, func(*Grant) bool { return true })
 }
 
 // Grants lists all grants that were not removed, in the order they were made.
 func (s *State) Grants() []*Grant {
-	return slices.SortedFunc(maps.Values(s.grants), func(a, b *Grant) int { return a.Added.Compare(b.Added) })
+	return flat(s.grants, (*Grant).made)
 }
 
 // GrantsOn lists the grants of exactly this subject and scope that were not
@@ -232,10 +229,17 @@ func (s *State) GrantFor(user events.UserID, account events.AccountID, now time.
 // ErrUnknown (removed), ErrExpired, ErrNotBegun, ErrClosed, ErrSuspended,
 // ErrNoMember or ErrNotSelected.
 func (s *State) GrantLets(id events.GrantID, user events.UserID, account events.AccountID, now time.Time) error {
-	g := s.grants[id]
+	err := error(ErrUnknown)
+	for _, g := range s.grants[id] {
+		if err = s.lets(g, user, account, now); err == nil {
+			return nil
+		}
+	}
+	return err
+}
+
+func (s *State) lets(g *Grant, user events.UserID, account events.AccountID, now time.Time) error {
 	switch {
-	case g == nil:
-		return ErrUnknown
 	case !g.Group.IsZero() && !s.InGroup(user, g.Group), g.Group.IsZero() && g.User != user:
 		return ErrNoMember
 	case g.Selector != "" && !s.Takes(g.selection, account), g.Selector == "" && g.Account != account:
@@ -247,8 +251,8 @@ func (s *State) GrantLets(id events.GrantID, user events.UserID, account events.
 // GrantStands tells whether a grant itself stands now: nil, ErrUnknown
 // (removed), ErrExpired, ErrNotBegun, ErrClosed or ErrSuspended.
 func (s *State) GrantStands(id events.GrantID, now time.Time) error {
-	g := s.grants[id]
-	if g == nil {
+	g, ok := s.Grant(id)
+	if !ok {
 		return ErrUnknown
 	}
 	return s.grantStands(g, now)

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -18,11 +20,20 @@ import (
 // Holds say up to where logs have effect.
 type Holds struct {
 	Logs  map[events.Origin]uint64
-	Sites map[events.SiteID]bool // all logs of which count for nothing, but for those named above
+	Sites map[events.SiteID]bool   // all logs of which count for nothing, but for those named above
+	Twins map[made]uuid.UUID       // what was made twice, and the making that counts, the zero id for none
+	Pasts map[events.Origin]uint64 // up to where decisions are from before their site joined, where it is told differently
 }
 
 // Equal reports whether both hold the same.
-func (h Holds) Equal(o Holds) bool { return maps.Equal(h.Logs, o.Logs) && maps.Equal(h.Sites, o.Sites) }
+func (h Holds) Equal(o Holds) bool {
+	return h.SameLogs(o) && maps.Equal(h.Twins, o.Twins) && maps.Equal(h.Pasts, o.Pasts)
+}
+
+// SameLogs reports whether both hold the same logs.
+func (h Holds) SameLogs(o Holds) bool {
+	return maps.Equal(h.Logs, o.Logs) && maps.Equal(h.Sites, o.Sites)
+}
 
 // String lists them, in an order that depends on nothing else.
 func (h Holds) String() string {
@@ -32,6 +43,12 @@ func (h Holds) String() string {
 	}
 	for site := range h.Sites {
 		lines = append(lines, fmt.Sprintf("%s\n", site))
+	}
+	for m, winner := range h.Twins {
+		lines = append(lines, fmt.Sprintf("%s %s %s\n", m.kind, m.id, winner))
+	}
+	for o, size := range h.Pasts {
+		lines = append(lines, fmt.Sprintf("past of %s %d\n", o, size))
 	}
 	slices.Sort(lines)
 	return strings.Join(lines, "")
@@ -225,7 +242,7 @@ func (s *State) free(m *Mark, depth int) bool {
 // there. Where that is not what the state was made with (see [State.SetHolds]), it
 // must be built anew. A site that others have fenced goes on by itself.
 func (s *State) Holds(self events.SiteID) Holds {
-	h := Holds{Logs: map[events.Origin]uint64{}, Sites: map[events.SiteID]bool{}}
+	h := Holds{Logs: map[events.Origin]uint64{}, Sites: map[events.SiteID]bool{}, Twins: s.twinsNow(), Pasts: s.pastsNow()}
 	cut := func(o events.Origin, size uint64) {
 		if at, held := h.Logs[o]; !held || size < at {
 			h.Logs[o] = size

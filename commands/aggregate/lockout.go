@@ -45,7 +45,7 @@ func (c *Credential) presented() iter.Seq[try] {
 				return
 			}
 		}
-		for _, n := range c.endedElsewhere {
+		for n := range c.endedElsewhere {
 			for _, e := range n.ends {
 				if e.crash && !n.Connected && !yield(try{at: e.at}) {
 					return

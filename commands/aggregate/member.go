@@ -21,6 +21,7 @@ type admission struct {
 	areas []events.Area // in which its decisions count
 
 	custodian bool
+	past      map[events.Origin]uint64 // what its site had decided before
 }
 
 // Masked counts what one site wrote that has no effect.
@@ -52,20 +53,67 @@ func (s *State) Joined(self, founder events.SiteID, before events.Clock) {
 // anything was applied. It is "" where all have one but those that events mask.
 func (s *State) WhatCounts() string { return s.joinedWith + s.holds.String() }
 
-// joined notes up to where a site's decisions are from before it joined: what
-// all who say it agree on.
+// joined notes up to where a site's decisions are from before it joined, as it is
+// told first. Where others say something else, see pastsNow.
 func (s *State) joined(before []events.ClockEntry, site events.SiteID) {
+	if s.before[site] != nil {
+		return
+	}
+	if s.before == nil {
+		s.before = map[events.SiteID]map[events.Origin]uint64{}
+	}
+	s.before[site] = past(before, site)
+}
+
+// past is what a list says of a site's own logs; nobody has a say in another's past.
+func past(before []events.ClockEntry, site events.SiteID) map[events.Origin]uint64 {
+	own := map[events.Origin]uint64{}
 	for _, e := range before {
-		if e.Origin.Site != site {
-			continue // nobody's past but its own
-		}
-		if s.before == nil {
-			s.before = map[events.Origin]uint64{}
-		}
-		if at, told := s.before[e.Origin]; !told || e.Position < at {
-			s.before[e.Origin] = e.Position
+		if e.Origin.Site == site {
+			own[e.Origin] = e.Position
 		}
 	}
+	return own
+}
+
+// isPast reports whether a record is from before its site joined the mesh.
+func (s *State) isPast(h *events.Header) bool {
+	if size, ruled := s.holds.Pasts[h.Origin()]; ruled {
+		return h.Position <= size
+	}
+	return h.Position <= s.before[h.Site][h.Origin()]
+}
+
+// pastsNow lists the logs of which those who took their site in, not knowing of each
+// other, or who told the site itself, say different things about its past: it is
+// what all of them agree on. Records were let through by what was told first.
+func (s *State) pastsNow() map[events.Origin]uint64 {
+	var all map[events.Origin]uint64
+	for site, admissions := range s.mesh.admissions {
+		agreed := map[events.Origin]uint64(nil)
+		for _, a := range admissions {
+			if slices.ContainsFunc(admissions, func(b *admission) bool { return a.at.Knows(b.at) }) {
+				continue // its past was told already
+			}
+			if agreed == nil {
+				agreed = maps.Clone(a.past)
+			}
+			for o, size := range agreed {
+				agreed[o] = min(size, a.past[o])
+			}
+		}
+		for _, told := range []map[events.Origin]uint64{s.before[site], agreed} {
+			for o := range told {
+				if agreed[o] != s.before[site][o] {
+					if all == nil {
+						all = map[events.Origin]uint64{}
+					}
+					all[o] = agreed[o]
+				}
+			}
+		}
+	}
+	return all
 }
 
 // The reasons for masking.
@@ -79,6 +127,17 @@ const (
 // MaskOf says why a record of a ctl log has no effect, "" if it may have one.
 // Everything that it knew of must have been applied.
 func (s *State) MaskOf(h *events.Header, clock events.Clock) string {
+	if why := s.beyond(h, clock); why != "" {
+		return why
+	}
+	if s.twinOf(h) {
+		return maskedTwin
+	}
+	return ""
+}
+
+// beyond says why a record has no effect for who wrote it and when.
+func (s *State) beyond(h *events.Header, clock events.Clock) string {
 	if s.mesh.founder.IsZero() {
 		return "" // a site alone
 	}
@@ -99,7 +158,7 @@ func (s *State) MaskOf(h *events.Header, clock events.Clock) string {
 		if !slices.Contains(areasOf(known), area) {
 			return maskedArea + string(area)
 		}
-	case h.Position <= s.before[h.Origin()]:
+	case s.isPast(h):
 		if area == events.AreaAccess || area == events.AreaMesh {
 			return maskedBefore
 		}
@@ -218,8 +277,7 @@ func (s *State) reported(at *Mark, session events.SessionID) bool {
 	if s.decides(at, events.AreaSecrets) {
 		return true
 	}
-	n := s.sessions[session]
-	return n != nil && n.runsAt(at) && n.Credential.UUID == at.Stream
+	return slices.ContainsFunc(s.sessions[session], func(n *Session) bool { return n.isOf(at) && n.Credential.UUID == at.Stream })
 }
 
 // mask notes a record that has no effect.
@@ -230,7 +288,7 @@ func (s *State) mask(at *Mark, eventType, why string) {
 		if s.mesh.masks == nil {
 			s.mesh.masks = map[maskKey]*Masked{}
 		}
-		m = &Masked{Site: key.site, Type: eventType, Why: why, Beyond: why == maskedOther || strings.HasPrefix(why, maskedArea)}
+		m = &Masked{Site: key.site, Type: eventType, Why: why, Beyond: why == maskedOther || why == maskedTwin || strings.HasPrefix(why, maskedArea)}
 		s.mesh.masks[key] = m
 	}
 	m.Count++
@@ -262,7 +320,8 @@ func (s *State) memberLines(add func(format string, args ...any)) {
 	}
 }
 
-// made finds the event that made the aggregate which a record is about.
+// made finds the event that made the aggregate which a record is about. Sessions,
+// grants and rotations are asked where they are found.
 func (s *State) made(h *events.Header) *Mark {
 	noun, _, _ := strings.Cut(h.Type, ".")
 	id := h.Stream
@@ -287,11 +346,7 @@ func (s *State) made(h *events.Header) *Mark {
 		if g := s.groups[events.GroupID{UUID: id}]; g != nil {
 			return g.Added
 		}
-	case "session":
-		if n := s.sessions[events.SessionID{UUID: id}]; n != nil {
-			return n.Started
-		}
-	case "request", "approval":
+	case "request", "approval", "access":
 		if r := s.requests[events.RequestID{UUID: id}]; r != nil {
 			return r.Made
 		}
@@ -302,10 +357,6 @@ func (s *State) made(h *events.Header) *Mark {
 	case "factor":
 		if f := s.factors[events.FactorID{UUID: id}]; f != nil {
 			return f.Enrolled
-		}
-	case "rotation":
-		if r := s.rotations[events.RotationID{UUID: id}]; r != nil {
-			return r.Planned
 		}
 	case "ca":
 		if a := s.cas[events.CAID{UUID: id}]; a != nil {

@@ -30,7 +30,12 @@ func newMembers(t *testing.T) *members {
 // at writes at a site, and all others hear it.
 func (m *members) at(p *peer, stream uuid.UUID, e events.Event) events.Record {
 	m.Helper()
-	r := p.write(m, stream, events.SiteActor(p.ID), e)
+	return m.by(p, events.SiteActor(p.ID), stream, e)
+}
+
+func (m *members) by(p *peer, actor events.Actor, stream uuid.UUID, e events.Event) events.Record {
+	m.Helper()
+	r := p.write(m, stream, actor, e)
 	m.all = append(m.all, r)
 	for _, other := range append([]*peer{m.founder}, m.joined...) {
 		if other != p {
@@ -282,6 +287,49 @@ func TestAttackRogueSteward(t *testing.T) {
 	m.at(b, c.ID.UUID, events.SiteAdmitted{Name: "site", Identity: make([]byte, 32), Role: events.PeerSite, Before: []events.ClockEntry{{Origin: c.Origin(), Position: 1000}}})
 	if _, err := m.agree().UserByName("cyd"); err != nil || len(own) == 0 {
 		t.Errorf("a site's decisions were made its past: %v", err)
+	}
+}
+
+// A steward takes a site in that another one takes in as well, keeping back that it
+// knows, and says something else about what that had decided before: all sites come to
+// the same, whatever they hear first, the newcomer too, whatever it was told itself.
+func TestAttackTwoPasts(t *testing.T) {
+	for name, told := range map[string]uint64{"told by the founder": 3, "told by the other": 1} {
+		t.Run(name, func(t *testing.T) {
+			m, b, c := newMembers(t), newPeer(1), newPeer(2)
+			m.join(b, events.Steward)
+			frozen := b.state.Clock()
+			b.Knows = func() events.Clock { return frozen.With(b.Origin(), b.state.At(b.Origin())) }
+			for n := range 3 {
+				c.write(t, aggregatetest.ID("target", n), events.SiteActor(c.ID), events.TargetAdded{Name: "web", Addr: "h:22"})
+			}
+			own := slices.Clone(c.Records)
+			past := func(n uint64) []events.ClockEntry { return []events.ClockEntry{{Origin: c.Origin(), Position: n}} }
+			m.at(m.founder, c.ID.UUID, events.SiteAdmitted{Name: "c", Identity: make([]byte, 32), Role: events.PeerSite, Before: past(3)})
+			m.at(b, c.ID.UUID, events.SiteAdmitted{Name: "c", Identity: make([]byte, 32), Role: events.PeerSite, Before: past(1)})
+			one, two := m.all[len(m.all)-2], m.all[len(m.all)-1]
+			rest := m.all[:len(m.all)-2]
+			want := ""
+			for _, order := range [][]events.Record{
+				slices.Concat(rest, []events.Record{one}, own, []events.Record{two}), slices.Concat(rest, []events.Record{two}, own, []events.Record{one}),
+				slices.Concat(rest, []events.Record{one, two}, own), slices.Concat(own, rest, []events.Record{two, one}),
+			} {
+				s := settleAs(t, order, func(s *aggregate.State) {
+					if order[0].Header.Site == c.ID {
+						s.Joined(c.ID, m.founder.ID, events.NewClock(past(told)...))
+					}
+				})
+				if want == "" {
+					want = s.Digest()
+				}
+				if s.Digest() != want || len(s.Targets()) != 1 {
+					t.Errorf("a site that hears them in another order has %d targets, want 1 at all", len(s.Targets()))
+				}
+				if !slices.ContainsFunc(s.Conflicts(), func(c aggregate.Conflict) bool { return c.What == "admission of site" }) {
+					t.Error("it is not shown")
+				}
+			}
+		})
 	}
 }
 

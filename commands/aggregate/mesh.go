@@ -45,7 +45,10 @@ func (v *Invitation) Open(site events.SiteID, now time.Time) bool {
 	return !v.withdrawn && now.Before(v.Expires) && !slices.ContainsFunc(v.used, func(id events.SiteID) bool { return id != site })
 }
 
-// Used reports whether a site joined by the invitation.
+// UsedBy reports whether a site joined by the invitation.
+func (v *Invitation) UsedBy(site events.SiteID) bool { return slices.Contains(v.used, site) }
+
+// Used reports whether any site joined by the invitation.
 func (v *Invitation) Used() bool { return len(v.used) > 0 }
 
 // mesh is what a site knows of the mesh that it is in.
@@ -105,7 +108,7 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	if s.mesh.admissions == nil {
 		s.mesh.admissions = map[events.SiteID][]*admission{}
 	}
-	s.mesh.admissions[id] = append(others, &admission{at, s.admittedFor(at, e), e.Custodian})
+	s.mesh.admissions[id] = append(others, &admission{at: at, areas: s.admittedFor(at, e), past: past(e.Before, id), custodian: e.Custodian})
 	for o := range s.cuts.forks {
 		if o.Site == id {
 			s.proveForks(o)

@@ -82,7 +82,7 @@ func (r *Request) Approvals() []*Approval {
 func (r *Request) Redeemed() int { return len(r.redeemed) }
 
 var _ = fold(func(s *State, at *Mark, e events.RequestMade) bool {
-	return s.putRequest(&Request{
+	return s.mayMake(at, e) && s.putRequest(&Request{
 		ID: events.RequestID{UUID: at.Stream}, User: e.User, Account: e.Account, Reason: e.Reason, Ticket: e.Ticket, From: e.From,
 		For: time.Duration(e.For) * time.Second, Uses: e.Uses, Decide: e.Decide, Fingerprint: e.Fingerprint, Made: at,
 		policies: e.Policies,
@@ -90,16 +90,15 @@ var _ = fold(func(s *State, at *Mark, e events.RequestMade) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.AccessBreakGlass) bool {
-	return s.putRequest(&Request{
+	return s.mayMake(at, e) && s.putRequest(&Request{
 		ID: events.RequestID{UUID: at.Stream}, User: e.User, Account: e.Account, Reason: e.Reason, Ticket: e.Ticket,
 		For: time.Duration(e.For) * time.Second, Fingerprint: e.Fingerprint, BreakGlass: true, Review: e.Review, Made: at,
 	})
 })
 
-// putRequest makes a request. Nobody asks for another: one that somebody else
-// wrote is none.
+// putRequest makes a request.
 func (s *State) putRequest(r *Request) bool {
-	if s.requests[r.ID] != nil || r.Made.Actor != events.UserActor(r.User) {
+	if s.requests[r.ID] != nil {
 		return false
 	}
 	r.redeemed = map[uuid.UUID]events.SessionID{}

@@ -111,6 +111,9 @@ func (r *Rotation) DeferredAfter(m *Mark) (times int, until time.Time, why strin
 	return times, r.until, r.why // of the newest one
 }
 
+func (r *Rotation) began() *Mark   { return r.Planned }
+func (r *Rotation) underWay() bool { return len(r.ends) == 0 }
+
 // Ended is what became of a rotation.
 type Ended struct {
 	Rotation events.RotationID
@@ -132,8 +135,10 @@ func (c *Credential) LastEnded() (Ended, bool) {
 // EndedRotation finds what became of a rotation, unless a later one of its
 // credential has ended.
 func (s *State) EndedRotation(id events.RotationID) (Ended, bool) {
-	if r := s.rotations[id]; r != nil && len(r.ends) > 0 {
-		return r.ends[len(r.ends)-1].Ended, true
+	for _, r := range s.rotations[id] {
+		if !r.underWay() {
+			return r.ends[len(r.ends)-1].Ended, true
+		}
 	}
 	for _, c := range s.credentials {
 		if e, ok := c.LastEnded(); ok && e.Rotation == id {
@@ -149,25 +154,22 @@ func (c *Credential) Failures() int { return len(c.failed) }
 
 // Rotation finds a rotation under way.
 func (s *State) Rotation(id events.RotationID) (*Rotation, bool) {
-	r, ok := s.rotations[id]
-	if !ok || len(r.ends) > 0 {
-		return nil, false
-	}
-	return r, true
+	return earliest(s.rotations[id], (*Rotation).began, (*Rotation).underWay)
 }
 
 // Rotations lists the rotations under way in the order they were planned.
 func (s *State) Rotations() []*Rotation {
-	all := slices.SortedFunc(maps.Values(s.rotations), func(a, b *Rotation) int { return a.Planned.Compare(b.Planned) })
-	return slices.DeleteFunc(all, func(r *Rotation) bool { return len(r.ends) > 0 })
+	return slices.DeleteFunc(flat(s.rotations, (*Rotation).began), func(r *Rotation) bool { return !r.underWay() })
 }
 
 // RotationOf finds the rotation under way of a credential; of concurrent ones
 // the newest. One that is orphaned is not under way any more.
 func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	for _, other := range s.rotationsOf[id] {
-		if o := s.rotations[other]; (r == nil || o.Planned.Compare(r.Planned) > 0) && len(o.ends) == 0 && !s.Orphaned(o) {
-			r = o
+		for _, o := range s.rotations[other] {
+			if o.Credential == id && (r == nil || o.Planned.Compare(r.Planned) > 0) && o.underWay() && !s.Orphaned(o) {
+				r = o
+			}
 		}
 	}
 	return r, r != nil
@@ -176,15 +178,17 @@ func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 // LoneSite reports whether there is no other site that could hold a second copy.
 func (s *State) LoneSite() bool { return len(s.sites) < 2 }
 
-// inRotation lets f change a rotation under way.
+// inRotation lets f change a rotation under way that an event's site knew.
 func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bool {
-	r := s.rotations[id]
-	if r == nil {
-		return false
+	any := false
+	for _, r := range s.rotations[id] {
+		if at.Knows(r.Planned) {
+			r.latest = later(r.latest, at)
+			f(r)
+			any = true
+		}
 	}
-	r.latest = later(r.latest, at)
-	f(r)
-	return true
+	return any
 }
 
 func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, answer Answer, detail string, notPresented bool) {
@@ -199,13 +203,13 @@ func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, an
 
 var _ = fold(func(s *State, at *Mark, e events.RotationPlanned) bool {
 	id := events.RotationID{UUID: at.Stream}
-	if s.rotations[id] != nil {
+	if slices.ContainsFunc(s.rotations[id], func(r *Rotation) bool { return at.Knows(r.Planned) && r.Planned.Origin.Site == at.Origin.Site }) {
 		return false
 	}
-	s.rotations[id] = &Rotation{
+	s.rotations[id] = append(s.rotations[id], &Rotation{
 		ID: id, Credential: e.Credential, Account: e.Account, Why: e.Why, SettleOnly: e.SettleOnly, Planned: at,
 		latest: at, attempts: map[events.TryID]*Attempt{},
-	}
+	})
 	s.rotationsOf.add(e.Credential, id)
 	return true
 })
@@ -226,25 +230,35 @@ func newest(marks []*Mark, m *Mark) bool {
 
 var _ = foldAway(func(s *State, at *Mark, e events.RotationEnded) bool {
 	id := events.RotationID{UUID: at.Stream}
-	r := s.rotations[id]
-	if r == nil || r.Planned.Origin.Site != at.Origin.Site {
-		return false // only who carries it out can say what became of it: one voice, so that no order of arrival decides
-	}
-	if at.Origin != r.Planned.Origin {
-		r.ends = append(r.ends, otherEnd{at: at, Ended: Ended{Rotation: id, Result: e.Result, Detail: e.Detail, At: at}})
+	known := false
+	drop(s.rotations, id, func(r *Rotation) (gone bool) {
+		if r.Planned.Origin.Site != at.Origin.Site || !at.Knows(r.Planned) {
+			return false // only who carries it out can say what became of it: one voice, so that no order of arrival decides
+		}
+		known = true
+		if at.Origin != r.Planned.Origin {
+			r.ends = append(r.ends, otherEnd{at: at, Ended: Ended{Rotation: id, Result: e.Result, Detail: e.Detail, At: at}})
+			return false
+		}
+		if !slices.ContainsFunc(s.rotations[id], func(o *Rotation) bool { return o != r && o.Credential == r.Credential }) {
+			s.rotationsOf.remove(r.Credential, id)
+		}
+		s.rotated(at, r, e)
 		return true
-	}
-	delete(s.rotations, id)
-	s.rotationsOf.remove(r.Credential, id)
+	})
+	return known
+})
+
+// rotated keeps what became of a rotation.
+func (s *State) rotated(at *Mark, r *Rotation, e events.RotationEnded) {
 	c := s.credentials[r.Credential]
 	if c == nil || e.Result == events.RotationYielded {
-		return true
+		return
 	}
-	c.last.put(at, Ended{Rotation: id, Result: e.Result, Detail: e.Detail})
+	c.last.put(at, Ended{Rotation: r.ID, Result: e.Result, Detail: e.Detail})
 	if e.Result != events.RotationVerified {
 		c.failed = append(c.failed, at)
-		return true
+		return
 	}
 	c.failed = slices.DeleteFunc(c.failed, func(m *Mark) bool { return at.Knows(m) })
-	return true
-})
+}

@@ -31,7 +31,8 @@ func (s *State) secretLines() []string {
 		add("resets of %s %s", id, showMarks(c.resets))
 		add("uses of %s freed %s used %s", id, showMap(c.freed, show), showMap(c.used, show))
 	}
-	for id, r := range s.rotations {
+	for _, r := range flat(s.rotations, (*Rotation).began) {
+		id := r.ID
 		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q ends %s", id, r.Credential, r.Account,
 			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why, showEnds(r.ends))
 		for try, a := range r.attempts {

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -49,62 +48,77 @@ func (n *Session) Killed() (at *Mark, reason string, ok bool) {
 	return h.at, h.value, true
 }
 
-// runsAt reports whether an event is of the site that the session runs at.
-func (n *Session) runsAt(at *Mark) bool { return n.Started.Origin.Site == at.Origin.Site }
+// isOf reports whether an event is of the site that the session runs at, which
+// knew it. So two sites that use one id, of which one betrays, speak each of its own.
+func (n *Session) isOf(at *Mark) bool {
+	return n.Started.Origin.Site == at.Origin.Site && at.Knows(n.Started)
+}
+
+func (n *Session) began() *Mark { return n.Started }
+func (n *Session) runs() bool   { return len(n.ends) == 0 }
+
+// own lists the sessions of an event's site under an id.
+func (s *State) own(id events.SessionID, at *Mark) []*Session {
+	return slices.DeleteFunc(slices.Clone(s.sessions[id]), func(n *Session) bool { return !n.isOf(at) })
+}
 
 var _ = fold(func(s *State, at *Mark, e events.SessionStarted) bool {
 	id := events.SessionID{UUID: at.Stream}
-	if s.sessions[id] != nil {
+	if len(s.own(id, at)) > 0 {
 		return false
 	}
-	s.sessions[id] = &Session{
+	s.sessions[id] = append(s.sessions[id], &Session{
 		ID: id, User: e.User, Account: e.Account, Target: e.Target, Credential: e.Credential,
 		Secret: e.Secret, Grant: e.Grant, Request: e.Request, Approvals: e.Approvals, Source: e.Source, Started: at,
-	}
+	})
 	return true
 })
 
 var _ = fold(func(s *State, at *Mark, _ events.SessionConnected) bool {
-	n := s.sessions[events.SessionID{UUID: at.Stream}]
-	if n == nil || !n.runsAt(at) {
-		return false
+	own := s.own(events.SessionID{UUID: at.Stream}, at)
+	for _, n := range own {
+		n.Connected = true
 	}
-	n.Connected = true
-	return true
+	return len(own) > 0
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.SessionKillRequested) bool {
-	n := s.sessions[events.SessionID{UUID: at.Stream}]
-	if n == nil || !n.runsAt(at) && !s.decides(at, events.AreaAccess) {
-		return false
+	any := false
+	for _, n := range s.sessions[events.SessionID{UUID: at.Stream}] {
+		if n.isOf(at) || at.Knows(n.Started) && s.decides(at, events.AreaAccess) {
+			n.kills.put(at, e.Reason)
+			any = true
+		}
 	}
-	n.kills.put(at, e.Reason)
-	return true
+	return any
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 	id := events.SessionID{UUID: at.Stream}
-	n := s.sessions[id]
-	if n == nil || !n.runsAt(at) {
-		return false // only its own site can tell
-	}
-	c := s.credentials[n.Credential]
-	if at.Origin != n.Started.Origin {
-		n.ends = append(n.ends, otherEnd{at: at, crash: e.Reason == events.EndedByCrash})
-		if c != nil {
-			c.endedElsewhere[id] = n
+	known := false
+	drop(s.sessions, id, func(n *Session) (gone bool) {
+		if !n.isOf(at) {
+			return false // only its own site can tell
 		}
+		known = true
+		c := s.credentials[n.Credential]
+		if at.Origin != n.Started.Origin {
+			n.ends = append(n.ends, otherEnd{at: at, crash: e.Reason == events.EndedByCrash})
+			if c != nil {
+				c.endedElsewhere[n] = true
+			}
+			return false
+		}
+		if c != nil {
+			delete(c.endedElsewhere, n)
+		}
+		if e.Reason == events.EndedByCrash {
+			s.lost(at, n)
+		}
+		s.use(at, n)
 		return true
-	}
-	delete(s.sessions, id)
-	if c != nil {
-		delete(c.endedElsewhere, id)
-	}
-	if e.Reason == events.EndedByCrash {
-		s.lost(at, n)
-	}
-	s.use(at, n)
-	return true
+	})
+	return known
 })
 
 // SessionLets tells why what allowed a session does not let it go on; empty if
@@ -122,7 +136,7 @@ func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
 	if r := s.requests[n.Request]; r != nil {
 		return s.requestEnd(r, n.Approvals)
 	}
-	if g := s.grants[n.Grant]; g != nil {
+	if g, ok := s.Grant(n.Grant); ok {
 		return g.Until(now)
 	}
 	return time.Time{}
@@ -130,25 +144,22 @@ func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
 
 // Session finds a running session by id.
 func (s *State) Session(id events.SessionID) (*Session, bool) {
-	n, ok := s.sessions[id]
-	if !ok || len(n.ends) > 0 {
-		return nil, false
-	}
-	return n, true
+	return earliest(s.sessions[id], (*Session).began, (*Session).runs)
 }
 
 // CountSessions counts the running sessions that match.
-func (s *State) CountSessions(match func(*Session) bool) (n int) {
-	for _, running := range s.sessions {
-		if len(running.ends) == 0 && match(running) {
-			n++
+func (s *State) CountSessions(match func(*Session) bool) (count int) {
+	for _, of := range s.sessions {
+		for _, n := range of {
+			if n.runs() && match(n) {
+				count++
+			}
 		}
 	}
-	return n
+	return count
 }
 
 // LiveSessions lists all running sessions in the order they started.
 func (s *State) LiveSessions() []*Session {
-	all := slices.SortedFunc(maps.Values(s.sessions), func(a, b *Session) int { return a.Started.Compare(b.Started) })
-	return slices.DeleteFunc(all, func(n *Session) bool { return len(n.ends) > 0 })
+	return slices.DeleteFunc(flat(s.sessions, (*Session).began), func(n *Session) bool { return !n.runs() })
 }

@@ -16,9 +16,10 @@ type State struct {
 	logs       map[events.Origin]*log
 	holds      Holds
 	cuts       cuts
-	before     map[events.Origin]uint64 // up to where sites decided before they joined the mesh
-	joinedWith string                   // what Joined was told; "" for a founder and a lone site
+	before     map[events.SiteID]map[events.Origin]uint64 // up to where sites decided before they joined the mesh, as it was told first
+	joinedWith string                                     // what Joined was told; "" for a founder and a lone site
 	mesh       mesh
+	twins      map[made][]*Mark        // of what was made more than once, all the makings
 	parted     []parting               // follows from cuts and mesh
 	words      map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
 	duties     duties
@@ -30,16 +31,16 @@ type State struct {
 	targets     map[events.TargetID]*Target
 	accounts    map[events.AccountID]*Account
 	credentials map[events.CredentialID]*Credential
-	grants      map[events.GrantID]*Grant
+	grants      map[events.GrantID][]*Grant // likewise
 	rights      map[Subject]map[Scope]*right
-	sessions    map[events.SessionID]*Session
+	sessions    map[events.SessionID][]*Session // one each, unless a site betrays
 	cas         map[events.CAID]*CA
 	groups      map[events.GroupID]*Group
 	groupsOf    map[events.UserID]map[events.GroupID]bool // every group that a user was ever taken into
 	roles       map[events.Role]*heads[events.RoleSet]
 	factors     map[events.FactorID]*Factor
 	factorsOf   map[events.UserID][]events.FactorID
-	rotations   map[events.RotationID]*Rotation
+	rotations   map[events.RotationID][]*Rotation // likewise
 	rotationsOf index[events.CredentialID, events.RotationID]
 	dataKeys    index[uuid.UUID, events.CredentialID] // but for those that have the credential's id
 
@@ -64,16 +65,16 @@ func New() *State {
 		targets:          map[events.TargetID]*Target{},
 		accounts:         map[events.AccountID]*Account{},
 		credentials:      map[events.CredentialID]*Credential{},
-		grants:           map[events.GrantID]*Grant{},
+		grants:           map[events.GrantID][]*Grant{},
 		rights:           map[Subject]map[Scope]*right{},
-		sessions:         map[events.SessionID]*Session{},
+		sessions:         map[events.SessionID][]*Session{},
 		cas:              map[events.CAID]*CA{},
 		groups:           map[events.GroupID]*Group{},
 		groupsOf:         map[events.UserID]map[events.GroupID]bool{},
 		roles:            map[events.Role]*heads[events.RoleSet]{},
 		factors:          map[events.FactorID]*Factor{},
 		factorsOf:        map[events.UserID][]events.FactorID{},
-		rotations:        map[events.RotationID]*Rotation{},
+		rotations:        map[events.RotationID][]*Rotation{},
 		rotationsOf:      index[events.CredentialID, events.RotationID]{},
 		dataKeys:         index[uuid.UUID, events.CredentialID]{},
 		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},
@@ -251,6 +252,9 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 	}
 	if why := s.MaskOf(h, clock); why != "" {
 		s.mask(at, h.Type, why)
+		if e, err := r.Event(); why == maskedTwin && err == nil {
+			s.noteTwin(h, at, e)
+		}
 		return
 	}
 	entry, folded := folds[h.Type]
@@ -268,7 +272,7 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 		}
 		e = entry.zero
 	}
-	if s.unknownTo(at, h) || !entry.apply(s, at, e) {
+	if s.noteTwin(h, at, e) || s.unknownTo(at, h) || !entry.apply(s, at, e) {
 		s.counts.Orphan++
 	}
 	if parts(h.Type) {

@@ -32,7 +32,7 @@ const (
 	linkRate, linkBurst = 4, 40
 	// joinRate and joinBurst bound the invitations that one address tries, by the
 	// second: each that is refused becomes an event.
-	joinRate, joinBurst = 0.1, 10
+	joinRate, joinBurst = 0.1, 20
 	// lineRate and lineBurst bound the lines of the log about one peer.
 	lineRate, lineBurst = 0.1, 30
 	// dialEvery is how long a site waits between two attempts at a peer. One that

@@ -34,6 +34,7 @@ type JoinAnswer struct {
 	Refused string        `cbor:"1,keyasint,omitempty"`
 	Mesh    events.SiteID `cbor:"2,keyasint"`
 	Members []WirePeer    `cbor:"3,keyasint"`
+	Before  []Holding     `cbor:"4,keyasint,omitempty"` // what counts as decided before it joined, as its admission says
 }
 
 // WirePeer is a member in a [JoinAnswer].
