@@ -30,11 +30,11 @@ func (c TakeOver) Decide(s *aggregate.State, by events.Actor, env Env) ([]events
 		return nil, err
 	}
 	d := newDecision(by, env)
-	take := func(of, holder events.SiteID, targets []events.TargetID) {
-		d.add(of.UUID, events.DutiesTaken{Term: s.NextTerm(of), From: holder, Targets: targets, Reason: c.Reason})
+	take := func(of, holder events.SiteID, targets []events.TargetID, scheduled bool) {
+		d.add(of.UUID, events.DutiesTaken{Term: s.NextTerm(of), From: holder, Targets: targets, Scheduled: scheduled, Reason: c.Reason})
 	}
 	if holder, lacks := s.Lacks(env.Log.Site, from.Site, targets); lacks {
-		take(from.Site, holder, targets)
+		take(from.Site, holder, targets, false)
 	}
 	for _, held := range s.HeldBy(from.Site) {
 		if !overlap(held.Targets, targets) {
@@ -44,7 +44,7 @@ func (c TakeOver) Decide(s *aggregate.State, by events.Actor, env Env) ([]events
 		if len(of) == 0 {
 			of = targets
 		}
-		take(held.Site, from.Site, of)
+		take(held.Site, from.Site, of, held.Scheduled)
 	}
 	if len(d.drafts) == 0 {
 		return nil, conflict("", "this site has taken over from %s already, and nothing new was heard of it", quoted(from.Name))
@@ -143,6 +143,10 @@ func (c GiveDuties) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	if r := s.UnderWayAt(self); len(r) > 0 {
 		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s of this site is under way", r[0].ID)
 	}
+	if r, moved := s.RotationHolder(self, events.TargetID{}); c.Of == "" && moved && r.Holder != self && r.Holder != to.Site {
+		return nil, conflict("let that site hand it back, or take that site's work over where this one's is to go",
+			"site %s carries out what is scheduled here", r.Holder)
+	}
 	var moves []aggregate.Duty
 	whole, moved := s.Holder(self, events.TargetID{})
 	if c.Of == "" && (!moved || whole.Holder == self) {
@@ -161,7 +165,7 @@ func (c GiveDuties) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	}
 	d := newDecision(by, env)
 	for _, m := range moves {
-		d.add(m.Site.UUID, events.DutiesGiven{Term: s.NextTerm(m.Site), To: to.Site, Epoch: log.Epoch, Targets: m.Targets, Reason: c.Reason})
+		d.add(m.Site.UUID, events.DutiesGiven{Term: s.NextTerm(m.Site), To: to.Site, Epoch: log.Epoch, Targets: m.Targets, Scheduled: m.Scheduled, Reason: c.Reason})
 	}
 	if len(d.drafts) == 0 {
 		return nil, conflict("see `mesh history`", "this site carries out nothing that could be given")

@@ -28,6 +28,9 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if err != nil {
 		return nil, err
 	}
+	if owner := s.Owner(a); by.Kind == events.BySite && owner.UUID != by.ID {
+		return nil, conflict("", "what is scheduled for %s is carried out at site %s", accountOnTarget(a.Name, t.Name), owner)
+	}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))

@@ -14,6 +14,9 @@ type DutiesTaken struct {
 	From    SiteID     `json:"from"`              // who carried them out before, as far as known
 	Targets []TargetID `json:"targets,omitempty"` // only what is about these; empty for all
 	Reason  string     `json:"reason"`
+
+	Scheduled bool      `json:"scheduled,omitempty"` // only the rotations: requests and second factors stay where they are
+	Lease     uuid.UUID `json:"lease,omitzero"`      // the naming of a successor by which it was taken; zero where a person did
 }
 
 var _ = define[DutiesTaken]("duty.taken", 1)
@@ -25,6 +28,8 @@ type DutiesGiven struct {
 	Epoch   uint32     `json:"epoch"` // of the log in which that site decides
 	Targets []TargetID `json:"targets,omitempty"`
 	Reason  string     `json:"reason"`
+
+	Scheduled bool `json:"scheduled,omitempty"` // as in [DutiesTaken]
 }
 
 var _ = define[DutiesGiven]("duty.given", 1)

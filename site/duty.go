@@ -51,9 +51,13 @@ func (s *Site) GiveDuties(ctx context.Context, by events.Actor, c commands.GiveD
 	}
 }
 
-// worksAt names the site that carries out what another one began.
-func worksAt(state *aggregate.State, m *aggregate.MeshSite) string {
+// worksAt names the site that carries out what another one began, or the
+// rotations of that.
+func worksAt(state *aggregate.State, m *aggregate.MeshSite, rotations bool) string {
 	d, moved := state.Holder(m.Site, events.TargetID{})
+	if rotations {
+		d, moved = state.RotationHolder(m.Site, events.TargetID{})
+	}
 	if !moved || d.Holder == m.Site {
 		return m.Name
 	}

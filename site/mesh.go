@@ -173,7 +173,7 @@ func (s *Site) startMesh() error {
 	node, err := mesh.Start(mesh.NodeConfig{
 		Core:     mesh.Config{Self: s.who.ID, Mesh: founder, RecRate: s.cfg.Mesh.RecRate, Sync: s.pair(), Detect: s.cfg.Mesh.PairDetect, Payloads: s.keeps},
 		Identity: s.mesh.identity, Listener: s.mesh.listener, Own: s.Histories(), Copies: copies{s},
-		Forks: s.knownForks(), Peers: peers, Log: s.log, Handle: s.onMesh, Join: s.admit,
+		Forks: s.knownForks(), Peers: peers, Log: s.log, Handle: s.onMesh, Lease: s.onLease, Join: s.admit,
 	})
 	if err != nil {
 		return fmt.Errorf("start the mesh: %w", err)
@@ -323,18 +323,19 @@ func holdings(entries []events.ClockEntry) []mesh.Holding {
 
 // MeshSite is how a member of the mesh stands, as this site sees it.
 type MeshSite struct {
-	ID       events.SiteID     `json:"id"`
-	Site     string            `json:"site"`  // its name
-	State    string            `json:"state"` // "self", "linked", "unreachable", "degraded", "fenced", "left"
-	Role     events.MemberRole `json:"role"`
-	Addr     string            `json:"addr"`
-	Work     string            `json:"work"`           // name of the site that carries out what it began
-	Pair     string            `json:"pair,omitempty"` // "in step", "degraded": what becomes of this site waits for it, or goes on without
-	Lag      uint64            `json:"lag"`            // records of decisions held here that it is not known to hold
-	Behind   uint64            `json:"behind"`         // records of decisions that it holds and this site does not
-	Trouble  string            `json:"trouble,omitempty"`
-	Masked   uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
-	LastSeen time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
+	ID        events.SiteID     `json:"id"`
+	Site      string            `json:"site"`  // its name
+	State     string            `json:"state"` // "self", "linked", "unreachable", "degraded", "fenced", "left"
+	Role      events.MemberRole `json:"role"`
+	Addr      string            `json:"addr"`
+	Work      string            `json:"work"`           // name of the site that carries out what it began
+	Scheduled string            `json:"scheduled"`      // likewise of its rotations
+	Pair      string            `json:"pair,omitempty"` // "in step", "degraded": what becomes of this site waits for it, or goes on without
+	Lag       uint64            `json:"lag"`            // records of decisions held here that it is not known to hold
+	Behind    uint64            `json:"behind"`         // records of decisions that it holds and this site does not
+	Trouble   string            `json:"trouble,omitempty"`
+	Masked    uint64            `json:"masked"`    // decisions of it that have no effect, since it may not make them
+	LastSeen  time.Time         `json:"last_seen"` // when something last came from it in this run; zero for never
 
 	RoundTrip  *float64 `json:"round_trip_seconds,omitempty"`  // over the link; nil where it was not measured
 	ClockAhead *float64 `json:"clock_ahead_seconds,omitempty"` // of this site's, as good as half the round trip
@@ -375,7 +376,7 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 	var out []MeshSite
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			at := MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m), Trouble: trouble(state, m)}
+			at := MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Role: m.Role, Addr: m.Addr, Work: worksAt(state, m, false), Scheduled: worksAt(state, m, true), Trouble: trouble(state, m)}
 			if state.Left(m.Site) {
 				at.State = "left"
 			} else if state.Fenced(m.Site) {

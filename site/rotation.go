@@ -30,7 +30,7 @@ func (s *Site) openRotations() {
 	s.keeper = lockout.New(s.who.ID, s.commands, WallClock)
 	s.rotations = rotation.New(rotation.Config{
 		Dispatcher: s.commands, Sealer: s.sealer, Keeper: s.keeper, Site: s.who.ID, Now: WallClock, Log: s.log,
-		Rotator: rotator.NewSet(s.cfg.Rotation.Exec).For, Generate: generate,
+		Rotator: rotator.NewSet(s.cfg.Rotation.Exec).For, Generate: generate, Lease: s.leaseLeft,
 	})
 }
 

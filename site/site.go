@@ -58,6 +58,7 @@ type Site struct {
 	keeper    *lockout.Keeper
 	rotations *rotation.Manager
 	news      news
+	leases    leases
 
 	provenKeys sync.Map // uuid.UUID of data keys of credentials that are known to be right, to true
 
@@ -121,6 +122,9 @@ func (s *Site) open(ctx context.Context) (err error) {
 		return err
 	}
 	s.maskViews()
+	if err := s.openLeases(); err != nil {
+		return err
+	}
 	s.openRotations()
 	if err := s.openViews(ctx); err != nil {
 		return err

@@ -16,7 +16,8 @@ import (
 var _ = noun(func(c *call) *cobra.Command {
 	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
 		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshReconcile(), c.meshHistory(),
-		c.meshMatrix(), c.meshLag(), c.meshTop(), c.meshCopies(), c.meshSetCopies())
+		c.meshMatrix(), c.meshLag(), c.meshTop(), c.meshCopies(), c.meshSetCopies(),
+		c.meshSuccessor(), c.meshLease())
 })
 
 var meshColumns = []column[site.MeshSite]{
@@ -24,6 +25,7 @@ var meshColumns = []column[site.MeshSite]{
 	{"state", func(m site.MeshSite) string { return m.State }},
 	{"role", func(m site.MeshSite) string { return string(m.Role) }},
 	{"work", func(m site.MeshSite) string { return m.Work }},
+	{"scheduled", func(m site.MeshSite) string { return m.Scheduled }},
 	{"lag", func(m site.MeshSite) string { return strconv.FormatUint(m.Lag, 10) }},
 	{"behind", func(m site.MeshSite) string { return strconv.FormatUint(m.Behind, 10) }},
 	{"masked", func(m site.MeshSite) string { return strconv.FormatUint(m.Masked, 10) }},
@@ -44,7 +46,8 @@ func (c *call) meshStatus() *cobra.Command {
 	})
 	cmd.Long = cmd.Short + ".\n\nLag counts the decisions held here that a site is not known to hold, behind those that\n" +
 		"it holds and this site does not. A site that is unreachable goes on by itself.\n" +
-		"Work is where that is carried out what the site began: itself, or the site that took it over.\n" +
+		"Work is where that is carried out what the site began: itself, or the site that took it over;\n" +
+		"scheduled where its rotations are (mesh lease says by which lease).\n" +
 		"Masked counts what a site decided beyond what it was admitted for: it has no effect; see audit tail --type mesh.masked."
 	return cmd
 }

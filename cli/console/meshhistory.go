@@ -16,7 +16,7 @@ import (
 // first words of such types.
 var meshEvents = []string{
 	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "site.fenced", "site.reinstated", "site.left", "mesh.masked", "duty", "sync", "fork",
-	"recording", "site.keeping",
+	"site.successor_named", "site.succession_ended", "recording", "site.keeping",
 }
 
 // proofs are parts of such events that are for machines: keys, hashes, evidence.

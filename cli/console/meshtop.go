@@ -92,6 +92,7 @@ var topColumns = []column[topLine]{
 	{"rtt", func(l topLine) string { return measured(l.RoundTrip) }},
 	{"sessions", func(l topLine) string { return strconv.Itoa(l.Sessions) }},
 	{"work", func(l topLine) string { return l.Work }},
+	{"scheduled", func(l topLine) string { return l.Scheduled }},
 	{"holds", func(l topLine) string { return strings.Join(l.Holds, " ") }},
 	{"pair", func(l topLine) string { return l.Pair }},
 	{"ctl in/s", func(l topLine) string { return amount(l.Rates.CtlIn) }},

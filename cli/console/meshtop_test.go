@@ -30,7 +30,7 @@ func TestMeshTopOnTerminals(t *testing.T) {
 	const evil = "\x1b[2Jevil\x1b]0;title\x07\x9b31m\u202e"
 	var m meter
 	v := m.take(someTop("a", evil, "c"), time.Now())
-	for _, size := range []Size{{200, 24}, {80, 24}, {20, 4}, {7, 3}, {1, 1}, {0, 0}, {100000, 100000}} {
+	for _, size := range []Size{{240, 24}, {80, 24}, {20, 4}, {7, 3}, {1, 1}, {0, 0}, {100000, 100000}} {
 		var out bytes.Buffer
 		b := newBoard(&out, size)
 		if err := b.show(v); err != nil {
@@ -48,7 +48,7 @@ func TestMeshTopOnTerminals(t *testing.T) {
 			t.Errorf("%v shows %q", size, lines)
 		}
 		switch size {
-		case Size{200, 24}:
+		case Size{240, 24}:
 			if len(lines) != 5 || !strings.Contains(lines[1], "TROUBLE") || !strings.Contains(lines[2], "12.3ms") || !strings.Contains(lines[2], "1s ago") {
 				t.Errorf("%v shows %q", size, lines)
 			}

@@ -79,6 +79,9 @@ type Site interface {
 	// Matrix tells who holds how much of whose log.
 	Matrix(ctx context.Context) ([]site.MeshLog, error)
 
+	// Leases tells who does the scheduled work of each member, and by which lease.
+	Leases() []site.MeshLease
+
 	// MeshTop tells how the mesh stands at this moment.
 	MeshTop(ctx context.Context) (site.MeshTop, error)
 

@@ -61,6 +61,7 @@ func (s *State) lines() []string {
 	s.meshLines(add)
 	s.twinLines(add)
 	s.dutyLines(add)
+	s.successionLines(add)
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))
 	}

@@ -21,6 +21,9 @@ type Duty struct {
 	Given   bool // by who held it; otherwise taken from there
 	Reason  string
 	At      *Mark
+
+	Scheduled bool      // only rotations are moved
+	Lease     uuid.UUID // the naming of a successor by which it was taken; zero where a person did
 }
 
 // covers reports whether the move is about a target; the zero id stands for what
@@ -51,13 +54,14 @@ func (d *duties) add(m *Duty) bool {
 var _ = fold(func(s *State, at *Mark, e events.DutiesTaken) bool {
 	return s.duties.add(&Duty{
 		Site: events.SiteID{UUID: at.Stream}, Term: e.Term, Holder: at.Origin.Site, Log: at.Origin, Targets: e.Targets, Reason: e.Reason, At: at,
+		Scheduled: e.Scheduled, Lease: e.Lease,
 	})
 })
 
 var _ = fold(func(s *State, at *Mark, e events.DutiesGiven) bool {
 	return s.duties.add(&Duty{
 		Site: events.SiteID{UUID: at.Stream}, Term: e.Term, Holder: e.To, Log: events.Origin{Site: e.To, Epoch: e.Epoch, Kind: events.Ctl},
-		Targets: e.Targets, Given: true, Reason: e.Reason, At: at,
+		Targets: e.Targets, Given: true, Reason: e.Reason, At: at, Scheduled: e.Scheduled,
 	})
 })
 
@@ -74,10 +78,11 @@ var _ = fold(func(s *State, at *Mark, e events.DutiesYielded) bool {
 
 // lastMove is the move that counts for what was begun at a mark and is about a
 // target; nil where its site carries it out itself. A move by somebody who had
-// been disabled counts for nothing (rule R9).
-func (s *State) lastMove(begun *Mark, target events.TargetID) *Duty {
+// been disabled counts for nothing (rule R9). Moves of what is scheduled count for
+// rotations only.
+func (s *State) lastMove(begun *Mark, target events.TargetID, rotations bool) *Duty {
 	return s.lastOf(begun.Origin.Site, func(d *Duty) bool {
-		return d.covers(target) && !begun.Knows(d.At) && !s.suspended(d.At)
+		return d.covers(target) && (rotations || !d.Scheduled) && !begun.Knows(d.At) && !s.suspended(d.At)
 	})
 }
 
@@ -86,7 +91,7 @@ func (s *State) lastMove(begun *Mark, target events.TargetID) *Duty {
 // event means must not depend on what comes later.
 func (s *State) moveKnown(begun *Mark, target events.TargetID, by *Mark) *Duty {
 	return s.lastOf(begun.Origin.Site, func(d *Duty) bool {
-		return d.covers(target) && !begun.Knows(d.At) && by.Knows(d.At)
+		return d.covers(target) && !d.Scheduled && !begun.Knows(d.At) && by.Knows(d.At)
 	})
 }
 
@@ -100,9 +105,19 @@ func (s *State) lastOf(site events.SiteID, counts func(*Duty) bool) (last *Duty)
 }
 
 // Holder is the move by which a site's duties are another's now: all of them, for
-// the zero target. False where it carries them out itself and always did.
+// the zero target. False where it carries them out itself and always did. Moves of
+// what is scheduled do not count; see RotationHolder.
 func (s *State) Holder(site events.SiteID, target events.TargetID) (Duty, bool) {
-	d := s.lastOf(site, func(d *Duty) bool { return d.covers(target) && !s.suspended(d.At) })
+	return s.holder(site, target, false)
+}
+
+// RotationHolder is Holder for the rotations among the duties.
+func (s *State) RotationHolder(site events.SiteID, target events.TargetID) (Duty, bool) {
+	return s.holder(site, target, true)
+}
+
+func (s *State) holder(site events.SiteID, target events.TargetID, rotations bool) (Duty, bool) {
+	d := s.lastOf(site, func(d *Duty) bool { return d.covers(target) && (rotations || !d.Scheduled) && !s.suspended(d.At) })
 	if d == nil {
 		return Duty{}, false
 	}
@@ -137,11 +152,17 @@ func (s *State) HeldBy(site events.SiteID) []Duty {
 			all = append(all, whole)
 		}
 		seen := map[uuid.UUID]bool{whole.id(): true}
+		if d, ok := s.RotationHolder(of, events.TargetID{}); ok && d.Holder == site && !seen[d.id()] {
+			seen[d.id()] = true
+			all = append(all, d)
+		}
 		for _, m := range moves {
 			for _, target := range m.Targets {
-				if d, ok := s.Holder(of, target); ok && d.Holder == site && !seen[d.At.ID] {
-					seen[d.At.ID] = true
-					all = append(all, d)
+				for _, rotations := range []bool{false, true} {
+					if d, ok := s.holder(of, target, rotations); ok && d.Holder == site && !seen[d.At.ID] {
+						seen[d.At.ID] = true
+						all = append(all, d)
+					}
 				}
 			}
 		}
@@ -164,7 +185,7 @@ func (s *State) Lost(site events.SiteID) []Duty {
 	for of, moves := range s.duties.moves {
 		for _, m := range moves {
 			had := of == site || slices.ContainsFunc(moves, func(d *Duty) bool { return d.Holder == site })
-			d, counts := s.Holder(of, first(m.Targets))
+			d, counts := s.holder(of, first(m.Targets), m.Scheduled)
 			if !had || !counts || d.At != m.At || m.Holder == site || m.At.Origin.Site == site || s.duties.yielded[m.At.ID][site] {
 				continue
 			}
@@ -223,7 +244,7 @@ func (s *State) NextTerm(site events.SiteID) uint64 {
 // Owner is the site that carries out what is scheduled for an account: the one
 // that added it, until that is moved.
 func (s *State) Owner(a *Account) events.SiteID {
-	if d := s.lastMove(a.Added, a.Target); d != nil {
+	if d := s.lastMove(a.Added, a.Target, true); d != nil {
 		return d.Holder
 	}
 	return a.Added.Origin.Site
@@ -231,7 +252,7 @@ func (s *State) Owner(a *Account) events.SiteID {
 
 // FactorOwner is the site that spends a factor's codes.
 func (s *State) FactorOwner(f *Factor) events.SiteID {
-	if d := s.lastMove(f.Enrolled, events.TargetID{}); d != nil {
+	if d := s.lastMove(f.Enrolled, events.TargetID{}, false); d != nil {
 		return d.Holder
 	}
 	return f.Enrolled.Origin.Site
@@ -242,7 +263,7 @@ func (s *State) FactorOwner(f *Factor) events.SiteID {
 // over, nor what a site took that goes on in a new log, so no code of that time is
 // taken there.
 func (s *State) FactorSpent(f *Factor, step uint64, in events.Origin) bool {
-	d := s.lastMove(f.Enrolled, events.TargetID{})
+	d := s.lastMove(f.Enrolled, events.TargetID{}, false)
 	if f.Spent(step) || d != nil && !d.Given && step <= uint64(max(d.At.Wall, 0))/stepMicros+1 {
 		return true
 	}
@@ -257,7 +278,7 @@ const stepMicros = 30_000_000
 // Redeemer is the log that counts the uses of a request: that in which it was
 // made, until that duty is moved.
 func (s *State) Redeemer(r *Request) events.Origin {
-	if d := s.lastMove(r.Made, s.targetOf(r.Account)); d != nil {
+	if d := s.lastMove(r.Made, s.targetOf(r.Account), false); d != nil {
 		return d.Log
 	}
 	return r.Made.Origin
@@ -286,7 +307,7 @@ func (s *State) targetOf(id events.AccountID) (t events.TargetID) {
 // Orphaned reports whether a rotation lost the site that carries it out: its
 // duties were taken over since. It is not gone on with.
 func (s *State) Orphaned(r *Rotation) bool {
-	d := s.lastMove(r.Planned, s.targetOf(r.Account))
+	d := s.lastMove(r.Planned, s.targetOf(r.Account), true)
 	return d != nil && !d.Given && d.Holder != r.Planned.Origin.Site
 }
 
@@ -303,7 +324,7 @@ func (s *State) UnderWayAt(site events.SiteID) (all []*Rotation) {
 func (s *State) dutyLines(add func(format string, args ...any)) {
 	for site, moves := range s.duties.moves {
 		for _, d := range moves {
-			add("duty of %s term %d holder %s log %s targets %v given %t %q at %s", site, d.Term, d.Holder, d.Log, d.Targets, d.Given, d.Reason, show(d.At))
+			add("duty of %s term %d holder %s log %s targets %v given %t scheduled %t lease %s %q at %s", site, d.Term, d.Holder, d.Log, d.Targets, d.Given, d.Scheduled, d.Lease, d.Reason, show(d.At))
 		}
 	}
 	for move := range s.duties.yielded {

@@ -26,6 +26,8 @@ type State struct {
 	recordings recordings
 	counts     Counts
 
+	successions successions
+
 	sites       map[events.SiteID]*Site
 	users       map[events.UserID]*User
 	targets     map[events.TargetID]*Target

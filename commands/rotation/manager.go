@@ -46,6 +46,9 @@ type Config struct {
 	// Generate makes a new secret that replaces old, of which it is told the kind
 	// and the public half.
 	Generate func(target events.TargetKind, p events.RotationPolicy, old rotator.Secret) (rotator.Secret, error)
+	// Lease is how long what nobody asked for may go on here from now; nil for
+	// without end (rule R13).
+	Lease func() time.Duration
 }
 
 // Manager is the process manager of rotations at one site: it carries out
@@ -216,7 +219,17 @@ func (m *Manager) drive(ctx, working context.Context, id events.RotationID, d *d
 		if err != nil {
 			return
 		}
-		err = m.Step(working, id)
+		in, done := working, context.CancelFunc(func() {})
+		if step.Kind.touches() {
+			var leased bool
+			if in, done, leased = m.underLease(working, id); !leased {
+				leave()
+				m.sleep(ctx, d.woken, m.cfg.Now().Add(leaseRetry))
+				continue
+			}
+		}
+		err = m.Step(in, id)
+		done()
 		leave()
 		if err != nil && ctx.Err() == nil {
 			m.cfg.Log.Warn("a rotation waits for this site", "rotation", id.String(), "error", err, "again in", retry.String())

@@ -35,7 +35,10 @@ func plainRun(safe *safe) *run {
 }
 
 // serve runs f while the manager of a quiet site runs.
-func serve(t *testing.T, f func(s *served)) {
+func serve(t *testing.T, f func(s *served)) { serveLeased(t, nil, f) }
+
+// serveLeased is serve under a lease, of which lease tells how much is left.
+func serveLeased(t *testing.T, lease func() time.Duration, f func(s *served)) {
 	safe := newSafe(t)
 	synctest.Test(t, func(t *testing.T) {
 		r := plainRun(safe)
@@ -43,6 +46,7 @@ func serve(t *testing.T, f func(s *served)) {
 		r.must(events.UserActor(r.user), commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{LockoutThreshold: 5, LockoutWindow: 600}})
 		began := time.Now()
 		r.clock = func() time.Time { return aggregateEpoch.Add(time.Since(began)) }
+		r.lease = lease
 		r.start()
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup

@@ -99,12 +99,16 @@ func (m *model) happens() bool { return m.rng.IntN(100) < m.faults }
 func (m *model) pause() time.Duration { return time.Duration(1+m.rng.IntN(300)) * time.Second }
 
 // Change implements [rotator.Rotator].
-func (m *model) Change(_ context.Context, j rotator.Job, next rotator.Secret) (rotator.Outcome, error) {
+func (m *model) Change(ctx context.Context, j rotator.Job, next rotator.Secret) (rotator.Outcome, error) {
 	m.mu.Lock()
 	slow := m.slow
 	m.mu.Unlock()
 	if slow > 0 {
-		time.Sleep(slow)
+		select {
+		case <-time.After(slow):
+		case <-ctx.Done():
+			return rotator.Unknown, ctx.Err()
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -148,7 +148,12 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 			}
 		}
 	})
+	leased := m.left() >= leastLease
 	for _, c := range give {
+		if _, plans := c.(commands.PlanRotation); plans && !leased {
+			next = now.Add(leaseRetry)
+			continue
+		}
 		if err := m.do(ctx, c); err != nil && !refused(err) && ctx.Err() == nil {
 			m.cfg.Log.Warn("what is due could not be planned", "error", err)
 			next = now.Add(retry)

@@ -90,6 +90,7 @@ var decoders = map[uint8]func([]byte) (Message, error){
 	Payload{}.kind():   decoder[Payload],
 	Ping{}.kind():      decoder[Ping],
 	Wraps{}.kind():     decoder[Wraps],
+	Lease{}.kind():     decoder[Lease],
 }
 
 func decoder[M Message](b []byte) (Message, error) {
@@ -179,6 +180,10 @@ func check(m Message) error {
 		return checkOrigin(m.Origin)
 	case Payload:
 		return checkOrigin(m.Origin)
+	case Lease:
+		if m.Answer {
+			return checkOrigin(m.Log)
+		}
 	case Wraps:
 		if len(m.Keys) > MaxWraps {
 			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), MaxWraps)

@@ -33,7 +33,9 @@ func samples() []Message {
 		Forked{Fork{Origin: testOrigin, Keys: []Key{key, key}}},
 		Fetch{ID: 1, Origin: testOrigin, First: 2, Count: 3},
 		Payload{ID: 1, Origin: testOrigin, Position: 2, Payload: []byte("x")},
-		Ping{Wall: 1},
+		Ping{Wall: 1, At: 2, Echo: 3, Held: 4},
+		Lease{Run: 1, At: 2},
+		Lease{Answer: true, Run: 1, At: 2, Log: testOrigin, Size: 3},
 		Wraps{Keys: [][]byte{{1}, {2}}},
 		Wraps{Keys: [][]byte{{1}}, After: []events.ClockEntry{{Origin: testOrigin, Position: 7}}},
 	}

@@ -181,7 +181,9 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 	case PayloadRead:
 		c.payloadRead(in)
 	case SendWraps:
-		c.sendWraps(in)
+		c.sendTo(in.Site, in.Wraps)
+	case SendLease:
+		c.sendTo(in.Site, in.Lease)
 	case Tick:
 	}
 	c.turn()

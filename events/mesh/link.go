@@ -195,6 +195,8 @@ func (c *Core) received(in Received) {
 		c.gotPing(l, known, m)
 	case Wraps:
 		c.emit(GotWraps{l.site, m})
+	case Lease:
+		c.emit(GotLease{l.site, m})
 	}
 }
 
@@ -252,13 +254,16 @@ func (c *Core) gotHello(l *link, h Hello) {
 	c.emit(Met{l.site})
 }
 
-// sendWraps hands keys to a site, on one link.
-func (c *Core) sendWraps(in SendWraps) {
+// sendTo sends a message to a site, on one link.
+func (c *Core) sendTo(site events.SiteID, m Message) {
+	var best *link
 	for _, l := range c.linksInOrder() {
-		if l.site == in.Site && l.ready {
-			c.send(l, CtlLane, in.Wraps)
-			return
+		if l.site == site && l.ready && (best == nil || l.heard > best.heard) {
+			best = l
 		}
+	}
+	if best != nil {
+		c.send(best, CtlLane, m)
 	}
 }
 

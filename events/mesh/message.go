@@ -151,6 +151,16 @@ type Wraps struct {
 	After []events.ClockEntry `cbor:"2,keyasint,omitempty"` // what the receiver is to have applied before it takes them
 }
 
+// Lease is a question of a site to its successor, or the answer to one (rule R13).
+// The core hands it on as it is.
+type Lease struct {
+	Answer bool          `cbor:"1,keyasint,omitempty"`
+	Run    uint64        `cbor:"2,keyasint"`           // of the process that asked
+	At     time.Duration `cbor:"3,keyasint"`           // when it did, on its clock
+	Log    events.Origin `cbor:"4,keyasint,omitempty"` // of an answer: that of its site
+	Size   uint64        `cbor:"5,keyasint,omitempty"` // how long that was
+}
+
 func (Hello) kind() uint8     { return 1 }
 func (Key) kind() uint8       { return 2 }
 func (Have) kind() uint8      { return 3 }
@@ -164,3 +174,4 @@ func (Fetch) kind() uint8     { return 10 }
 func (Payload) kind() uint8   { return 11 }
 func (Ping) kind() uint8      { return 12 }
 func (Wraps) kind() uint8     { return 13 }
+func (Lease) kind() uint8     { return 14 }

@@ -50,6 +50,9 @@ type NodeConfig struct {
 	// Handle is told what the core found: [ForkFound], [Degraded], [Restored],
 	// [Behind], [GotWraps], [GotPayload]. One call at a time, in order.
 	Handle func(Output)
+	// Lease is told what a member asks or answers about a lease. It must not wait.
+	// nil passes over it.
+	Lease func(from events.SiteID, l Lease)
 	// Join answers a newcomer; nil refuses all.
 	Join JoinHandler
 }
@@ -202,6 +205,9 @@ func (n *Node) setPeers(peers []Peer) {
 // [MaxAfter].
 func (n *Node) SendWraps(site events.SiteID, w Wraps) { n.hand(SendWraps{site, w}) }
 
+// SendLease sends a question or an answer about a lease to a site that is linked.
+func (n *Node) SendLease(site events.SiteID, l Lease) { n.hand(SendLease{site, l}) }
+
 // hand gives the loop an input, unless the node is closing.
 func (n *Node) hand(in Input) {
 	select {
@@ -267,6 +273,10 @@ func (n *Node) do(out Output) {
 		n.release(out)
 	case GotPayload:
 		n.gotPayload(out)
+	case GotLease:
+		if n.cfg.Lease != nil {
+			n.cfg.Lease(out.Site, out.Lease)
+		}
 	default:
 		n.reports.add(out)
 	}

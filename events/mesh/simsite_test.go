@@ -253,7 +253,7 @@ func (s *simSite) do(outputs []mesh.Output) {
 		case mesh.Refused:
 			s.sim.note("%s refused %s from %s: %s (%v)", s, out.Origin, out.Site, out.What, out.Err)
 			s.sim.refused++
-		case mesh.ReadPayloads, mesh.GotPayload, mesh.GotWraps, mesh.Met:
+		case mesh.ReadPayloads, mesh.GotPayload, mesh.GotWraps, mesh.GotLease, mesh.Met:
 		default:
 			s.sim.fail("output %T is not known", out)
 		}

@@ -108,6 +108,12 @@ type SendWraps struct {
 // Reconsider says that Config.Payloads may give other answers than before.
 type Reconsider struct{}
 
+// SendLease hands a question or an answer to a site, if there is a link to it.
+type SendLease struct {
+	Site  events.SiteID
+	Lease Lease
+}
+
 // Tick says that time has passed.
 type Tick struct{}
 
@@ -126,6 +132,7 @@ func (WantPayloads) input() {}
 func (PayloadRead) input()  {}
 func (SendWraps) input()    {}
 func (Reconsider) input()   {}
+func (SendLease) input()    {}
 func (Tick) input()         {}
 
 // Output is something to be done.
@@ -255,6 +262,12 @@ type GotWraps struct {
 	Wraps
 }
 
+// GotLease hands on what a member asked or answered.
+type GotLease struct {
+	Site  events.SiteID
+	Lease Lease
+}
+
 // Met says that a link to a site is ready.
 type Met struct{ Site events.SiteID }
 
@@ -273,5 +286,6 @@ func (Close) output()        {}
 func (Refused) output()      {}
 func (ReadPayloads) output() {}
 func (GotPayload) output()   {}
+func (GotLease) output()     {}
 func (GotWraps) output()     {}
 func (Met) output()          {}
