@@ -2,6 +2,7 @@ package commands_test
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
@@ -85,6 +86,58 @@ var version2 = func() vault.Sealed {
 func refusedFor(err error, text string) bool {
 	var r *commands.Refusal
 	return errors.As(err, &r) && strings.Contains(r.Message, text)
+}
+
+// Both sides of a cut decide everything, each by itself (invariant I8): what is new
+// there, and what both know of. What can't be decided twice has tests of its own
+// below.
+func TestBothSidesOfACutDecideEverything(t *testing.T) {
+	h := newHalves(t)
+	h.a.user2("boss", events.Admin)
+	h.a.do("ada", commands.AddGroup{Name: "common"})
+	h.hear() // and cut from here on
+	for i, w := range []*world{h.a, h.b} {
+		n := fmt.Sprint(i)
+		account, next := sealed(10+i), sealed(10+i)
+		next.Version = events.SecretID{UUID: aggregatetest.ID("version", 20+i)}
+		for _, c := range []commands.Command{
+			commands.AddUser{Name: "eva" + n, Role: events.Operator, Key: key("eva" + n)},
+			commands.AddUserKey{User: "eva" + n, Key: key("second" + n)},
+			commands.AddUserKey{User: "olaf", Key: key("olaf" + n)},
+			commands.RemoveUserKey{User: "eva" + n, Fingerprint: fingerprint("second" + n)},
+			commands.LimitUser{User: "olaf", MaxSessions: uint32(5 + i)},
+			commands.AddGroup{Name: "group" + n},
+			commands.AddMember{Group: "group" + n, User: "eva" + n},
+			commands.AddMember{Group: "common", User: "eva" + n},
+			commands.AddTarget{Name: "db" + n, Addr: "192.0.2.9:22", HostKeys: []string{key("db" + n)}},
+			commands.LabelTarget{Target: "web1", Set: []string{"side" + n + "=yes"}},
+			commands.AddAccount{Name: "app", Target: "db" + n, Secret: account},
+			commands.PutSecret{Account: "app", Target: "db" + n, Secret: next},
+			commands.SetRotationPolicy{Target: "web1", Policy: events.RotationPolicy{Every: uint64(3600 + i)}},
+			commands.PlanRotation{Account: "app", Target: "db" + n, Why: events.WhyAsked},
+			commands.PlanRotation{Account: "root", Target: "web1", Why: events.WhyAsked},
+			commands.AddGrant{User: "eva" + n, Account: "root", Target: "web1"},
+			commands.AddGrant{User: "eva" + n, Account: "app", Target: "db" + n},
+			commands.TrustCA{Name: "ca" + n, Key: key("ca" + n)},
+			commands.RevealSecret{Account: "root", Target: "web1", Reason: "fire"},
+		} {
+			w.do("ada", c)
+		}
+		s, err := w.enters("eva" + n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.do("ada", commands.KillSession{Session: s.Session, Reason: "enough"})
+		w.do("site", commands.EndSession{Session: s.Session, Reason: events.EndedByKill})
+		w.do("ada", commands.RemoveGrant{User: "eva" + n, Account: "root", Target: "web1"})
+		id := w.must("eva"+n, commands.MakeRequest{Account: "root", Target: "web1", Reason: "fire", For: time.Hour})
+		w.must("boss", commands.ApproveRequest{Request: id})
+		if _, err := w.enters("eva" + n); err != nil {
+			t.Fatal(err)
+		}
+		w.do("ada", commands.DisableUser{User: "eva" + n, Reason: "left"})
+	}
+	h.hear()
 }
 
 // Somebody has a secret to themselves by the word of one site alone. Where two

@@ -49,6 +49,33 @@ var mutants = []mutant{
 	{"members: strangers count", "aggregate/state.go", "if s.stranger(h.Site) {", "if false {", "./aggregate", "Stranger|NothingOfASite|BeforeJoining"},
 	{"members: the order of arrival decides", "aggregate/state.go", "if s.unknownTo(at, h) || ", "if ", "./aggregate", "DidNotKnow"},
 	{"members: other sites end sessions", "aggregate/session.go", "if !live || !n.runsAt(at) {", "if !live {", "./aggregate", "Rogue"},
+	{"R3 no pause while another site's change is open", "rotation/plan.go", "if accepted > 0 {", "if false {", "./rotation", "TestAChangeThatASiteNeverAnswersFor"},
+	{"R1 act before it is on record, in a mesh", "rotation/act.go", "	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n",
+		"	_, _ = change.Change(ctx, w.job, next)\n	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n", "./rotation", "TestSitesOfAMesh"},
+	{"R3 each site spends the whole budget, in a mesh", "aggregate/lockout.go", "max(1, len(s.sites))", "1", "./rotation", "TestSitesOfAMesh"},
+	{"R12 any log spends an approval, in a mesh", "aggregate/standing.go", "!r.BreakGlass && s.Redeemer(r) != log", "false", "./rotation", "TestSitesOfAMesh"},
+	{"R13 duties never move", "aggregate/duty.go", "if d := s.lastMove(a.Added, a.Target); d != nil {\n		return d.Holder", "if d := s.lastMove(a.Added, a.Target); false {\n		return d.Holder",
+		"./aggregate", "Takeover"},
+	{"R13 of two takers each is one to itself", "aggregate/duty.go", "return cmp.Or(cmp.Compare(d.Term, other.Term), other.At.Origin.Compare(d.At.Origin), cmp.Compare(d.At.Position, other.At.Position))",
+		"return cmp.Compare(d.Term, other.Term)", "./aggregate", "TestTakeoversThatDidNotHear"},
+	{"R13 who lost its duties goes on", "aggregate/duty.go", "return d != nil && !d.Given && d.Holder", "return false && !d.Given && d.Holder", "./aggregate", "TestRotationsAfterATakeover"},
+	{"R14 a log counts beyond its fork", "aggregate/hold.go", "		if f.Log.Kind == events.Ctl {\n			cut(f.Log, f.Size)", "		if false {\n			cut(f.Log, f.Size)", "./aggregate", "TestAForkHoldsItsLog"},
+	{"R14 anybody's word on a fork counts", "aggregate/hold.go", "f.proven = f.proven || s.cuts.check == nil || ", "f.proven = true || ", "./aggregate", "TestAForkHoldsItsLog"},
+	{"R14 a fence cuts nothing", "aggregate/hold.go", "if s.cutsNow(f, 0) {", "if false {", "./aggregate", "TestAFenceCutsBySize"},
+	{"R15 a copy goes on in its logs", "../site/doubt.go", "if string(b) != inode+\"\\n\" {", "if string(b) == inode {", "../site", "TestACopyOfASite|TestMarker"},
+	{"R15 the log that comes first tells the end", "aggregate/session.go", "	if at.Origin != n.Started.Origin {", "	if false {", "./aggregate", "TestEndsThatAreToldInTwoLogs"},
+	{"R15 what was sent in a lost log is not tried", "aggregate/credential.go", "case len(v.sends) == 0:", "case false:", "./rotation", "TestAVersionThatWasSentInWhatWasLost"},
+	{"R16 what is written sorts by its own clock alone", "../site/others.go", "		s.meetClock(&r.Header)\n", "		_ = r\n", "../site", "TestWhatIsWrittenSortsAfterItsCauses"},
+	{"R16 a wrong clock spreads", "../events/hlc.go", "ahead > MaxAhead.Milliseconds()", "false && ahead > 0", "../site", "TestWhatIsWrittenSortsAfterItsCauses"},
+	{"R18 who left stays a custodian", "aggregate/hold.go", "return left != nil && ", "return false && left != nil && ", "./aggregate", "Custodian|Custody|Gone|Leave"},
+	{"R20 a newer message ends the link", "../events/mesh/codec.go", "fmt.Errorf(\"number %d: %w\", b[0], ErrUnknownMessage)", "fmt.Errorf(\"number %d: %w\", b[0], ErrBadMessage)", "../events/mesh", "TestBadMessagesAreRefused"},
+	{"R20 unknown events are not counted", "aggregate/state.go", "		if !catalogued[h.Type] {\n			s.counts.Unknown++", "		if false {\n			s.counts.Unknown++", "./aggregate", "TestRecordsWithoutAFoldAreCounted"},
+	{"pairs: a peer's word is enough", "../events/mesh/pair.go", "lg != nil && h.Size == lg.size && h.Root == lg.root {", "lg != nil {", "../events/mesh", "TestAttackAPairClaimsWhatIsNotWritten"},
+	{"pairs: a silent peer is waited for", "../events/mesh/pair.go", "case !p.degraded && waits && c.now >= at:", "case waits && at < 0:", "../events/mesh", "TestAPairDegradesAfterDetect"},
+	{"pairs: a peer that is behind is not waited for", "../events/mesh/pair.go", "due := max(g.at, p.heard) + c.cfg.Detect", "due := g.at + c.cfg.Detect", "../events/mesh", "TestAPeerThatIsBehind"},
+	{"pairs: restored however late", "../events/mesh/pair.go", "if c.now > p.asked+c.cfg.Detect {", "if false {", "../events/mesh", "TestAPairIsRestored"},
+	{"links: everybody is asked again and again", "../events/mesh/source.go", "if best == nil || best == old && !stalled {", "if best == nil {", "../events/mesh", "TestNothingIsSentTwice"},
+	{"links: a source that gives nothing stays one", "../events/mesh/source.go", "stalled := old != nil && c.stalled(lg)", "stalled := false", "../events/mesh", "TestSimulationOfACore"},
 }
 
 // Each rule of the mesh is needed: with it switched off, tests fail.
@@ -95,6 +122,7 @@ func (m mutant) test(t *testing.T) (string, error) {
 		t.Fatal(err)
 	}
 	cmd := exec.CommandContext(t.Context(), "go", "test", "-vet=off", "-overlay", overlay, "-run", m.run, m.pkg)
+	cmd.Env = append(os.Environ(), "HOLDFAST_TEST_FULL=") // what CI runs has to notice
 	out, err := cmd.CombinedOutput()
 	return string(out), err
 }

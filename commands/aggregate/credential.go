@@ -32,11 +32,10 @@ type Credential struct {
 	leases   map[events.LeaseID]*Lease
 	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
 	used     map[events.SecretID]*Mark // newest end of a session with each version
+	failed   []*Mark                   // ends of rotations without success, that no successful one knows of
+	last     heads[Ended]
 
 	endedElsewhere map[*Session]bool // see otherEnd
-
-	failed []*Mark // ends of rotations without success, that no successful one knows of
-	last   heads[Ended]
 }
 
 // try is a presentation that may count against a lock-out.

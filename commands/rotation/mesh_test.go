@@ -1,12 +1,16 @@
 package rotation_test
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"os"
 	"slices"
+	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -56,9 +60,8 @@ func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 	first.must(ada, commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{
 		LockoutThreshold: uint32(first.target.threshold), LockoutWindow: 600, Cumulative: first.target.cumulates,
 	}})
-	for name, role := range map[string]events.Role{"boss": events.Admin, "olaf": events.Operator} {
-		first.must(ada, commands.AddUser{Name: name, Role: role, Key: key(name)})
-	}
+	first.must(ada, commands.AddUser{Name: "boss", Role: events.Admin, Key: key("boss")})
+	first.must(ada, commands.AddUser{Name: "olaf", Role: events.Operator, Key: key("olaf")})
 	for i := range n {
 		r := first
 		if i > 0 {
@@ -489,14 +492,45 @@ func (p *sites) live() (err error) {
 	return errors.Join(p.wrong(), p.same())
 }
 
+// story lists what the sites wrote, in the order of their clocks.
+func (p *sites) story() string {
+	all := map[uuid.UUID]events.Record{}
+	for _, x := range p.nodes {
+		for _, records := range x.logs() {
+			for _, r := range records {
+				all[r.Header.ID] = r
+			}
+		}
+	}
+	var b strings.Builder
+	for _, r := range slices.SortedFunc(maps.Values(all), func(a, b events.Record) int {
+		return cmp.Or(cmp.Compare(a.Header.HLC, b.Header.HLC), a.Header.Origin().Compare(b.Header.Origin()))
+	}) {
+		h := &r.Header
+		site := slices.IndexFunc(p.nodes, func(x *node) bool { return x.site.ID == h.Site })
+		fmt.Fprintf(&b, "%s site %d epoch %d %d %s %.200s\n", h.Time().Format("15:04:05.000"), site, h.Epoch, h.Position, h.Type, fmt.Sprintf("%+v", eventOf(r)))
+	}
+	return b.String()
+}
+
 // Whatever happens to the sites of a mesh, to the ways between them and to a
 // target that they share, no secret that works is lost but with the last disk that
 // held it (I4), no approval is spent twice (I5), no account is locked (I10), and
-// in the end all hold the same (I2) and the truth (I11).
+// in the end all hold the same (I2) and the truth (I11). HOLDFAST_SIM_SEED tells the
+// story of one seed.
 func TestSitesOfAMesh(t *testing.T) {
 	safe := newSafe(t)
+	if n, err := strconv.ParseUint(os.Getenv("HOLDFAST_SIM_SEED"), 10, 64); err == nil {
+		p := newSites(safe, n, none)
+		err := p.live()
+		t.Logf("seed %d: %v\n%s", n, err, p.story())
+		return
+	}
 	runs := 1500
+	n, err := strconv.Atoi(os.Getenv("HOLDFAST_SIM_SEEDS"))
 	switch {
+	case err == nil:
+		runs = n
 	case full:
 		runs = 50_000
 	case testing.Short():
