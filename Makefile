@@ -1,9 +1,10 @@
 # Short targets; each does its own set-up.
-.PHONY: demo test test-full nightly soak bench build pkcs11 lint
+.PHONY: demo test test-full nightly sim soak bench build pkcs11 lint
 
 export CGO_ENABLED ?= 0
 FUZZTIME ?= 5m
 SOAK ?= 30m
+SEEDS ?= 100000
 
 build:            ## the static binary, bin/holdfast
 	go build -trimpath -o bin/holdfast .
@@ -26,6 +27,9 @@ test-full:        ## every count in full
 
 nightly: test-full ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)
+
+sim:              ## SEEDS histories of the mesh, a tenth as many of cores of it, and SEEDS of decisions
+	HOLDFAST_SIM_SEEDS=$(SEEDS) go test -count 1 -v -timeout 24h -run '^(TestSimulation|TestSimulationOfACore|TestSitesOfAMesh)$$' ./events/mesh ./commands/rotation
 
 soak:             ## 500 mixed sessions for SOAK
 	@.ci/setup

@@ -273,6 +273,33 @@ func TestStrictRolesNeedNews(t *testing.T) {
 	}
 }
 
+// What a site wrote whose clock is ahead is no news once it is old, nor when it is
+// carried here late (rule R10): otherwise who was shut out there meanwhile came in
+// here for as long as that clock is ahead.
+func TestAttackAClockThatIsAheadIsNoNews(t *testing.T) {
+	h := newHalves(t)
+	strict, within := events.Strict, uint64(300)
+	h.a.do("ada", commands.SetRole{Role: events.Operator, Staleness: &strict, Within: &within})
+	h.hear()
+	h.silence = time.Hour
+	for name, ahead := range map[string]time.Duration{"hours": 3 * time.Hour, "a little": 4 * time.Second} {
+		h.pass(24 * time.Hour)
+		h.b.site.Skew = h.b.now.Sub(aggregatetest.Epoch)
+		h.a.site.Skew = h.b.site.Skew + ahead
+		h.a.do("ada", commands.LimitUser{User: "olaf", MaxSessions: 9})
+		h.hear()
+		if _, err := h.b.enters("olaf"); (err == nil) != (ahead < time.Minute) {
+			t.Errorf("%s ahead, at once: %v", name, err)
+		}
+		for range 8 {
+			h.pass(time.Hour)
+			if _, err := h.b.enters("olaf"); !refusedFor(err, "nothing was heard of site here") {
+				t.Errorf("%s ahead, with news that is old: %v", name, err)
+			}
+		}
+	}
+}
+
 // Removing an account while its secret is rotated elsewhere loses no version of
 // it (rule R7): an administrator still gets at the newest.
 func TestRemovedAccountsKeepTheirSecrets(t *testing.T) {

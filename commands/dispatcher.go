@@ -28,8 +28,8 @@ type DispatcherConfig struct {
 	Now    func() time.Time // nil for time.Now
 	NewID  func() (uuid.UUID, error)
 	After  func([]events.Record) // told of each commit after it took effect, not in order; nil for nobody
-	// Silence is for how long nothing was heard of another site; nil for a site
-	// alone. It must be quick, and not call the dispatcher.
+	// Silence is for how long nothing was heard of another site on a link; nil
+	// for a site alone. It must be quick, and not call the dispatcher.
 	Silence func(events.SiteID) time.Duration
 	// Order makes durable that another site's log was applied up to a position,
 	// after everything before it, and has the writer count that log as known
@@ -48,8 +48,9 @@ type Dispatcher struct {
 	turn   chan struct{} // holds one token: whose command is being decided
 	broken error         // guarded by turn: the state no longer follows the log
 
-	mu    sync.RWMutex  // guards State and moved; written only while applying, in turn
-	moved chan struct{} // closed and renewed when something was applied
+	mu    sync.RWMutex                // guards State and moved; written only while applying, in turn
+	moved chan struct{}               // closed and renewed when something was applied
+	words map[events.SiteID]time.Time // guarded by mu like State; up to when sites were heard by what they wrote
 }
 
 // NewDispatcher returns a dispatcher.
@@ -60,7 +61,7 @@ func NewDispatcher(cfg DispatcherConfig) *Dispatcher {
 	if cfg.NewID == nil {
 		cfg.NewID = events.NewID
 	}
-	return &Dispatcher{cfg: cfg, turn: make(chan struct{}, 1), moved: make(chan struct{})}
+	return &Dispatcher{cfg: cfg, turn: make(chan struct{}, 1), moved: make(chan struct{}), words: map[events.SiteID]time.Time{}}
 }
 
 type clientKey struct{}
@@ -143,7 +144,7 @@ func (d *Dispatcher) do(ctx context.Context, by events.Actor, c Command, then fu
 
 func (d *Dispatcher) inTurn(ctx context.Context, by events.Actor, c Command) (records []events.Record, refusal, err error) {
 	client, _ := ctx.Value(clientKey{}).(Client)
-	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client, Log: d.cfg.Log, Silence: d.cfg.Silence}
+	env := Env{Now: d.cfg.Now(), NewID: d.cfg.NewID, Client: client, Log: d.cfg.Log, Silence: d.silence()}
 	drafts, refusal := decide(d.cfg.State, by, c, env) // the state changes only in turn
 	if len(drafts) == 0 {
 		return nil, refusal, nil
@@ -217,7 +218,40 @@ func (d *Dispatcher) Now() time.Time { return d.cfg.Now() }
 // Silence tells why a user may not go on for want of news of their home site;
 // empty if they may. It is to be called in a View.
 func (d *Dispatcher) Silence(s *aggregate.State, u *aggregate.User) string {
-	return overdue(s, u, Env{Now: d.cfg.Now(), Silence: d.cfg.Silence}, 2)
+	return overdue(s, u, Env{Now: d.cfg.Now(), Silence: d.silence()}, 2)
+}
+
+// aheadOfUs is how far ahead another site's clock may be for what it writes to be
+// news of it.
+const aheadOfUs = 5 * time.Second
+
+// hear notes up to when a site is heard by a record that was applied just now, by
+// whatever way it came. A clock that is ahead must not make news of what is old; so
+// a record is at most as new as its coming.
+func (d *Dispatcher) hear(h *events.Header) {
+	now := d.cfg.Now()
+	age := now.Sub(h.Time())
+	if age < -aheadOfUs {
+		return
+	}
+	if at := now.Add(-max(age, 0)); at.After(d.words[h.Site]) {
+		d.words[h.Site] = at
+	}
+}
+
+// silence tells for how long nothing was heard of a site, on a link or by what it
+// wrote; nil for a site alone. It is to be called in turn or in a View.
+func (d *Dispatcher) silence() func(events.SiteID) time.Duration {
+	if d.cfg.Silence == nil {
+		return nil
+	}
+	return func(site events.SiteID) time.Duration {
+		silent := d.cfg.Silence(site)
+		if last, heard := d.words[site]; heard {
+			silent = min(silent, max(0, d.cfg.Now().Sub(last)))
+		}
+		return silent
+	}
 }
 
 // Log is the log that the dispatcher's decisions go to.
@@ -271,6 +305,7 @@ func (d *Dispatcher) deliver(records []events.Record) (n int, err error) {
 	defer d.mu.Unlock()
 	for n < len(records) && err == nil {
 		if err = d.cfg.State.Apply(records[n]); err == nil {
+			d.hear(&records[n].Header)
 			n++
 		}
 	}

@@ -18,9 +18,6 @@ func overdue(s *aggregate.State, u *aggregate.User, env Env, times int) string {
 		return ""
 	}
 	silent := env.Silence(home)
-	if last := s.LastWord(home); !last.IsZero() {
-		silent = min(silent, max(0, env.Now.Sub(last))) // by whatever way it came
-	}
 	if silent <= time.Duration(times)*within {
 		return ""
 	}

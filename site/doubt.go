@@ -160,6 +160,9 @@ func (s *Site) setAside(ctx context.Context, v doubt) error {
 	if err := s.data.writeDoubt(doubt{Why: v.Why}); err != nil {
 		return err
 	}
+	if err := s.salvageLogs(ctx); err != nil {
+		return err
+	}
 	ends, err := s.asideEnds(ctx)
 	if err != nil {
 		return err

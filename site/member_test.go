@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -25,12 +26,29 @@ type member struct {
 	*Site
 	t    *testing.T
 	stop func()
+	end  func() // stops and closes it
 }
 
 func serveMember(t *testing.T, name string) *member {
 	t.Helper()
+	return serveAt(t, name, "127.0.0.1:0")
+}
+
+// serveDialler serves a member that others can't dial.
+func serveDialler(t *testing.T, name string) *member {
+	t.Helper()
+	return serveAt(t, name, "")
+}
+
+func serveAt(t *testing.T, name, meshPort string) *member {
+	t.Helper()
 	c := testConfig(t)
-	c.Site.Name, c.SSH.Listen, c.Mesh.Listen = name, "127.0.0.1:0", "127.0.0.1:0"
+	c.Site.Name, c.SSH.Listen, c.Mesh.Listen = name, "127.0.0.1:0", meshPort
+	return serveConfig(t, c)
+}
+
+func serveConfig(t *testing.T, c Config) *member {
+	t.Helper()
 	s, err := Open(t.Context(), c, "test", slog.New(slog.DiscardHandler))
 	if err == nil {
 		err = s.Listen(t.Context(), noConsole{})
@@ -41,7 +59,8 @@ func serveMember(t *testing.T, name string) *member {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- s.Serve(ctx) }()
-	t.Cleanup(func() {
+	m := &member{Site: s, t: t, stop: cancel}
+	m.end = sync.OnceFunc(func() {
 		cancel()
 		if err := <-ended; err != nil {
 			t.Error(err)
@@ -50,7 +69,8 @@ func serveMember(t *testing.T, name string) *member {
 			t.Error(err)
 		}
 	})
-	return &member{Site: s, t: t, stop: cancel}
+	t.Cleanup(m.end)
+	return m
 }
 
 // say writes a fact at a site, whatever its right to.

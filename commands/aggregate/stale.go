@@ -19,23 +19,6 @@ func (s *State) HomeOf(u *User) events.SiteID {
 	return home
 }
 
-// LastWord is when a site wrote the newest record of it that was applied, by its
-// clock; zero if there is none.
-func (s *State) LastWord(site events.SiteID) time.Time {
-	if wall, ok := s.words[site]; ok {
-		return time.UnixMicro(wall).UTC()
-	}
-	return time.Time{}
-}
-
-// word notes that a site's record was applied.
-func (s *State) word(h *events.Header) {
-	if s.words == nil {
-		s.words = map[events.SiteID]int64{}
-	}
-	s.words[h.Site] = max(s.words[h.Site], h.Wall)
-}
-
 // Strict is how long without news of their home site a user may start sessions;
 // false where the last known state is good enough.
 func (s *State) Strict(u *User) (within time.Duration, strict bool) {

@@ -19,9 +19,8 @@ type State struct {
 	before     map[events.SiteID]map[events.Origin]uint64 // up to where sites decided before they joined the mesh, as it was told first
 	joinedWith string                                     // what Joined was told; "" for a founder and a lone site
 	mesh       mesh
-	twins      map[made][]*Mark        // of what was made more than once, all the makings
-	parted     []parting               // follows from cuts and mesh
-	words      map[events.SiteID]int64 // when each site wrote the newest record that was applied, microseconds since 1970 UTC
+	twins      map[made][]*Mark // of what was made more than once, all the makings
+	parted     []parting        // follows from cuts and mesh
 	duties     duties
 	recordings recordings
 	counts     Counts
@@ -219,7 +218,6 @@ func (s *State) Apply(r events.Record) error {
 	}
 	*at = next
 	s.logs[origin] = at
-	s.word(h)
 	if s.held(origin, h.Position) == h.Position || claims[h.Type] {
 		s.change(&r, clock)
 	}
