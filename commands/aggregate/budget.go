@@ -17,6 +17,14 @@ import (
 // takes over can't know whether the owner that it takes over from still spends that;
 // so the second is kept for one certain site, for when it has taken over. Either part
 // passes on with the duty once the site that has it is known to know of that.
+//
+// A site without a share would let nobody in where there are more sites than tries,
+// though the secret is right. So whoever has no reason to doubt it may present it, once
+// until the target has taken it; and once more after it was turned down, where it was
+// changed since and the target has said that it took that. The first is a wrong login
+// only where the secret was changed and this site has not heard of it: then it knows
+// better, and has its share. One such login of each site that is cut off is what remains
+// of the risk.
 
 // LoginsLeft is how many presentations of an account's secret the log leaves to a
 // site now, and when there may be one more. A key that is turned down counts against
@@ -33,45 +41,69 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 		all = 0
 	}
 	own, room, first := tries[site], all, now
-	for by, t := range tries {
+	for _, t := range tries {
 		room -= t.N
 		if t.Oldest.Before(first) {
 			first = t.Oldest
 		}
-		if s.goneFor(by, site) {
-			all -= t.N
-		}
 	}
-	sites := s.touching(a, site)
-	share, parts := max(0, all)/sites, s.parts(a, site, max(0, all)%sites)
-	for by, t := range tries { // what is above a share was of a part
-		if by != site && !s.goneFor(by, site) {
-			parts -= max(0, t.N-share)
+	since := now.Add(-window)
+	sites := s.touching(a, site, since)
+	share, parts := all/sites, s.parts(a, site, all%sites, since)
+	for by, t := range tries { // what is above a share, and not the one try of who doubts nothing, was of a part
+		if by != site {
+			parts -= max(0, t.N-max(share, 1))
 		}
 	}
 	left = min(share+max(0, parts)-own.N, room)
+	if left < 1 && all > 0 && (own.N == 0 || room > 0) && c.believed() {
+		left = 1 // nothing speaks against the secret: see above
+	}
 	if own.N > 0 {
 		first = own.Oldest
 	}
 	return left, first.Add(window + time.Microsecond) // the log keeps microseconds
 }
 
+// believed reports whether nothing speaks against what the target is held to take:
+// sites agree on it, and it is newer than all doubts and than every change of which
+// nobody knows what became of it.
+func (c *Credential) believed() bool {
+	if len(c.truth) == 0 || c.Contested() {
+		return false
+	}
+	newer := func(m *Mark) bool {
+		return !slices.ContainsFunc(c.truth, func(h head[events.SecretID]) bool { return !h.at.Knows(m) })
+	}
+	for _, m := range c.doubts {
+		if !newer(m) {
+			return false
+		}
+	}
+	for _, t := range c.tries {
+		if t.open && !c.outlasted(t.at) && !newer(t.at) {
+			return false
+		}
+	}
+	return true
+}
+
 // parts is what a site has of the rest that can't be divided.
-func (s *State) parts(a *Account, site events.SiteID, rest int) (n int) {
-	if rest > 0 && s.partAt(a, a.Added.Origin.Site, site) == site {
+func (s *State) parts(a *Account, site events.SiteID, rest int, since time.Time) (n int) {
+	if rest > 0 && s.partAt(a, a.Added.Origin.Site, site, since) == site {
 		n += rest - rest/2
 	}
-	if rest > 1 && s.Owner(a) == site && s.partAt(a, s.successor(a), site) == site {
+	if rest > 1 && s.Owner(a) == site && s.partAt(a, s.successor(a), site, since) == site {
 		n += rest / 2
 	}
 	return n
 }
 
 // touching counts the sites that may present the secret of an account.
-func (s *State) touching(a *Account, self events.SiteID) int {
+func (s *State) touching(a *Account, self events.SiteID, since time.Time) int {
 	n := 1
 	for site := range s.present() {
-		if site != self && !s.goneFor(site, self) && s.presents(a, site) {
+		if site != self && !s.goneFor(site, self, since) && s.presents(a, site) {
 			n++
 		}
 	}
@@ -92,10 +124,23 @@ func (s *State) present() map[events.SiteID]bool {
 	return all
 }
 
-// goneFor reports whether another one is held to present nothing of the mesh's any
-// more.
-func (s *State) goneFor(site, self events.SiteID) bool {
-	return site != self && (s.Left(site) || s.Left(self) || s.Fenced(site))
+// goneFor reports whether another one has presented nothing of the mesh's since a
+// time, and is held to present nothing any more. Before that is as long ago as logins
+// count, its share is not divided anew: the others do not know what each other spend.
+func (s *State) goneFor(site, self events.SiteID, since time.Time) bool {
+	if site == self {
+		return false
+	}
+	var parted *Mark
+	for _, id := range []events.SiteID{site, self} {
+		if s.Left(id) {
+			parted = later(parted, s.cuts.left[id])
+		}
+	}
+	for _, f := range s.FencesOf(site) {
+		parted = later(parted, f.At)
+	}
+	return parted != nil && !parted.Time().After(since)
 }
 
 // presents reports whether a site was ever able to open the secret of an account.
@@ -137,14 +182,14 @@ func (s *State) successor(a *Account) (first events.SiteID) {
 }
 
 // partAt tells who has a part that began at a site, as another one sees it.
-func (s *State) partAt(a *Account, began, self events.SiteID) (at events.SiteID) {
+func (s *State) partAt(a *Account, began, self events.SiteID, since time.Time) (at events.SiteID) {
 	at = began
 	for _, d := range s.movesOf(a) {
-		if s.goneFor(at, self) || s.knownAt(at, d.At, self) {
+		if s.goneFor(at, self, since) || s.knownAt(at, d.At, self) {
 			at = d.Holder
 		}
 	}
-	if s.goneFor(at, self) {
+	if s.goneFor(at, self, since) {
 		return s.Owner(a)
 	}
 	return at

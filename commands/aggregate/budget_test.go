@@ -19,6 +19,7 @@ type logins struct {
 	account events.AccountID
 	secret  events.CredentialID
 	wrong   int
+	after   time.Duration // since the beginning
 }
 
 func newLogins(t fataler, sites, threshold int) *logins {
@@ -80,7 +81,7 @@ func (x *logins) give(p, to *peer) {
 func (x *logins) left(p *peer) int {
 	a, _ := p.state.Account(x.account)
 	c, _ := p.state.Credential(x.secret)
-	left, _ := p.state.LoginsLeft(a, c, p.ID, aggregatetest.Epoch.Add(time.Minute))
+	left, _ := p.state.LoginsLeft(a, c, p.ID, aggregatetest.Epoch.Add(time.Minute+x.after))
 	return max(0, left)
 }
 
@@ -130,9 +131,16 @@ func TestBudgetsWithoutWhoIsGone(t *testing.T) {
 	x.say(c, events.SiteLeft{Reason: "closed"}, c.ID)
 	x.hear(a, c)
 	x.hear(b, c)
-	x.have(t, "one has left", 1, 1, 0)
+	x.have(t, "one has left, and may have spent something before", 1, 0, 0)
+	x.after = time.Hour
+	x.have(t, "what it spent counts no more", 1, 1, 0)
+	x.after = 0
 	x.take(b)
 	x.say(b, fenceOf(b, a), a.ID)
+	if got := x.left(b); got != 1 {
+		t.Errorf("one of two who has taken over may log in %d times, want once", got)
+	}
+	x.after = time.Hour
 	if got := x.left(b); got != 2 {
 		t.Errorf("the only one left may log in %d times, want 2", got)
 	}
@@ -145,6 +153,36 @@ func TestWhoOpensNothingHasNoShare(t *testing.T) {
 	x.say(x.peers[0], events.SiteAdmitted{Name: "edge", Identity: []byte{9}, Role: events.EdgeSite}, edge.ID)
 	x.hear(x.peers[1], x.peers[0])
 	x.have(t, "with a third site", 1, 1)
+}
+
+// Where there are more sites than tries, each may log in all the same as long as it has
+// no reason to doubt the secret; once it was turned down there, not before it hears of
+// one that the target takes.
+func TestWhoDoubtsNothingMayLogIn(t *testing.T) {
+	x := newLogins(t, 4, 3)
+	a, b, c := x.peers[0], x.peers[1], x.peers[2]
+	x.have(t, "nothing is known to be right", 1, 0, 0, 0)
+	right := func() {
+		staged := a.write(t, x.secret.UUID, events.SiteActor(a.ID), events.SecretStaged{Sealed: []byte("s")})
+		x.all = append(x.all, staged, a.write(t, x.secret.UUID, events.SiteActor(a.ID),
+			events.SecretApplied{Version: events.SecretID{UUID: staged.Header.ID}, How: events.ByEntry}))
+	}
+	right()
+	for _, p := range x.peers[1:] {
+		x.hear(p, a)
+	}
+	x.have(t, "a secret is right", 1, 1, 1, 1)
+	right() // behind the back of the others
+	x.fail(c)
+	x.have(t, "one of them was wrong", 1, 1, 0, 1)
+	x.hear(b, c)
+	x.have(t, "and another one has heard", 1, 0, 0, 1)
+	x.hear(a, c)
+	right() // it knows what was wrong
+	for _, p := range x.peers[1:] {
+		x.hear(p, a)
+	}
+	x.have(t, "they know what is right", 1, 1, 1, 1)
 }
 
 // Sites take the rotation of an account from each other, give it back, hear some of it
