@@ -29,9 +29,15 @@ func spoil(t *testing.T, dir string) {
 	}
 }
 
-// A member whose own log is damaged in the middle goes on in a new one, says so, and
-// gets all that was in the old one back from a peer.
+// A member with a log that is damaged in the middle, its own or a copy of another
+// one's, goes on in a new one, says so, and gets all that was in it back from a peer.
 func TestADamagedLogComesBackFromAPeer(t *testing.T) {
+	for name, own := range map[string]bool{"its own": true, "a copy": false} {
+		t.Run(name, func(t *testing.T) { damagedLog(t, own) })
+	}
+}
+
+func damagedLog(t *testing.T, own bool) {
 	there := serveMember(t, "there")
 	if err := there.AddAdmin(t.Context(), "ada", newPublicKey(t)); err != nil {
 		t.Fatal(err)
@@ -45,12 +51,22 @@ func TestADamagedLogComesBackFromAPeer(t *testing.T) {
 	const users = 40
 	for n := range users {
 		addUser(t, here.Site, fmt.Sprint("user", n))
+		addUser(t, there.Site, fmt.Sprint("other", n))
+		if n%8 == 0 {
+			here.hears(there)
+		}
 	}
 	there.hears(here)
-	old := here.ctl.Log().Origin()
-	size, _ := here.ctl.Log().Size()
+	here.hears(there)
+	old, log, dir := here.ctl.Log().Origin(), here.ctl.Log(), ""
+	if dir = filepath.Join(data{c.Site.Data}.log(events.Ctl), fmt.Sprint(old.Epoch)); !own {
+		log = there.ctl.Log()
+		dir = data{c.Site.Data}.other(log.Origin())
+	}
+	damaged := log.Origin()
+	size, _ := log.Size()
 	here.end()
-	spoil(t, filepath.Join(data{c.Site.Data}.log(events.Ctl), fmt.Sprint(old.Epoch)))
+	spoil(t, dir)
 
 	here = serveConfig(t, c)
 	if now := here.ctl.Log().Origin(); now.Epoch <= old.Epoch {
@@ -58,17 +74,20 @@ func TestADamagedLogComesBackFromAPeer(t *testing.T) {
 	}
 	deadline := time.Now().Add(time.Minute)
 	for at := uint64(0); at < size; time.Sleep(50 * time.Millisecond) {
-		at, _ = here.commands.Applied(old)
+		at, _ = here.commands.Applied(damaged)
 		if time.Now().After(deadline) {
-			t.Fatalf("%d of %d records are back", at, size)
+			t.Fatalf("%d of %d records are back; held: %v", at, size, here.Held())
 		}
 	}
-	for n := range users {
-		if name := fmt.Sprint("user", n); !knows(here.Site, name) {
-			t.Errorf("%s is not known", name)
-		}
-	}
+	here.hears(there)
 	there.hears(here)
+	for n := range users {
+		for _, name := range []string{fmt.Sprint("user", n), fmt.Sprint("other", n)} {
+			if !knows(here.Site, name) {
+				t.Errorf("%s is not known", name)
+			}
+		}
+	}
 	said := ""
 	for r, err := range there.source.Records(t.Context(), events.Ctl, events.Clock{}) {
 		if err != nil {
@@ -90,10 +109,18 @@ func TestADamagedLogComesBackFromAPeer(t *testing.T) {
 			t.Errorf("after all came back: %v", err)
 		}
 	}
+	if kept, err := filepath.Glob(filepath.Join(data{c.Site.Data}.damaged(), "*", "files")); err != nil || len(kept) != 1 {
+		t.Errorf("of the damaged files there are %q (%v)", kept, err)
+	}
 	var a, b string
 	here.commands.View(func(s *aggregate.State) { a = s.Digest() })
 	there.commands.View(func(s *aggregate.State) { b = s.Digest() })
 	if a != b {
 		t.Error("the sites differ")
+	}
+	here.end() // and it starts again, without any doubt
+	here = serveConfig(t, c)
+	if again := here.ctl.Log().Origin(); again.Epoch <= old.Epoch || !knows(here.Site, "user0") || !knows(here.Site, "other39") {
+		t.Errorf("after a restart it is in %s", again)
 	}
 }

@@ -254,18 +254,26 @@ func (s *Site) asideEnds(ctx context.Context) (ends []asideEnd, err error) {
 }
 
 // asideOrder brings the order of application to what the logs hold: of what they
-// lost it says nothing, and what they hold beyond it was applied last.
+// lost it says nothing, and what this site's own hold beyond it was applied last;
+// unless other sites' logs have lost something, which may be what that knew of.
 func (s *Site) asideOrder(ends []asideEnd) error {
-	held := events.Clock{}
-	for _, l := range ends {
-		held = held.With(l.origin, l.size)
+	order, err := applylog.Open(s.data.order())
+	if err != nil {
+		return err
+	}
+	none, held, err := s.notHeld(order.Clock())
+	othersLost := slices.ContainsFunc(order.Clock().Entries(), func(e events.ClockEntry) bool {
+		return e.Origin.Site != s.who.ID && held.At(e.Origin) < e.Position
+	})
+	if err := errors.Join(err, order.Close()); err != nil {
+		return err
 	}
 	b, err := os.ReadFile(s.data.order())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	if err == nil {
-		kept, err := applylog.Prefix(b, held)
+		kept, err := applylog.Prefix(b, held, none...)
 		if err == nil && len(kept) < len(b) {
 			err = writeDurable(s.data.order(), kept, 0o600)
 		}
@@ -273,12 +281,11 @@ func (s *Site) asideOrder(ends []asideEnd) error {
 			return err
 		}
 	}
-	order, err := applylog.Open(s.data.order())
-	if err != nil {
+	if order, err = applylog.Open(s.data.order()); err != nil {
 		return err
 	}
 	for _, l := range ends {
-		if known := order.Clock().At(l.origin); err == nil && l.origin.Kind == events.Ctl && l.size > known && !s.movedAside(l.origin) {
+		if known := order.Clock().At(l.origin); err == nil && l.origin.Kind == events.Ctl && l.size > known && !othersLost && !s.movedAside(l.origin) {
 			err = order.Append(l.origin, l.size)
 		}
 	}

@@ -99,10 +99,14 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.openState(ctx); err != nil {
 		return err
 	}
+	doubted, err := s.data.loadDoubt()
+	if err != nil {
+		return err
+	}
 	isNew := false
 	s.commands.View(func(state *aggregate.State) {
 		_, known := state.Site(s.who.ID)
-		isNew = !known
+		isNew = !known && doubted.Why == "" // else that is still to come back
 	})
 	if s.hostKey, err = s.data.loadHostKey(isNew); err != nil {
 		return err

@@ -56,7 +56,7 @@ func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 	ada := events.UserActor(first.user)
 	crashes := first.crashes
 	first.crashes, first.target.faults = 0, p.rng.IntN(30)
-	first.target.threshold = 1 + n*(1+p.rng.IntN(2)) // one more for each site, or two
+	first.target.threshold = 1 + n + p.rng.IntN(n+1) // one login for each site, and some more
 	first.must(ada, commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{
 		LockoutThreshold: uint32(first.target.threshold), LockoutWindow: 600, Cumulative: first.target.cumulates,
 	}})

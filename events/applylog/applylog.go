@@ -220,9 +220,9 @@ func (l *Log) extend(o events.Origin, to uint64) error {
 }
 
 // Prefix cuts the content of an apply log's file before the first cell that says
-// more of a log than holds, for a copy of the site that holds no more. Logs
-// that holds does not name are not looked at.
-func Prefix(content []byte, holds events.Clock) ([]byte, error) {
+// more of a log than holds, for a copy of the site that holds no more, or names one
+// of none, of which it holds nothing. Logs that are in neither are not looked at.
+func Prefix(content []byte, holds events.Clock, none ...events.Origin) ([]byte, error) {
 	l, err := decode(content)
 	if err != nil {
 		return nil, err
@@ -230,7 +230,7 @@ func Prefix(content []byte, holds events.Clock) ([]byte, error) {
 	end := int64(cellSize)
 	for ; end < l.size; end += cellSize {
 		o, to := decodeCell(content[end : end+cellSize])
-		if most := holds.At(o); most > 0 && to > most {
+		if most := holds.At(o); most > 0 && to > most || slices.Contains(none, o) {
 			break
 		}
 	}
