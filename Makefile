@@ -18,12 +18,12 @@ demo: build       ## the main job, from start to proof, on loopback
 
 test: lint        ## what CI runs
 	@.ci/setup
-	HOLDFAST_REQUIRE_OPENSSH=1 HOLDFAST_REQUIRE_CLIENTS=1 go test -timeout 20m ./...
+	HOLDFAST_REQUIRE_OPENSSH=1 HOLDFAST_REQUIRE_CLIENTS=1 HOLDFAST_REQUIRE_NAMESPACES=1 go test -timeout 20m ./...
 	CGO_ENABLED=1 go test -race -short -timeout 20m $$(go list ./... | grep -v '/e2e$$')
 
 test-full:        ## every count in full
 	@.ci/setup
-	HOLDFAST_TEST_FULL=1 HOLDFAST_REQUIRE_OPENSSH=1 HOLDFAST_REQUIRE_CLIENTS=1 go test -timeout 120m -count 1 ./...
+	HOLDFAST_TEST_FULL=1 HOLDFAST_REQUIRE_OPENSSH=1 HOLDFAST_REQUIRE_CLIENTS=1 HOLDFAST_REQUIRE_NAMESPACES=1 go test -timeout 120m -count 1 ./...
 
 nightly: test-full ## every fuzz target for FUZZTIME
 	.ci/fuzz $(FUZZTIME)

@@ -406,12 +406,17 @@ func cmdRecorded(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("REFUSED", strconv.Itoa(s.Refused))
 }
 
+// fatal ends a script as a test would be ended.
+type fatal struct{ *testscript.TestScript }
+
+// Fatal implements the part of testing.T that helpers need.
+func (f fatal) Fatal(what ...any) { f.Fatalf("%s", fmt.Sprint(what...)) }
+
 // port NAME sets NAME to a loopback port that is free now.
 func cmdPort(ts *testscript.TestScript, _ bool, args []string) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	_, port, err := net.SplitHostPort(steadyAddr(fatal{ts}))
 	ts.Check(err)
-	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-	ts.Check(l.Close())
+	ts.Setenv(args[0], port)
 }
 
 // until LINE runs LINE by the shell until it succeeds, for 20 s at most.

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -125,5 +126,41 @@ func TestDemoPartition(t *testing.T) {
 	}
 	if _, err := os.Stat(dirs[0]); !os.IsNotExist(err) {
 		t.Errorf("the demo left %s", dirs[0])
+	}
+}
+
+// A demo whose site somebody stops says which one, and how it ended.
+func TestDemoWithoutItsSite(t *testing.T) {
+	requireOpenSSH(t)
+	tmp := t.TempDir()
+	running := demoCommand(t, tmp)
+	stdout, err := running.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var stderr bytes.Buffer
+	running.Stderr = &stderr
+	if err := running.Start(); err != nil {
+		t.Fatal(err)
+	}
+	lines := bufio.NewScanner(stdout)
+	for lines.Scan() && !strings.Contains(lines.Text(), "Ctrl-C ends it") {
+	}
+	sites, err := exec.Command("pgrep", "-P", strconv.Itoa(running.Process.Pid), "-f", " up --data ").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	site, err := strconv.Atoi(strings.Fields(string(sites))[0])
+	if err == nil {
+		err = syscall.Kill(site, syscall.SIGTERM)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := running.Wait(); exitCode(err) == 0 {
+		t.Error("the demo ended as if nothing had happened")
+	}
+	if out := stderr.String(); !strings.Contains(out, "ended by itself, exit status 0") {
+		t.Errorf("it said %q", out)
 	}
 }

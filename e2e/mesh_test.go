@@ -9,7 +9,9 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,14 +35,7 @@ type meshSite struct {
 
 func newMeshSite(t *testing.T, binary, name string, admin lab.Key) *meshSite {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &meshSite{t: t, binary: binary, name: name, dir: t.TempDir(), ssh: "127.0.0.1:0", mesh: l.Addr().String(), admin: admin}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
+	s := &meshSite{t: t, binary: binary, name: name, dir: t.TempDir(), ssh: "127.0.0.1:0", mesh: steadyAddr(t), admin: admin}
 	s.configured = filepath.Join(s.dir, "ssh_config")
 	t.Cleanup(func() {
 		if s.proc != nil {
@@ -48,6 +43,29 @@ func newMeshSite(t *testing.T, binary, name string, admin lab.Key) *meshSite {
 		}
 	})
 	return s
+}
+
+// steady counts the ports that steadyAddr gave.
+var steady atomic.Int32
+
+// steadyAddr is a loopback address of a port that is free, and stays so until it is
+// used: the system gives out others to those who ask for any.
+func steadyAddr(t interface{ Fatal(...any) }) string {
+	const first, ports = 12_000, 18_000 // below what systems give out
+	for range ports {
+		n := (os.Getpid()*97 + int(steady.Add(1))) % ports
+		l, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(first+n)))
+		if err != nil {
+			continue // in use
+		}
+		addr := l.Addr().String()
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return addr
+	}
+	t.Fatal("no port is free")
+	return ""
 }
 
 func (s *meshSite) up() {

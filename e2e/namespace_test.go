@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -24,7 +25,7 @@ func newNamespace(t *testing.T) *namespace {
 		t.Fatal(err)
 	}
 	if err := cmd.Start(); err != nil {
-		t.Skipf("needs network namespaces, as root: %v", err)
+		noNamespace(t, err)
 	}
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
@@ -42,8 +43,18 @@ func newNamespace(t *testing.T) *namespace {
 		}
 		time.Sleep(20 * time.Millisecond)
 	}
-	t.Skip("needs network namespaces, as root: unshare -n does not make one")
+	noNamespace(t, errors.New("unshare -n does not make one"))
 	return nil
+}
+
+// noNamespace skips a test that needs network namespaces, and fails it where they
+// have to be there.
+func noNamespace(t *testing.T, err error) {
+	t.Helper()
+	if os.Getenv("HOLDFAST_REQUIRE_NAMESPACES") != "" {
+		t.Fatalf("no network namespace can be made, and HOLDFAST_REQUIRE_NAMESPACES is set: %v", err)
+	}
+	t.Skipf("needs network namespaces, as root: %v", err)
 }
 
 func (n *namespace) file() string { return fmt.Sprintf("/proc/%d/ns/net", n.pid) }

@@ -218,6 +218,7 @@ type Event struct {
 	User     string           `json:"user,omitempty"`
 	Target   string           `json:"target,omitempty"`
 	Account  string           `json:"account,omitempty"`
+	Site     string           `json:"site,omitempty"`    // name of the site that wrote it, filled in by who knows it
 	Payload  json.RawMessage  `json:"payload"`           // null when Missing says why
 	Missing  string           `json:"missing,omitempty"` // why there is no payload
 	Masked   string           `json:"masked,omitempty"`  // why it has no effect
@@ -299,6 +300,9 @@ func (q *query) auditWhere(f AuditFilter) (from, stamp string, w where, err erro
 			continue
 		}
 		w.add("EXISTS (SELECT 1 FROM audit_refs r"+inner.String()+" AND r.stamp = e.stamp)", inner.args...)
+	}
+	if !f.Site.IsZero() {
+		w.add("e.site = ?", f.Site.UUID[:])
 	}
 	if f.Type != "" {
 		w.add("(e.type = ? OR e.type >= ? || '.' AND e.type < ? || '/')", f.Type, f.Type, f.Type)

@@ -18,14 +18,15 @@ import (
 // Filter narrows a list. A field that is zero does not narrow; what a field
 // means for a noun without such a thing is nothing.
 type Filter struct {
-	Since  time.Time // at or after
-	Until  time.Time // before
-	User   string    // id or name of a user
-	Target string    // id or name of a target
-	Live   bool      // only what has not ended, was not removed, disabled or expired
-	Limit  int       // at most this many; 0 means DefaultLimit
-	After  string    // Page.Next of the page before
-	Oldest bool      // sessions and audit: oldest first instead of newest first
+	Since  time.Time     // at or after
+	Until  time.Time     // before
+	User   string        // id or name of a user
+	Target string        // id or name of a target
+	Site   events.SiteID // sessions and audit: where it happened
+	Live   bool          // only what has not ended, was not removed, disabled or expired
+	Limit  int           // at most this many; 0 means DefaultLimit
+	After  string        // Page.Next of the page before
+	Oldest bool          // sessions and audit: oldest first instead of newest first
 }
 
 // Limits of a list.

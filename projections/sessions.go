@@ -140,6 +140,8 @@ type Session struct {
 	Refused     uint64               `json:"refused"` // packets that policy refused
 	Reads       uint64               `json:"reads"`   // times that somebody read the recording
 	UserID      events.UserID        `json:"user_id"`
+	Site        string               `json:"site,omitempty"` // name of the site at which it runs, filled in by who knows it
+	SiteID      events.SiteID        `json:"site_id"`
 	AccountID   events.AccountID     `json:"account_id"`
 	TargetID    events.TargetID      `json:"target_id"`
 	Credential  events.CredentialID  `json:"credential"`
@@ -185,6 +187,9 @@ func (q *query) sessionsWhere(f Filter) (w where, err error) {
 	w.add("s.start_stamp IS NOT NULL")
 	if f.Live {
 		w.add("s.end_stamp IS NULL")
+	}
+	if !f.Site.IsZero() {
+		w.add("substr(s.start_stamp, 9, 16) = ?", f.Site.UUID[:])
 	}
 	if f.User != "" {
 		_, ids, err := q.lookup(userNoun, f.User)
@@ -233,6 +238,9 @@ func scanSession(row scanner) (s Session, err error) {
 	}
 	if err := json.Unmarshal(approvals, &s.Approvals); err != nil {
 		return s, fmt.Errorf("approvals of session %s: %w", s.ID, err)
+	}
+	if len(s.stamp) == stampSize {
+		s.SiteID = events.SiteID{UUID: uuid.UUID(s.stamp[8:24])}
 	}
 	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
 	s.KilledBy = named(s.KilledBy, killedBy)

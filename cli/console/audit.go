@@ -97,7 +97,7 @@ var _ = noun(func(c *call) *cobra.Command {
 
 func (c *call) auditShow() *cobra.Command {
 	return c.verb("show ID", "Show one event, by its id or its position in the log", read, func(args []string) error {
-		return showFrom(c, "event", args[0], (*projections.Projections).Event, eventDetails)
+		return showFrom(c, "event", args[0], c.findEvent, c.whereEvent(eventDetails))
 	})
 }
 
@@ -114,11 +114,17 @@ func (c *call) auditTail() *cobra.Command {
 			}
 			t.filter.Session = s.ID
 		}
+		var err error
+		if t.filter.Site, err = c.siteNamed(t.site); err != nil {
+			return err
+		}
+		t.columns = c.whereEvent(eventColumns)
 		return c.ended(t.run(c))
 	})
 	cmd.Flags().IntVarP(&t.lines, "lines", "n", 20, "how many events")
 	cmd.Flags().BoolVarP(&t.follow, "follow", "f", false, "go on as events happen, until Ctrl-C")
 	cmd.Flags().StringVar(&t.filter.Type, "type", "", "only of this type, or of all types of an aggregate (session, user.added)")
+	cmd.Flags().StringVar(&t.site, "site", "", "only of this site, by name or id")
 	cmd.Flags().StringVar(&t.session, "session", "", "only about this session")
 	return cmd
 }
@@ -128,7 +134,9 @@ type tail struct {
 	lines   int
 	follow  bool
 	session string
+	site    string
 	filter  projections.AuditFilter
+	columns []column[projections.Event]
 }
 
 func (t *tail) run(c *call) error {
@@ -147,7 +155,8 @@ func (t *tail) run(c *call) error {
 			if t.follow && e.Position > from.At(e.Origin) {
 				continue // it happened meanwhile: following shows it
 			}
-			if err := stream(c, "event", e, eventColumns); err != nil {
+			e.Site = c.nameOfSite(e.Origin.Site)
+			if err := stream(c, "event", e, t.columns); err != nil {
 				return err
 			}
 		}
@@ -193,7 +202,8 @@ func (t *tail) show(c *call, p *projections.Projections, r events.Record) error 
 	if err != nil || !t.matches(e) {
 		return err
 	}
-	return stream(c, "event", e, eventColumns)
+	e.Site = c.nameOfSite(e.Origin.Site)
+	return stream(c, "event", e, t.columns)
 }
 
 // eventOnce reads an event's line from the projections, which may have to catch
@@ -208,6 +218,9 @@ func eventOnce(ctx context.Context, p *projections.Projections, r events.Record)
 // matches is the filter for one event.
 func (t *tail) matches(e projections.Event) bool {
 	if !t.filter.Session.IsZero() && e.Session != t.filter.Session {
+		return false
+	}
+	if !t.filter.Site.IsZero() && e.Origin.Site != t.filter.Site {
 		return false
 	}
 	return t.filter.Type == "" || e.Type == t.filter.Type || strings.HasPrefix(e.Type, t.filter.Type+".")

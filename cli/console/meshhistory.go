@@ -81,6 +81,7 @@ func (c *call) meshHistory() *cobra.Command {
 		}
 		c.cfg.Site.Commands().View(func(s *aggregate.State) {
 			for i, e := range all {
+				all[i].Site = siteName(s, e.Origin.Site)
 				all[i].At, all[i].About = siteName(s, e.Origin.Site), siteName(s, events.SiteID{UUID: e.Stream})
 			}
 		})

@@ -30,7 +30,7 @@ func (c *call) running() (all []projections.Session) {
 func runningSession(s *aggregate.State, n *aggregate.Session) projections.Session {
 	out := projections.Session{
 		ID: n.ID, User: n.User.String(), Account: n.Account.String(), Target: n.Target.String(), Started: n.Started.Time(), Source: n.Source,
-		UserID: n.User, AccountID: n.Account, TargetID: n.Target, Credential: n.Credential, Secret: n.Secret, Grant: n.Grant,
+		SiteID: n.Started.Origin.Site, UserID: n.User, AccountID: n.Account, TargetID: n.Target, Credential: n.Credential, Secret: n.Secret, Grant: n.Grant,
 		Request: n.Request, Approvals: n.Approvals,
 	}
 	if r, ok := s.Request(n.Request); ok {
@@ -54,6 +54,7 @@ func (c *call) unseen(p *projections.Projections, f projections.Filter) []projec
 	return slices.DeleteFunc(c.running(), func(s projections.Session) bool {
 		_, err := p.Session(c.ctx, s.ID)
 		return !errors.Is(err, projections.ErrNotFound) ||
+			!f.Site.IsZero() && f.Site != s.SiteID ||
 			f.User != "" && f.User != s.User && f.User != s.UserID.String() ||
 			f.Target != "" && f.Target != s.Target && f.Target != s.TargetID.String() ||
 			!f.Since.IsZero() && s.Started.Before(f.Since) || !f.Until.IsZero() && !s.Started.Before(f.Until)

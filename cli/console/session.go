@@ -90,13 +90,16 @@ var _ = noun(func(c *call) *cobra.Command {
 
 func (c *call) sessionList() *cobra.Command {
 	var w window
-	var user, target, after string
+	var user, target, after, at string
 	cmd := w.flags(c.verb("ls", "List sessions, the newest first; an operator sees their own", own, func([]string) error {
 		f, err := w.filter()
 		if err != nil {
 			return err
 		}
 		if f.User, err = c.ownOrNamed("session ls", user); err != nil {
+			return err
+		}
+		if f.Site, err = c.siteNamed(at); err != nil {
 			return err
 		}
 		f.Target, f.After = target, after
@@ -112,10 +115,12 @@ func (c *call) sessionList() *cobra.Command {
 			page.Items = append(c.unseen(p, f), page.Items...)
 		}
 		c.withLive(page.Items)
-		return listPage(c, "session", page.Items, page.Next, sessionColumns)
+		c.nameSites(page.Items)
+		return listPage(c, "session", page.Items, page.Next, c.whereSession(sessionColumns))
 	}))
 	cmd.Flags().StringVar(&user, "user", "", "only of this user, by name or id")
 	cmd.Flags().StringVar(&target, "target", "", "only to this target, by name or id")
+	cmd.Flags().StringVar(&at, "site", "", "only at this site, by name or id")
 	cmd.Flags().StringVar(&after, "after", "", "go on where a list before ended")
 	return cmd
 }
@@ -140,7 +145,8 @@ func (c *call) sessionShow() *cobra.Command {
 		}
 		running := []projections.Session{s}
 		c.withLive(running)
-		return show(c, "session", running[0], sessionDetails)
+		c.nameSites(running)
+		return show(c, "session", running[0], c.whereSession(sessionDetails))
 	})
 }
 

@@ -62,7 +62,7 @@ func Run(ctx context.Context, out io.Writer, binary string, o Options) (err erro
 	case <-ctx.Done():
 		return nil
 	case s := <-d.ended:
-		return fmt.Errorf("a site ended by itself: %s", s.Stderr())
+		return errors.New(s.Ended())
 	}
 }
 

@@ -117,6 +117,15 @@ func (s *Site) Pid() int { return s.cmd.Process.Pid }
 // Done is closed when the process has ended.
 func (s *Site) Done() <-chan struct{} { return s.done }
 
+// Ended says how the process ended, in one line: once Done is closed.
+func (s *Site) Ended() string {
+	how := "the site at " + s.Addr + " ended by itself, " + s.cmd.ProcessState.String()
+	if text := strings.TrimSpace(s.Stderr()); text != "" {
+		return how + ": " + text
+	}
+	return how + ", and said nothing: somebody stopped it"
+}
+
 // Stderr is the end of what the site printed on standard error.
 func (s *Site) Stderr() string { return s.stderr.String() }
 
