@@ -376,10 +376,11 @@ func (s *State) made(h *events.Header) *Mark {
 
 // unknownTo reports whether a record is about an aggregate that its site did not
 // know: no site that keeps to the rules writes such a thing, and whether the
-// aggregate is here already is a matter of the order of arrival.
+// aggregate is here already is a matter of the order of arrival. What its own log
+// makes later is not unknown: a target is scanned before it is added.
 func (s *State) unknownTo(at *Mark, h *events.Header) bool {
 	made := s.made(h)
-	return made != nil && made.ID != at.ID && !at.Knows(made)
+	return made != nil && made.Origin != at.Origin && !at.Knows(made)
 }
 
 var _ = fold(func(s *State, at *Mark, e events.MemberMasked) bool {

@@ -240,3 +240,14 @@ func unlike(a, b []string) string {
 	}
 	return out.String()
 }
+
+// What a site wrote about a thing before it made it itself, as the scan of a target
+// before the target is added, counts however late it is looked at.
+func TestWhatASiteItselfMakesLaterIsKnownToIt(t *testing.T) {
+	p, target := newPeer(1), aggregatetest.ID("target", 1)
+	scan := p.write(t, target, events.SiteActor(p.ID), events.TargetScanRequested{Name: "db", Addr: "db:22"})
+	p.write(t, target, events.SiteActor(p.ID), events.TargetAdded{Name: "db", Addr: "db:22"})
+	if p.state.Stray(&scan.Header, events.Clock{}) {
+		t.Error("a site did not know of what it made")
+	}
+}
