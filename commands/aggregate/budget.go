@@ -20,11 +20,9 @@ import (
 //
 // A site without a share would let nobody in where there are more sites than tries,
 // though the secret is right. So whoever has no reason to doubt it may present it, once
-// until the target has taken it; and once more after it was turned down, where it was
-// changed since and the target has said that it took that. The first is a wrong login
-// only where the secret was changed and this site has not heard of it: then it knows
-// better, and has its share. One such login of each site that is cut off is what remains
-// of the risk.
+// until the target has taken it. That is a wrong login only where the secret was changed
+// and this site has not heard of it: then it knows better, and has its share. One such
+// login of each site that is cut off is what remains of the risk.
 
 // LoginsLeft is how many presentations of an account's secret the log leaves to a
 // site now, and when there may be one more. A key that is turned down counts against
@@ -56,7 +54,7 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 		}
 	}
 	left = min(share+max(0, parts)-own.N, room)
-	if left < 1 && all > 0 && (own.N == 0 || room > 0) && c.believed() {
+	if left < 1 && own.N == 0 && room > 0 && c.believed() {
 		left = 1 // nothing speaks against the secret: see above
 	}
 	if own.N > 0 {

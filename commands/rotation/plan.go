@@ -134,13 +134,23 @@ func (p *planner) before() Step {
 	if p.r.SettleOnly && !staged {
 		return p.end(events.RotationVerified, v.ID, "")
 	}
-	if step, proven := p.prove(v); !proven {
+	verb := events.ChangeAsItself // rule R2
+	if p.canReset() && p.lastLogin(v) {
+		verb = events.ChangePrivileged
+	} else if step, proven := p.prove(v); !proven {
 		return step
 	}
 	if !staged {
 		return Step{Kind: Stage}
 	}
-	return p.sendBy(events.ChangeAsItself) // rule R2
+	return p.sendBy(verb)
+}
+
+// lastLogin reports whether a login that proves the current secret would be the last
+// one that this site may make: were it wrong, the new secret could not be proven.
+func (p *planner) lastLogin(v *aggregate.Version) bool {
+	left, _ := lockout.Left(p.s, p.c.ID, p.site, p.now)
+	return left == 1 && !p.r.Proves(v.ID, p.now)
 }
 
 // prove plans a login with the current secret, unless there was one a moment
