@@ -46,8 +46,18 @@ func (c RecordFork) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 }
 
 // RecordMasked raises the alarm about what members decided beyond what they were
-// admitted for.
-type RecordMasked struct{}
+// admitted for, and recorded of sessions that run elsewhere.
+type RecordMasked struct{ Foreign []Foreign }
+
+// Foreign is what a member recorded of sessions that it does not run.
+type Foreign struct {
+	Site  events.SiteID
+	Count uint64 // of records
+	Last  events.Origin
+	At    uint64 // position of the last one
+}
+
+const whyForeign = "it recorded a session that another site runs"
 
 var _ = register[RecordMasked]("RecordMasked", bySite|headroom)
 
@@ -60,6 +70,13 @@ func (c RecordMasked) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 			continue
 		}
 		d.add(by.ID, events.MemberMasked{Site: m.Site, Type: bounded(m.Type, maxText), Why: m.Why, Count: m.Count, Last: m.Last.Origin, At: m.Last.Position})
+	}
+	for _, f := range c.Foreign {
+		e := events.MemberMasked{Site: f.Site, Type: "session.packets", Why: whyForeign, Count: f.Count, Last: f.Last, At: f.At}
+		told := s.MaskedTold(events.SiteID{UUID: by.ID}, &aggregate.Masked{Site: e.Site, Type: e.Type, Why: e.Why})
+		if f.Site.UUID != by.ID && f.Count > told && (told == 0 || f.Count/10 >= told) {
+			d.add(by.ID, e)
+		}
 	}
 	return d.done()
 }

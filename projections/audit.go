@@ -239,6 +239,7 @@ const selectAudit = `SELECT e.stamp, e.id, e.site, e.epoch, e.position, e.wall, 
 	FROM `
 
 const joinAudit = ` LEFT JOIN users by ON by.id = e.actor LEFT JOIN sessions s ON s.id = e.session
+	AND s.site = (SELECT o.site FROM sessions o WHERE o.id = e.session ORDER BY o.site <> e.site, o.start_stamp LIMIT 1)
 	LEFT JOIN users u ON u.id = COALESCE(e.user, s.user) LEFT JOIN targets t ON t.id = COALESCE(e.target, s.target)
 	LEFT JOIN accounts a ON a.id = COALESCE(e.account, s.account)`
 

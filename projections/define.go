@@ -79,6 +79,9 @@ func (r *record) covers(o events.Origin, position uint64) bool {
 // stream is the aggregate's id as stored.
 func (r *record) stream() []byte { return r.Header.Stream[:] }
 
+// site is the id of who wrote the record, as stored.
+func (r *record) site() []byte { return r.Header.Site.UUID[:] }
+
 // stampSize is the length of a stamp.
 const stampSize = 8 + 16 + 4 + 8
 
@@ -91,6 +94,15 @@ func (r *record) stamp() []byte {
 	b = append(b, r.Header.Site.UUID[:]...)
 	b = binary.BigEndian.AppendUint32(b, r.Header.Epoch)
 	return binary.BigEndian.AppendUint64(b, r.Header.Position)
+}
+
+// placeOf gives the place in a ctl log of what has a stamp.
+func placeOf(stamp []byte) (o events.Origin, position uint64, ok bool) {
+	if len(stamp) != stampSize {
+		return o, 0, false
+	}
+	o = events.Origin{Site: events.SiteID{UUID: uuid.UUID(stamp[8:24])}, Epoch: binary.BigEndian.Uint32(stamp[24:28]), Kind: events.Ctl}
+	return o, binary.BigEndian.Uint64(stamp[28:]), true
 }
 
 // blob is an id as stored; a zero id is NULL.

@@ -76,7 +76,7 @@ type FileFilter struct {
 
 const selectFile = `SELECT f.wall, f.session, f.serial, COALESCE(u.name, ''), s.user, COALESCE(a.name, ''), s.account, COALESCE(t.name, ''), s.target,
 	f.channel, f.kind, f.direction, f.path, f.other, f.detail, f.bytes, f.sha256, f.ok, f.status, f.note, f.began, f.ended, f.stamp
-	FROM files f LEFT JOIN sessions s ON s.id = f.session LEFT JOIN users u ON u.id = s.user
+	FROM files f LEFT JOIN sessions s ON s.id = f.session AND s.site = f.site LEFT JOIN users u ON u.id = s.user
 	LEFT JOIN accounts a ON a.id = s.account LEFT JOIN targets t ON t.id = s.target`
 
 // Files lists what sessions did to files, the newest first.
@@ -98,7 +98,7 @@ func (p *Projections) Files(ctx context.Context, f FileFilter) (found Page[File]
 }
 
 func (q *query) filesWhere(f FileFilter) (w where, err error) {
-	w.add("(s.start_stamp IS NULL OR substr(s.start_stamp, 9, 16) = f.site)")
+	w.add("(s.start_stamp IS NOT NULL OR NOT EXISTS (SELECT 1 FROM sessions o WHERE o.id = f.session))") // of no session of another site
 	if !f.Session.IsZero() {
 		w.among("f.session", []uuid.UUID{f.Session.UUID})
 	}

@@ -316,12 +316,12 @@ func TestExtents(t *testing.T) {
 	p := openTest(t, source)
 	catchUp(t, p)
 	o := events.Origin{Site: s.origin.Site, Epoch: 1, Kind: events.Rec}
-	got, err := p.Extents(t.Context(), x)
+	got, err := p.Extents(t.Context(), x, s.origin.Site)
 	want := []Extent{{o, 1, 1030, 7, 70}, {o, 2055, 2055, 1, 10}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("extents of x: %v (-want +got):\n%s", err, diff)
 	}
-	got, err = p.Extents(t.Context(), y)
+	got, err = p.Extents(t.Context(), y, s.origin.Site)
 	want = []Extent{{o, 6, 2054, 2047, 20470}}
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("extents of y: %v (-want +got):\n%s", err, diff)

@@ -62,15 +62,41 @@ type Extent struct {
 	Bytes   uint64        `json:"bytes"`   // of their payloads, as stored
 }
 
-// Extents lists where a session's records are, in the order of the logs. It is
-// empty for a session of which nothing was recorded. What was recorded after
-// the projections' checkpoint is not in it: see [Projections.WaitFor].
-func (p *Projections) Extents(ctx context.Context, session events.SessionID) (all []Extent, err error) {
+// Extents lists where the records of a site's session are, in the order of the logs.
+// What other sites wrote under its id is none of it. It is empty for a session of
+// which nothing was recorded. What was recorded after the projections' checkpoint is
+// not in it: see [Projections.WaitFor].
+func (p *Projections) Extents(ctx context.Context, session events.SessionID, site events.SiteID) (all []Extent, err error) {
 	err = p.read(ctx, func(q *query) error {
 		all, err = list(q, scanExtent,
-			"SELECT site, epoch, first, last, records, bytes FROM recordings WHERE session = ? ORDER BY site, epoch, first", session.UUID[:])
+			"SELECT site, epoch, first, last, records, bytes FROM recordings WHERE session = ? AND site = ? ORDER BY epoch, first", session.UUID[:], site.UUID[:])
 		return err
 	}, "recordings")
+	return all, err
+}
+
+// Foreign is what a site recorded of a session that it does not run.
+type Foreign struct {
+	Site    events.SiteID
+	Records uint64
+	Last    events.Origin
+	At      uint64 // position of the last one
+}
+
+// Foreign lists by site what is recorded of sessions that are known to run
+// elsewhere, and not at that site.
+func (p *Projections) Foreign(ctx context.Context) (all []Foreign, err error) {
+	err = p.read(ctx, func(q *query) error {
+		all, err = list(q, func(row scanner) (f Foreign, err error) {
+			f.Last.Kind = events.Rec
+			err = row.Scan(&f.Site, &f.Records, &f.Last.Epoch, &f.At)
+			f.Last.Site = f.Site
+			return f, err
+		}, `SELECT r.site, sum(r.records), r.epoch, max(r.last) FROM recordings r
+			WHERE NOT EXISTS (SELECT 1 FROM sessions s WHERE s.id = r.session AND s.site = r.site AND s.start_stamp IS NOT NULL)
+			AND EXISTS (SELECT 1 FROM sessions s WHERE s.id = r.session AND s.start_stamp IS NOT NULL) GROUP BY r.site ORDER BY r.site`)
+		return err
+	}, "recordings", "sessions")
 	return all, err
 }
 

@@ -54,7 +54,7 @@ func TestRunFollowsTheLogs(t *testing.T) {
 	if err := p.WaitFor(shortly(t), packets.Header.Origin(), 1); err != nil {
 		t.Fatal(err)
 	}
-	if extents, err := p.Extents(t.Context(), session); err != nil || len(extents) != 1 {
+	if extents, err := p.Extents(t.Context(), session, s.origin.Site); err != nil || len(extents) != 1 {
 		t.Errorf("extents: %v, %v", extents, err)
 	}
 	if err := stop(); err != nil {
@@ -137,7 +137,7 @@ func TestDamageInOneLogStopsOnlyWhatReadsIt(t *testing.T) {
 				t.Errorf("told of %v, in trouble for %v", e, p.Trouble())
 			}
 			_, users := p.Users(t.Context(), Filter{})
-			_, extents := p.Extents(t.Context(), c.shell)
+			_, extents := p.Extents(t.Context(), c.shell, s.origin.Site)
 			for of, err := range map[events.Kind]error{events.Ctl: users, events.Rec: extents} {
 				if of == kind != errors.Is(err, damage) {
 					t.Errorf("reading a view of the %s log: %v", of, err)
@@ -165,7 +165,7 @@ func TestDamageInOneLogStopsOnlyWhatReadsIt(t *testing.T) {
 			if _, err := p.User(t.Context(), "eve"); err != nil {
 				t.Errorf("after the repair: %v", err)
 			}
-			if x, err := p.Extents(t.Context(), c.shell); err != nil || x[len(x)-1].Last != s.rec {
+			if x, err := p.Extents(t.Context(), c.shell, s.origin.Site); err != nil || x[len(x)-1].Last != s.rec {
 				t.Errorf("after the repair: %+v, %v", x, err)
 			}
 		})

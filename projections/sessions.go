@@ -14,11 +14,11 @@ import (
 
 var _ = register(projection{
 	name:    "sessions",
-	version: 3,
+	version: 4,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE sessions (
-	id BLOB PRIMARY KEY,
+	id BLOB, site BLOB, -- each site tells of its own sessions: two of one id are two, and one of the sites betrays
 	start_stamp BLOB, user BLOB, account BLOB, target BLOB, credential BLOB, secret BLOB, grant_id BLOB,
 	request BLOB, why TEXT NOT NULL DEFAULT '', ticket TEXT NOT NULL DEFAULT '', approvals TEXT NOT NULL DEFAULT '[]', glass INTEGER NOT NULL DEFAULT 0,
 	source TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT '', fingerprint TEXT NOT NULL DEFAULT '', started INTEGER,
@@ -32,49 +32,59 @@ CREATE TABLE sessions (
 	files TEXT NOT NULL DEFAULT '{}',
 	ended INTEGER,
 	kill_stamp BLOB, killed_by BLOB, kill_reason TEXT NOT NULL DEFAULT '', kill_asked INTEGER,
-	refused INTEGER NOT NULL DEFAULT 0, reads INTEGER NOT NULL DEFAULT 0
+	refused INTEGER NOT NULL DEFAULT 0, reads INTEGER NOT NULL DEFAULT 0,
+	PRIMARY KEY (id, site)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX sessions_start ON sessions (start_stamp);
 CREATE INDEX sessions_user ON sessions (user, start_stamp);
 CREATE INDEX sessions_target ON sessions (target, start_stamp);
 CREATE INDEX sessions_live ON sessions (start_stamp) WHERE end_stamp IS NULL;`,
 	on: []handler{
-		onHeader(sessionStarted), on(bySessionsSite(sessionConnected)), onHeader(bySessionsSite(sessionEnded)), onHeader(sessionKillRequested),
-		onHeader(bySessionsSite(sessionRefused)), onHeader(sessionRead),
+		onHeader(sessionStarted), on(sessionConnected), onHeader(sessionEnded), onHeader(sessionKillRequested),
+		onHeader(sessionRefused), onHeader(sessionRead),
 	},
 })
 
 var (
-	startSession = keepLast("sessions", "id", "start_stamp",
+	startSession = keepLast("sessions", "id, site", "start_stamp",
 		"user", "account", "target", "credential", "secret", "grant_id", "request", "why", "ticket", "approvals", "glass", "source", "client", "fingerprint", "started")
-	connectSession = keepLast("sessions", "id", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
-	endSession     = keepLast("sessions", "id", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
+	connectSession = keepLast("sessions", "id, site", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
+	endSession     = keepLast("sessions", "id, site", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
 		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "files", "ended")
-	killSession   = keepFirst("sessions", "id", "kill_stamp", "killed_by", "kill_reason", "kill_asked")
-	countRefusals = "INSERT INTO sessions (id, refused) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET refused = refused + 1"
-	countReads    = "INSERT INTO sessions (id, reads) VALUES (?, 1) ON CONFLICT (id) DO UPDATE SET reads = reads + 1"
+	killSession   = keepFirst("sessions", "id, site", "kill_stamp", "killed_by", "kill_reason", "kill_asked")
+	countRefusals = "INSERT INTO sessions (id, site, refused) VALUES (?, ?, 1) ON CONFLICT (id, site) DO UPDATE SET refused = refused + 1"
+	countReads    = "INSERT INTO sessions (id, site, reads) VALUES (?, ?, 1) ON CONFLICT (id, site) DO UPDATE SET reads = reads + 1"
 )
 
 func sessionStarted(w *writer, r *record, e events.SessionStarted) error {
-	return w.exec(startSession, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
+	return w.exec(startSession, r.stream(), r.site(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
 		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), blob(e.Request.UUID), e.Reason, e.Ticket, texts(idTexts(e.Approvals)), e.BreakGlass, e.Source, e.Client, e.Fingerprint, r.Header.Wall)
 }
 
-// bySessionsSite passes over what a site says of a session that runs elsewhere.
-func bySessionsSite[E any](f func(*writer, *record, E) error) func(*writer, *record, E) error {
-	return func(w *writer, r *record, e E) error {
-		elsewhere := false
-		err := w.each(func(func(...any) error) error { elsewhere = true; return nil },
-			"SELECT 1 FROM sessions WHERE id = ? AND substr(start_stamp, 9, 16) <> ?", r.stream(), r.Header.Site.UUID[:])
-		if err != nil || elsewhere {
+// knownSessions calls f with the site of each session under the record's id that
+// its own site knew.
+func knownSessions(w *writer, r *record, f func(site []byte) error) error {
+	var known [][]byte
+	err := w.each(func(scan func(...any) error) error {
+		var stamp []byte
+		if err := scan(&stamp); err != nil {
 			return err
 		}
-		return f(w, r, e)
+		if o, position, ok := placeOf(stamp); ok && r.covers(o, position) {
+			known = append(known, o.Site.UUID[:])
+		}
+		return nil
+	}, "SELECT start_stamp FROM sessions WHERE id = ? AND start_stamp IS NOT NULL", r.stream())
+	for _, site := range known {
+		if err == nil {
+			err = f(site)
+		}
 	}
+	return err
 }
 
 func sessionConnected(w *writer, r *record, e events.SessionConnected) error {
-	return w.exec(connectSession, r.stream(), r.stamp(), e.Server, e.HostKey, e.Cipher, e.KeyExchange, r.Header.Wall)
+	return w.exec(connectSession, r.stream(), r.site(), r.stamp(), e.Server, e.HostKey, e.Cipher, e.KeyExchange, r.Header.Wall)
 }
 
 func sessionEnded(w *writer, r *record, e events.SessionEnded) error {
@@ -82,22 +92,24 @@ func sessionEnded(w *writer, r *record, e events.SessionEnded) error {
 	if err != nil {
 		return err
 	}
-	return w.exec(endSession, r.stream(), r.stamp(), string(e.Reason), e.Detail, e.Complete, count(e.In.Bytes), count(e.Out.Bytes),
+	return w.exec(endSession, r.stream(), r.site(), r.stamp(), string(e.Reason), e.Detail, e.Complete, count(e.In.Bytes), count(e.Out.Bytes),
 		count(e.In.Received), count(e.In.Committed), count(e.In.Delivered),
 		count(e.Out.Received), count(e.Out.Committed), count(e.Out.Delivered),
 		count(e.Forwards.Channels), count(e.Forwards.In), count(e.Forwards.Out), string(files), r.Header.Wall)
 }
 
 func sessionKillRequested(w *writer, r *record, e events.SessionKillRequested) error {
-	return w.exec(killSession, r.stream(), r.stamp(), blob(r.Header.Actor.ID), e.Reason, r.Header.Wall)
+	return knownSessions(w, r, func(site []byte) error {
+		return w.exec(killSession, r.stream(), site, r.stamp(), blob(r.Header.Actor.ID), e.Reason, r.Header.Wall)
+	})
 }
 
 func sessionRefused(w *writer, r *record, _ events.SessionRefused) error {
-	return w.exec(countRefusals, r.stream())
+	return w.exec(countRefusals, r.stream(), r.site())
 }
 
 func sessionRead(w *writer, r *record, _ events.SessionRead) error {
-	return w.exec(countReads, r.stream())
+	return knownSessions(w, r, func(site []byte) error { return w.exec(countReads, r.stream(), site) })
 }
 
 func idTexts(ids []uuid.UUID) (all []string) {
@@ -160,7 +172,7 @@ type Session struct {
 const selectSession = `SELECT s.id, COALESCE(u.name, ''), COALESCE(a.name, ''), COALESCE(t.name, ''), s.started, s.ended, s.reason,
 	s.bytes_in, s.bytes_out, s.complete, s.detail, s.connected, s.source, s.client, s.server, s.fingerprint, s.host_key, s.cipher, s.kex,
 	s.committed_in, s.committed_out, s.forwards, s.forwarded_in, s.forwarded_out, s.files, s.killed_by, COALESCE(k.name, ''), s.kill_reason, s.kill_asked, s.refused, s.reads,
-	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.request, s.why, s.ticket, s.approvals, s.glass, s.start_stamp
+	s.user, s.account, s.target, s.credential, s.secret, s.grant_id, s.request, s.why, s.ticket, s.approvals, s.glass, s.site, s.start_stamp
 	FROM sessions s LEFT JOIN users u ON u.id = s.user LEFT JOIN accounts a ON a.id = s.account
 	LEFT JOIN targets t ON t.id = s.target LEFT JOIN users k ON k.id = s.killed_by`
 
@@ -189,7 +201,7 @@ func (q *query) sessionsWhere(f Filter) (w where, err error) {
 		w.add("s.end_stamp IS NULL")
 	}
 	if !f.Site.IsZero() {
-		w.add("substr(s.start_stamp, 9, 16) = ?", f.Site.UUID[:])
+		w.add("s.site = ?", f.Site.UUID[:])
 	}
 	if f.User != "" {
 		_, ids, err := q.lookup(userNoun, f.User)
@@ -211,7 +223,7 @@ func (q *query) sessionsWhere(f Filter) (w where, err error) {
 // Session finds one session by its id.
 func (p *Projections) Session(ctx context.Context, id events.SessionID) (s Session, err error) {
 	err = p.read(ctx, func(q *query) error {
-		all, err := list(q, scanSession, selectSession+" WHERE s.id = ? AND s.start_stamp IS NOT NULL", id.UUID[:])
+		all, err := list(q, scanSession, selectSession+" WHERE s.id = ? AND s.start_stamp IS NOT NULL ORDER BY s.start_stamp", id.UUID[:])
 		if err == nil && len(all) == 0 {
 			return &NotFoundError{"session", id.String()}
 		}
@@ -232,15 +244,12 @@ func scanSession(row scanner) (s Session, err error) {
 		&s.BytesIn, &s.BytesOut, &s.Complete, &s.Detail, &connected, &s.Source, &s.Client, &s.Server, &s.Fingerprint, &s.HostKey, &s.Cipher, &s.KeyExchange,
 		&s.PacketsIn, &s.PacketsOut, &s.Forwards.Channels, &s.Forwards.In, &s.Forwards.Out, &files, &killedBy, &s.KilledBy, &s.KillReason, &killAsked, &s.Refused, &s.Reads,
 		&s.UserID, &s.AccountID, &s.TargetID, &s.Credential, &s.Secret, &s.Grant,
-		&s.Request, &s.Why, &s.Ticket, &approvals, &s.BreakGlass, &s.stamp)
+		&s.Request, &s.Why, &s.Ticket, &approvals, &s.BreakGlass, &s.SiteID, &s.stamp)
 	if err != nil {
 		return s, err
 	}
 	if err := json.Unmarshal(approvals, &s.Approvals); err != nil {
 		return s, fmt.Errorf("approvals of session %s: %w", s.ID, err)
-	}
-	if len(s.stamp) == stampSize {
-		s.SiteID = events.SiteID{UUID: uuid.UUID(s.stamp[8:24])}
 	}
 	s.User, s.Account, s.Target = named(s.User, s.UserID.UUID), named(s.Account, s.AccountID.UUID), named(s.Target, s.TargetID.UUID)
 	s.KilledBy = named(s.KilledBy, killedBy)

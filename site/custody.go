@@ -200,7 +200,11 @@ func newWaitingKeys() *waitingKeys {
 // applied what they name. Until then it would not know of a site that must not get
 // them. No keys at all ask for all of this site's.
 func (s *Site) acceptKeys(ctx context.Context, in mesh.GotWraps) {
-	if len(in.Keys) == 0 {
+	switch {
+	case len(in.Keys) == 0 && len(in.Want) > 0:
+		s.giveKeys(ctx, in.Site, in.Want)
+		return
+	case len(in.Keys) == 0:
 		s.share(ctx, in.Site)
 		return
 	}
@@ -261,9 +265,11 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 			refuse("a data key that can't be read", nil)
 			continue
 		}
-		_, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
+		added, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
 		if errors.Is(err, seal.ErrOtherWrap) {
 			err = s.contestKey(ctx, from, k)
+		} else if added {
+			s.wanted.came(k.ID)
 		}
 		if err != nil && !errors.Is(err, seal.ErrSealed) { // it comes again with the next link
 			refuse("a data key", err)
@@ -288,7 +294,7 @@ func (s *Site) contestKey(ctx context.Context, from events.SiteID, k sharedKey) 
 		}
 	})
 	if len(versions) == 0 {
-		return nil // nothing here tells
+		return s.contestRecording(ctx, from, k)
 	}
 	replaced, err := s.sealer.Contest(ctx, k.ID, k.Wrap, func(key *seal.DataKey) bool {
 		opens := slices.ContainsFunc(versions, func(v vault.Sealed) bool { return vault.Opens(key, v) })

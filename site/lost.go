@@ -47,7 +47,7 @@ func (s *Site) endLostSessions(ctx context.Context) error {
 // is not in the log, so a recording without gaps is complete.
 func (s *Site) lostEnd(ctx context.Context, id events.SessionID) (commands.EndSession, error) {
 	end := commands.EndSession{Session: id, Reason: events.EndedByCrash, Complete: true}
-	extents, err := s.views.Extents(ctx, id)
+	extents, err := s.views.Extents(ctx, id, s.who.ID)
 	if err != nil {
 		return end, err
 	}

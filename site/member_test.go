@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -18,7 +19,9 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/mesh"
 	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/projections"
+	"github.com/holdfast-pam/holdfast/replay"
 )
 
 // member is a serving site of a mesh.
@@ -344,4 +347,142 @@ func mustUsers(t *testing.T, m *member) []projections.User {
 		t.Fatal(err)
 	}
 	return users
+}
+
+// record writes a record of a session into a site's log of recordings, whatever the
+// site's right to.
+func (m *member) record(session events.SessionID, key *seal.DataKey, first uint64, block string) {
+	m.t.Helper()
+	sealed, err := key.Seal(nil, []byte(block), seal.Binding{Purpose: gateway.PacketsPurpose(events.In), ID: session.UUID, Number: first})
+	var d events.Draft
+	if err == nil {
+		d, err = events.NewDraft(session.UUID, m.actor(), "Test", events.SessionPackets{Direction: events.In, First: first, Count: 1, Sealed: sealed})
+	}
+	if err == nil {
+		_, err = m.rec.Writer().Append(m.t.Context(), d)
+	}
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// recorded waits until a site holds what another one has recorded up to now.
+func (m *member) recorded(of *member) {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	size, _ := of.rec.Log().Size()
+	if err := m.views.WaitFor(ctx, of.rec.Log().Origin(), size); err != nil {
+		m.t.Fatal(err)
+	}
+}
+
+// blocks are what a site reads of a session's recording.
+func (m *member) blocks(session events.SessionID) (all []string, err error) {
+	shown, err := m.views.Session(m.t.Context(), session)
+	var extents []projections.Extent
+	if err == nil {
+		extents, err = m.views.Extents(m.t.Context(), session, shown.SiteID)
+	}
+	var key *seal.DataKey
+	for r, err := range m.records(m.t.Context(), session, extents) {
+		var opened replay.Record
+		if err == nil {
+			opened, key, err = m.openRecord(m.t.Context(), r, key)
+		}
+		if err != nil {
+			return all, err
+		}
+		all = append(all, string(opened.Block))
+	}
+	if key != nil {
+		key.Release()
+	}
+	return all, err
+}
+
+// A member records under the id of a session that runs at another site, as if it were
+// part of it, and sends a wrong data key for it before the right one comes: the
+// recording is the session's own at all sites, the wrong key hides it no longer than
+// until it is read, and there is an alarm.
+func TestAttackRecordingsOfOthers(t *testing.T) {
+	a, b, c := serveMember(t, "a"), serveMember(t, "b"), serveMember(t, "c")
+	admin := adminAt(t, a)
+	b.join(a, admin, events.PeerSite)
+	c.join(a, admin, events.PeerSite)
+	b.hears(c)
+	c.hears(b)
+	a.sealer.Entrust(func() []*seal.PublicKey { return nil }, nil) // a has told nobody yet
+	session := events.SessionID{UUID: uuid.Must(uuid.NewV7())}
+	a.say(session.UUID, events.SessionStarted{User: events.UserID{UUID: admin.ID}})
+	key, err := a.sealer.NewKey(t.Context(), session.UUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Release()
+	a.record(session, key, 0, "first")
+	c.hears(a)
+	b.hears(a)
+
+	public, err := seal.ParsePublicKey(c.ID().UUID, c.keys.Status().Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	own, err := b.sealer.NewKey(t.Context(), session.UUID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer own.Release()
+	wrap, err := b.sealer.WrapFor(t.Context(), session.UUID, public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wrong, err := json.Marshal(sharedKey{session.UUID, wrap})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.node().SendWraps(c.ID(), mesh.Wraps{Keys: [][]byte{wrong}})
+	for end := time.Now().Add(30 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if k, err := c.sealer.Key(t.Context(), session.UUID); err == nil {
+			k.Release()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatal("the wrong key does not come")
+		}
+	}
+	b.record(session, own, 1, "evil")
+	a.record(session, key, 1, "second")
+	a.entrust(t.Context())
+	for _, m := range []*member{a, c} {
+		for _, of := range []*member{a, b} {
+			m.recorded(of)
+		}
+		if got, err := m.blocks(session); err != nil || !slices.Equal(got, []string{"first", "second"}) {
+			t.Errorf("site %s reads %q, %v", m.Name(), got, err)
+		}
+		m.alarmForeign(t.Context())
+		m.alarmForeign(t.Context())
+		if err := m.CaughtUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	page, err := a.views.Audit(t.Context(), projections.AuditFilter{Type: "mesh.masked", Filter: projections.Filter{Limit: 100}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	alarms := 0
+	for _, e := range page.Items {
+		if e.Origin.Site == a.ID() && strings.Contains(string(e.Payload), b.ID().String()) && strings.Contains(string(e.Payload), "session.packets") {
+			alarms++
+		}
+	}
+	if alarms != 1 {
+		t.Errorf("%d alarms about b at a", alarms)
+	}
+	b.node().SendWraps(c.ID(), mesh.Wraps{Keys: [][]byte{wrong}})
+	c.hears(b)
+	if got, err := c.blocks(session); err != nil || len(got) != 2 {
+		t.Errorf("after the wrong key has come again: %q, %v", got, err)
+	}
 }

@@ -307,15 +307,49 @@ func (s *Site) alarmMasked(ctx context.Context) {
 	s.commands.View(func(state *aggregate.State) {
 		anything = slices.ContainsFunc(state.Masked(), func(m *aggregate.Masked) bool { return m.Beyond && m.Site != s.who.ID })
 	})
-	if !anything {
+	if anything {
+		s.alarm(ctx, commands.RecordMasked{})
+	}
+}
+
+// foreignEvery is how often it is looked for what members recorded of sessions that
+// they do not run.
+const foreignEvery = time.Minute
+
+func (s *Site) lookForForeign(ctx context.Context) {
+	var looked events.Clock
+	for sleep(ctx, foreignEvery) == nil {
+		if held := s.source.Held(events.Rec); !looked.Covers(held) {
+			looked = held
+			s.alarmForeign(ctx)
+		}
+	}
+}
+
+func (s *Site) alarmForeign(ctx context.Context) {
+	found, err := s.views.Foreign(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Error("it can't be told whether members record sessions of others", "error", err)
+		}
 		return
 	}
-	records, err := s.commands.Do(ctx, s.actor(), commands.RecordMasked{})
+	var c commands.RecordMasked
+	for _, f := range found {
+		c.Foreign = append(c.Foreign, commands.Foreign{Site: f.Site, Count: f.Records, Last: f.Last, At: f.At})
+	}
+	if len(found) > 0 {
+		s.alarm(ctx, c)
+	}
+}
+
+func (s *Site) alarm(ctx context.Context, c commands.RecordMasked) {
+	records, err := s.commands.Do(ctx, s.actor(), c)
 	if err != nil && ctx.Err() == nil {
 		s.log.Error("that a member decides more than it may could not be recorded", "error", err)
 	}
 	for _, r := range records {
-		s.log.Error("a member of the mesh decides more than it may; it has no effect", "event", r.Header.ID.String())
+		s.log.Error("a member of the mesh goes beyond what it may; it has no effect", "event", r.Header.ID.String())
 	}
 }
 

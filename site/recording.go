@@ -4,13 +4,11 @@ import (
 	"context"
 	"fmt"
 	"iter"
-	"slices"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
-	"github.com/holdfast-pam/holdfast/gateway"
 	"github.com/holdfast-pam/holdfast/projections"
 	"github.com/holdfast-pam/holdfast/replay"
 )
@@ -18,8 +16,12 @@ import (
 // Recording gives what the log holds of a session, as far as it is durable and
 // the views know of it (see [Site.CaughtUp]). It needs an unsealed site.
 func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source {
-	return s.items(ctx, id, func(yield func(events.Record, error) bool) {
-		extents, err := s.views.Extents(ctx, id)
+	return s.items(ctx, func(yield func(events.Record, error) bool) {
+		shown, err := s.views.Session(ctx, id)
+		var extents []projections.Extent
+		if err == nil {
+			extents, err = s.views.Extents(ctx, id, shown.SiteID)
+		}
 		if err != nil {
 			yield(events.Record{}, err)
 			return
@@ -36,7 +38,7 @@ func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source
 				return
 			}
 		}
-		if err := s.arrived(ctx, id, extents, got); err != nil {
+		if err := s.arrived(shown, got); err != nil {
 			yield(events.Record{}, err)
 		}
 	})
@@ -44,24 +46,19 @@ func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source
 
 // arrived tells when a recording is from another site and not all of it has come
 // from there, so that a part is never taken for the whole.
-func (s *Site) arrived(ctx context.Context, id events.SessionID, extents []projections.Extent, got map[events.Direction]uint64) error {
-	own := func(x projections.Extent) bool { return x.Origin.Site == s.who.ID }
-	if slices.ContainsFunc(extents, own) {
+func (s *Site) arrived(shown projections.Session, got map[events.Direction]uint64) error {
+	if shown.SiteID == s.who.ID || shown.Ended == nil || got[events.In] >= shown.PacketsIn && got[events.Out] >= shown.PacketsOut {
 		return nil
-	}
-	shown, err := s.views.Session(ctx, id)
-	if err != nil || shown.Ended == nil || got[events.In] >= shown.PacketsIn && got[events.Out] >= shown.PacketsOut {
-		return err
 	}
 	return &commands.Refusal{
 		Code:    commands.Unavailable,
-		Message: fmt.Sprintf("session %s ran at another site, and only %d of its %d packets have arrived here", id, got[events.In]+got[events.Out], shown.PacketsIn+shown.PacketsOut),
+		Message: fmt.Sprintf("session %s ran at another site, and only %d of its %d packets have arrived here", shown.ID, got[events.In]+got[events.Out], shown.PacketsIn+shown.PacketsOut),
 		Hint:    "read it at the site where it ran, or here once the rest has arrived (mesh status)",
 	}
 }
 
 // items opens the records of a session.
-func (s *Site) items(ctx context.Context, id events.SessionID, records iter.Seq2[events.Record, error]) replay.Source {
+func (s *Site) items(ctx context.Context, records iter.Seq2[events.Record, error]) replay.Source {
 	return replay.Items(func(yield func(replay.Record, error) bool) {
 		// The key is fetched with the first record: a session that has only begun may have none yet.
 		var key *seal.DataKey
@@ -74,14 +71,9 @@ func (s *Site) items(ctx context.Context, id events.SessionID, records iter.Seq2
 			if err != nil {
 				s.noteDamage(ctx, err)
 			}
-			if err == nil && key == nil {
-				if key, err = s.sealer.Key(ctx, id.UUID); err != nil {
-					err = fmt.Errorf("open the recording of session %s: %w", id, err)
-				}
-			}
 			var record replay.Record
 			if err == nil {
-				record, err = gateway.OpenRecord(r, key)
+				record, key, err = s.openRecord(ctx, r, key)
 			}
 			if !yield(record, err) || err != nil {
 				return

@@ -140,6 +140,7 @@ func (s *Site) Serve(ctx context.Context) error {
 	s.background.Go(func() { s.endReturned(running) })
 	s.background.Go(func() { s.lookForStale(running) })
 	s.background.Go(func() { s.keepLeases(running) })
+	s.background.Go(func() { s.lookForForeign(running) })
 	s.background.Go(func() {
 		if err := s.deliverOthers(running); err != nil {
 			s.fail(fmt.Errorf("apply what other sites decided: %w", err))

@@ -51,6 +51,7 @@ type Site struct {
 	newKeys  chan uuid.UUID // data keys that custodians are to be told of
 	waiting  *waitingKeys
 	sharing  *sharing
+	wanted   wantedKeys
 	views    *projections.Projections
 	counted  *counted
 	commands *commands.Dispatcher

@@ -26,7 +26,7 @@ const readOver = 8
 // A watcher is a reader of the log and nothing else. Nobody waits for it: while it is slow or stopped, the log holds
 // what it has not read. It needs an unsealed site.
 func (s *Site) Watch(ctx context.Context, id events.SessionID, caughtUp func() error) replay.Source {
-	return s.items(ctx, id, func(yield func(events.Record, error) bool) {
+	return s.items(ctx, func(yield func(events.Record, error) bool) {
 		w := watch{site: s, id: id}
 		err := w.begin(ctx)
 		for err == nil {
@@ -67,7 +67,7 @@ func (w *watch) begin(ctx context.Context) error {
 		return err
 	}
 	w.ended = session.Ended != nil
-	if w.extents, err = s.views.Extents(ctx, w.id); err != nil {
+	if w.extents, err = s.views.Extents(ctx, w.id, s.who.ID); err != nil {
 		return err
 	}
 	if n := len(w.extents); n > 0 && w.extents[n-1].Origin == rec {

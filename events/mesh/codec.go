@@ -185,8 +185,8 @@ func check(m Message) error {
 			return checkOrigin(m.Log)
 		}
 	case Wraps:
-		if len(m.Keys) > MaxWraps {
-			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), MaxWraps)
+		if max(len(m.Keys), len(m.Want)) > MaxWraps {
+			return fmt.Errorf("%d keys, the limit is %d", max(len(m.Keys), len(m.Want)), MaxWraps)
 		}
 		if len(m.After) > MaxAfter {
 			return fmt.Errorf("%d places in logs, the limit is %d", len(m.After), MaxAfter)

@@ -149,6 +149,7 @@ type Ping struct {
 type Wraps struct {
 	Keys  [][]byte            `cbor:"1,keyasint"`
 	After []events.ClockEntry `cbor:"2,keyasint,omitempty"` // what the receiver is to have applied before it takes them
+	Want  [][]byte            `cbor:"3,keyasint,omitempty"` // without keys: ids of those that are asked for; all of them where there is none
 }
 
 // Lease is a question of a site to its successor, or the answer to one (rule R13).
