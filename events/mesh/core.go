@@ -131,11 +131,11 @@ type log struct {
 	waiting []Batch       // verified, in order; the first `storing` of them are being stored
 	storing int
 
-	source  LinkID        // whom we asked to push; 0 for nobody
-	asked   time.Duration // when we did, or last got something from there
-	avoid   avoided
-	behind  time.Duration // since when somebody has more; 0 for nobody
-	told    uint64        // size in the last Have to all
+	source  LinkID                   // whom we asked to push; 0 for nobody
+	asked   time.Duration            // when we did, or last got something from there
+	avoided map[LinkID]time.Duration // sources that were silent, until when others go first
+	behind  time.Duration            // since when somebody has more; 0 for nobody
+	told    uint64                   // size in the last Have to all
 	toldAt  time.Duration
 	release uint64   // own logs: delivered up to here
 	grown   []growth // own logs: what is not released yet
@@ -265,7 +265,7 @@ func (c *Core) setMembers(m Members) {
 // released.
 func (c *Core) opened(in Opened) {
 	l := &log{
-		origin: in.Key.Origin, own: in.Own, key: in.Key, size: in.Tree.Size(), root: in.Tree.Root(),
+		origin: in.Key.Origin, own: in.Own, key: in.Key, avoided: map[LinkID]time.Duration{}, size: in.Tree.Size(), root: in.Tree.Root(),
 		tree: in.Tree.Clone(), ahead: in.Tree.Clone(), head: in.Head, release: in.Tree.Size(),
 	}
 	c.addLog(l)

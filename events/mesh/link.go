@@ -112,6 +112,7 @@ func (c *Core) linkDown(id LinkID) {
 	c.peers = slices.DeleteFunc(slices.Clone(c.peers), func(l *link) bool { return l.id == id })
 	c.stale = true
 	for _, lg := range c.logs {
+		delete(lg.avoided, id)
 		if lg.source == id {
 			lg.source = 0
 		}
@@ -351,7 +352,7 @@ func (c *Core) gotKey(l *link, k Key) {
 		c.emit(Refused{Link: l.id, Site: l.site, Origin: o, What: "is one log too many of that site"})
 		return
 	}
-	lg = &log{origin: o, key: k, asked: c.now - c.cfg.HaveEvery}
+	lg = &log{origin: o, key: k, avoided: map[LinkID]time.Duration{}, asked: c.now - c.cfg.HaveEvery}
 	lg.root = lg.tree.Root()
 	c.addLog(lg)
 	c.emit(NewLog{k})

@@ -108,7 +108,11 @@ func TestNothingIsSentTwice(t *testing.T) {
 func TestAHealSendsWhatIsMissing(t *testing.T) {
 	broken := []string{"partition", "one-way cut", "cut", "flapping", "crash", "backup", "restore", "disk loss"}
 	sent, needed, worst := 0, 0, 0.0
-	for seed := range uint64(100) {
+	seeds := uint64(100)
+	if testing.Short() {
+		seeds = 25
+	}
+	for seed := range seeds {
 		h := drawn(seed+1, "", false)
 		h.much = true
 		h.faults = slices.DeleteFunc(h.faults, func(f fault) bool { return !slices.Contains(broken, f.kind) })

@@ -21,7 +21,7 @@ func (c *Core) chooseSources() {
 		old := c.links[lg.source]
 		stalled := old != nil && c.stalled(lg)
 		if stalled {
-			lg.avoid = avoided{lg.source, c.now + silent*c.cfg.HaveEvery}
+			lg.avoided[lg.source] = c.now + silent*c.cfg.HaveEvery
 		}
 		best := c.bestSource(lg)
 		if best == nil || best == old && !stalled {
@@ -51,16 +51,11 @@ func (c *Core) reconsider() {
 	}
 }
 
-// avoided is a source that was silent, until when others go first.
-type avoided struct {
-	link  LinkID
-	until time.Duration
-}
-
-// bestSource picks the peer to push a log.
+// bestSource picks the peer to push a log. Of those that were silent the one comes
+// first that was so the longest time ago, so that each gets its turn.
 func (c *Core) bestSource(lg *log) *link {
 	var best *link
-	score := -1
+	score, silentUntil := -1, time.Duration(0)
 	for _, l := range c.linksInOrder() {
 		h, knows := l.have[lg.origin]
 		if !l.ready || !knows || l.other[lg.origin] {
@@ -76,11 +71,12 @@ func (c *Core) bestSource(lg *log) *link {
 		if l.site == lg.origin.Site {
 			s += 4
 		}
-		if l.id == lg.avoid.link && c.now < lg.avoid.until {
+		until := lg.avoided[l.id] // 0 for who never was
+		if c.now < until {
 			s = 0
 		}
-		if s > score {
-			best, score = l, s
+		if s > score || s == score && until < silentUntil {
+			best, score, silentUntil = l, s, until
 		}
 	}
 	return best
@@ -155,6 +151,7 @@ func (c *Core) gotBatch(l *link, lane Lane, b Batch) {
 	}
 	b.from = l.id
 	l.held[lane] += size
+	delete(lg.avoided, l.id)
 	lg.ahead, lg.waiting, lg.asked = tree, append(lg.waiting, b), c.now
 	c.startStoring(lg)
 }
