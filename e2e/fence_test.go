@@ -170,3 +170,56 @@ func TestAForkIsProvenAndSettled(t *testing.T) {
 		sameDigests(t, s, sites[(i+1)%len(sites)])
 	}
 }
+
+// A secret is rotated in a branch of a log that does not count any more: the disk of its
+// site went back to before it, and its site alone would know only what the target has
+// given up. The others hold that branch. What it says was sent is tested at the target,
+// found to be true, and rotated once; nobody has to do anything.
+func TestASecretInABranchThatDoesNotCountIsNotLost(t *testing.T) {
+	target := targettest.StartUnix(t)
+	sites := meshOf(t, "a", "b", "c")
+	a, b, c := sites[0], sites[1], sites[2]
+	alice := targettest.Alice + "+box"
+	a.do("target add box --addr "+target.Addr+" --host-key '"+target.HostKey+"'", "")
+	a.do("account add "+alice+" --password-stdin", targettest.FirstPassword)
+	a.do("rotate policy set box --lockout-threshold 13", "")
+	b.until("account ls", targettest.Alice)
+	a.crash()
+	old := filepath.Join(a.dir, "old")
+	run(t, "cp", "-a", filepath.Join(a.dir, "data"), old)
+	a.up()
+	for _, s := range []*meshSite{b, c} {
+		s.until("mesh status --json", `"site":"a","state":"linked"`)
+	}
+	a.do("rotate run "+alice+" --wait", "")
+	lost := a.do("secret reveal "+alice+" --reason look", "")
+	for _, s := range []*meshSite{b, c} {
+		s.until("secret versions "+alice, "verified")
+	}
+	a.crash()
+	a.rollBack(old)
+	b.crash()
+	c.crash()
+	a.up()
+	a.do("group add other-branch", "") // in the place of the rotation
+	b.up()
+	c.up()
+	for _, s := range sites {
+		s.until("mesh history", "fork.proved")
+		s.until("audit tail --type secret.recovered -n 1", "secret.recovered")
+	}
+	for _, s := range sites {
+		s.until("rotate status "+alice+" --json", `"state":"ok"`)
+	}
+	a.until("audit tail --type rotation.ended -n 1", "verified")
+	now := a.do("secret reveal "+alice+" --reason look", "")
+	if now == lost || now == targettest.FirstPassword {
+		t.Error("the secret of the branch was not changed")
+	}
+	for _, s := range []*meshSite{b, c} {
+		s.until("secret reveal "+alice+" --reason look", now)
+	}
+	for i, s := range sites {
+		sameDigests(t, s, sites[(i+1)%len(sites)])
+	}
+}

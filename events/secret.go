@@ -1,6 +1,10 @@
 package events
 
-import "time"
+import (
+	"time"
+
+	"github.com/google/uuid"
+)
 
 // Events of a credential's stream that a rotation makes, and those that say
 // who was shown a secret.
@@ -55,6 +59,21 @@ type SecretUnknown struct {
 }
 
 var _ = define[SecretUnknown]("secret.unknown", 1)
+
+// SecretRecovered says that a target may hold a version, of which only a part of a log
+// says so that does not count: it was written twice, or its site was fenced (rule R14).
+// It is by a site that holds that part, and brings the version to those that do not. It
+// is found out by testing.
+type SecretRecovered struct {
+	Version  SecretID  `json:"version"`
+	Sealed   []byte    `json:"sealed"`
+	Public   string    `json:"public,omitempty"`
+	Key      uuid.UUID `json:"key,omitzero"` // as in secret.staged
+	Log      Origin    `json:"log"`          // that says so
+	Position uint64    `json:"position"`
+}
+
+var _ = define[SecretRecovered]("secret.recovered", 1)
 
 // SecretTried says that a rotation is about to log in with a version to see
 // whether the target takes it. Until an event answers it, it counts against the

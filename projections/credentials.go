@@ -14,7 +14,7 @@ import (
 
 var _ = register(projection{
 	name:    "credentials",
-	version: 2,
+	version: 3,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE credentials (
@@ -28,13 +28,13 @@ CREATE TABLE credentials_versions (
 	apply_stamp BLOB, applied INTEGER, applied_how TEXT NOT NULL DEFAULT '',
 	verify_stamp BLOB, verified INTEGER, verified_how TEXT NOT NULL DEFAULT '', verified_session BLOB,
 	sent_stamp BLOB, sent INTEGER, refuse_stamp BLOB, refused INTEGER, unknown_stamp BLOB, unknown INTEGER,
-	reject_stamp BLOB, rejected INTEGER, retire_stamp BLOB, retired INTEGER,
+	recover_stamp BLOB, recovered INTEGER, recovered_public TEXT NOT NULL DEFAULT '', reject_stamp BLOB, rejected INTEGER, retire_stamp BLOB, retired INTEGER,
 	rotation BLOB, single_copy INTEGER NOT NULL DEFAULT 0,
 	PRIMARY KEY (credential, version)
 ) STRICT, WITHOUT ROWID;`,
 	on: []handler{
 		on(credentialAdded), onHeader(secretStaged), on(secretApplied), on(secretVerified), on(secretSent), on(secretRefused),
-		on(secretUnknown), on(secretRejected), on(secretRetired),
+		on(secretUnknown), on(secretRejected), on(secretRetired), on(secretRecovered),
 	},
 })
 
@@ -82,7 +82,7 @@ type Credential struct {
 }
 
 const selectCredential = `SELECT c.id, c.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''), c.kind, c.added,
-	v.version, COALESCE(v.public, ''), v.staged, v.applied, v.verified,
+	v.version, COALESCE(NULLIF(v.public, ''), v.recovered_public, ''), v.staged, v.applied, v.verified,
 	(SELECT count(*) FROM credentials_versions n WHERE n.credential = c.id)
 	FROM credentials c LEFT JOIN accounts a ON a.id = c.account LEFT JOIN targets t ON t.id = a.target
 	LEFT JOIN credentials_versions v ON v.credential = c.id AND v.version = (

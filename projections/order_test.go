@@ -56,7 +56,7 @@ func drawHistory(t *rapid.T, tb testing.TB) *history {
 	return h
 }
 
-const kindsOfEvent = 49
+const kindsOfEvent = 50
 
 // drawEvent makes an event of one of the kinds; i makes its fields differ.
 func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
@@ -148,6 +148,9 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 		},
 		func() (uuid.UUID, events.Event) { return some('c'), events.SecretSent{Version: version} },
 		func() (uuid.UUID, events.Event) { return some('c'), events.SecretUnknown{Version: version} },
+		func() (uuid.UUID, events.Event) {
+			return some('c'), events.SecretRecovered{Version: version, Public: text}
+		},
 		func() (uuid.UUID, events.Event) {
 			return some('c'), events.SecretRejected{Version: version, Locked: i%2 == 0}
 		},

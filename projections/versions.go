@@ -15,6 +15,7 @@ var (
 	refuseSecret = keepLast("credentials_versions", "credential, version", "refuse_stamp", "refused")
 	doubtSecret  = keepLast("credentials_versions", "credential, version", "unknown_stamp", "unknown")
 	rejectSecret = keepLast("credentials_versions", "credential, version", "reject_stamp", "rejected")
+	bringSecret  = keepLast("credentials_versions", "credential, version", "recover_stamp", "recovered", "recovered_public")
 	retireSecret = keepLast("credentials_versions", "credential, version", "retire_stamp", "retired")
 )
 
@@ -40,6 +41,10 @@ func secretRejected(w *writer, r *record, e events.SecretRejected) error {
 	return w.exec(rejectSecret, r.stream(), e.Version.UUID[:], r.stamp(), r.Header.Wall)
 }
 
+func secretRecovered(w *writer, r *record, e events.SecretRecovered) error {
+	return w.exec(bringSecret, r.stream(), e.Version.UUID[:], r.stamp(), r.Header.Wall, e.Public)
+}
+
 func secretRetired(w *writer, r *record, e events.SecretRetired) error {
 	return w.exec(retireSecret, r.stream(), e.Version.UUID[:], r.stamp(), r.Header.Wall)
 }
@@ -52,19 +57,20 @@ type Version struct {
 	Current    bool                `json:"current,omitempty"` // the one that is held to be true
 	Public     string              `json:"public,omitempty"`  // its public half, for a private key
 	Staged     time.Time           `json:"staged,omitzero"`
-	Sent       time.Time           `json:"sent,omitzero"`     // last time that the target was asked to take it
-	Refused    time.Time           `json:"refused,omitzero"`  // last time that it did not
-	Unknown    time.Time           `json:"unknown,omitzero"`  // last time that nobody could tell
-	Applied    time.Time           `json:"applied,omitzero"`  // last time that the target said so, or a person
-	Verified   time.Time           `json:"verified,omitzero"` // last time that the target accepted it
-	Rejected   time.Time           `json:"rejected,omitzero"` // last time that the target turned it down
-	Retired    time.Time           `json:"retired,omitzero"`  // when the target was made to refuse it
-	Rotation   events.RotationID   `json:"rotation,omitzero"` // that made it; zero if it was entered
+	Sent       time.Time           `json:"sent,omitzero"`      // last time that the target was asked to take it
+	Refused    time.Time           `json:"refused,omitzero"`   // last time that it did not
+	Unknown    time.Time           `json:"unknown,omitzero"`   // last time that nobody could tell
+	Applied    time.Time           `json:"applied,omitzero"`   // last time that the target said so, or a person
+	Verified   time.Time           `json:"verified,omitzero"`  // last time that the target accepted it
+	Recovered  time.Time           `json:"recovered,omitzero"` // when it came to light beyond where a log counts
+	Rejected   time.Time           `json:"rejected,omitzero"`  // last time that the target turned it down
+	Retired    time.Time           `json:"retired,omitzero"`   // when the target was made to refuse it
+	Rotation   events.RotationID   `json:"rotation,omitzero"`  // that made it; zero if it was entered
 	SingleCopy bool                `json:"single_copy,omitempty"`
 	KnownTo    []Disclosure        `json:"known_to"` // who was shown it
 }
 
-const selectVersions = `SELECT v.version, v.credential, v.public, v.staged, v.sent, v.refused, v.unknown, v.applied, v.verified, v.rejected,
+const selectVersions = `SELECT v.version, v.credential, COALESCE(NULLIF(v.public, ''), v.recovered_public), v.staged, v.sent, v.refused, v.unknown, v.applied, v.verified, v.recovered, v.rejected,
 	v.retired, v.rotation, v.single_copy, max(COALESCE(v.apply_stamp, x''), COALESCE(v.verify_stamp, x'')) FROM credentials_versions v`
 
 // Versions lists the versions of a credential, the newest first. The credential
@@ -104,18 +110,19 @@ func (p *Projections) Versions(ctx context.Context, ref string) (all []Version, 
 }
 
 func scanVersion(row scanner) (v Version, err error) {
-	var staged, sent, refused, unknown, applied, verified, rejected, retired sql.NullInt64
+	var staged, sent, refused, unknown, applied, verified, recovered, rejected, retired sql.NullInt64
 	var stamp []byte
-	err = row.Scan(&v.ID, &v.Credential, &v.Public, &staged, &sent, &refused, &unknown, &applied, &verified, &rejected, &retired,
+	err = row.Scan(&v.ID, &v.Credential, &v.Public, &staged, &sent, &refused, &unknown, &applied, &verified, &recovered, &rejected, &retired,
 		&v.Rotation, &v.SingleCopy, &stamp)
 	v.Staged, v.Sent, v.Refused, v.Unknown = at(staged), at(sent), at(refused), at(unknown)
 	v.Applied, v.Verified, v.Rejected, v.Retired = at(applied), at(verified), at(rejected), at(retired)
+	v.Recovered = at(recovered)
 	switch {
 	case verified.Valid:
 		v.State = "verified"
 	case applied.Valid:
 		v.State = "applied"
-	case unknown.Valid:
+	case unknown.Valid, recovered.Valid:
 		v.State = "unknown"
 	case refused.Valid:
 		v.State = "refused"

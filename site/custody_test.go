@@ -302,3 +302,40 @@ func (m *member) at() uint64 {
 	size, _ := m.ctl.Log().Size()
 	return size
 }
+
+// A fenced site has sent secrets beyond where its log counts, one of them made up: it is
+// sealed under no key. Who holds that part brings back the other one, and nobody is kept
+// waiting for the made-up one. What is sealed next has a new data key.
+func TestSecretsOfAFencedSiteAreBroughtBack(t *testing.T) {
+	x := newCustody(t)
+	size := x.b.at()
+	sent := x.put(x.b, "sent")
+	made := x.b.say(sent.Credential.UUID, events.SecretStaged{Sealed: make([]byte, 64)})
+	x.b.say(sent.Credential.UUID, events.SecretSent{Version: events.SecretID{UUID: made.Header.ID}, Verb: events.ChangeAsItself})
+	for _, m := range []*member{x.a, x.c} {
+		m.hears(x.b)
+	}
+	x.a.say(x.b.ID().UUID, events.SiteFenced{Logs: []events.ClockEntry{{Origin: x.b.ctl.Log().Origin(), Position: size}}, Reason: "stolen"})
+	x.c.hears(x.a)
+	for _, m := range []*member{x.a, x.c} {
+		x.eventually(m, "sent")
+		m.commands.View(func(s *aggregate.State) {
+			c, _ := s.Credential(sent.Credential)
+			if all := c.Candidates(); !c.Contested() || len(all) != 2 || all[0].ID != sent.Version {
+				t.Errorf("%s: contested %t, %d candidates", m.Name(), c.Contested(), len(all))
+			}
+		})
+	}
+	x.a.hears(x.c)
+	at, here, err := x.a.Digest(t.Context(), events.Clock{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.c.hears(x.a)
+	if _, there, err := x.c.Digest(t.Context(), at); err != nil || there != here {
+		t.Errorf("two states: %s, %s: %v", here, there, err)
+	}
+	if next := x.put(x.c, "next"); next.Key == uuid.Nil || slices.Contains(next.Sites, x.b.ID().UUID) {
+		t.Errorf("the next version is sealed under data key %s for %v", next.Key, next.Sites)
+	}
+}

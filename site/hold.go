@@ -9,9 +9,11 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
 	"github.com/holdfast-pam/holdfast/events/mesh"
+	"github.com/holdfast-pam/holdfast/events/seal"
 )
 
 // checkFork checks the proof that an event brings: nobody's word is believed that a
@@ -103,6 +105,56 @@ func (s *Site) applyHolds(ctx context.Context) time.Duration {
 	}
 	s.counted.look()
 	return 0
+}
+
+// recoverSecrets tells everybody of the versions of secrets that a target may hold and
+// of which only this site's copies of logs say so, beyond where they count. It opens them
+// first: what nobody can open would only keep the site that tests it waiting.
+func (s *Site) recoverSecrets(ctx context.Context) {
+	var found []aggregate.Recovery
+	kinds := map[events.CredentialID]events.SecretKind{}
+	s.commands.View(func(state *aggregate.State) {
+		if _, held := state.HoldOf(s.ctl.Log().Origin()); held || !slices.Contains(state.DecidesOn(s.who.ID), events.AreaSecrets) {
+			return
+		}
+		found = state.Recoverable()
+		for _, r := range found {
+			if c, ok := state.Credential(r.Credential); ok {
+				kinds[r.Credential] = c.Kind
+			}
+		}
+	})
+	var opened []events.SecretID
+	for _, r := range found {
+		if _, never := s.unopened.Load(r.Version); never {
+			continue
+		}
+		secret, err := vault.Open(ctx, s.sealer, vault.Sealed{
+			Credential: r.Credential, Version: r.Version, Kind: kinds[r.Credential], Bytes: r.Sealed, Key: r.Key,
+		})
+		secret.Wipe()
+		switch {
+		case err == nil:
+			opened = append(opened, r.Version)
+		case errors.Is(err, seal.ErrMismatch):
+			s.unopened.Store(r.Version, true)
+			s.log.Warn("a part of a log that does not count names a secret that was never sealed here", "version", r.Version.String(), "log", r.Log.String())
+		}
+	}
+	if len(opened) == 0 {
+		return
+	}
+	records, err := s.commands.Do(ctx, s.actor(), commands.RecoverSecrets{Versions: opened})
+	if err != nil {
+		if ctx.Err() == nil {
+			s.log.Error("secrets that targets may hold stand in a part of a log that does not count, and could not be recovered", "secrets", len(opened), "error", err)
+		}
+		return
+	}
+	for _, r := range records {
+		s.log.Warn("a target may hold a secret that a part of a log names which does not count; its site tests it",
+			"credential", r.Header.Stream.String(), "event", r.Header.ID.String())
+	}
 }
 
 // leaveTime is how long a site that leaves waits until a peer holds all of it.

@@ -221,6 +221,7 @@ func (s *Site) runMesh(ctx context.Context) {
 			pairs = p
 		}
 		s.yieldDuties(ctx)
+		s.recoverSecrets(ctx)
 		select {
 		case <-moved:
 		case <-again:

@@ -52,6 +52,7 @@ type Site struct {
 	waiting  *waitingKeys
 	sharing  *sharing
 	wanted   wantedKeys
+	unopened sync.Map // versions of secrets, of parts of logs that do not count, that no data key opens
 	views    *projections.Projections
 	counted  *counted
 	commands *commands.Dispatcher

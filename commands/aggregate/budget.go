@@ -7,6 +7,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -34,33 +36,47 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 	p := s.RotationPolicy(a)
 	window := time.Duration(p.LockoutWindow) * time.Second
 	tries := c.Spent(now.Add(-window), p.Cumulative)
-	all := max(0, int(p.LockoutThreshold)-1)
+	room, first := max(0, int(p.LockoutThreshold)-1), now
 	if s.Left(site) && s.Owner(a) != site { // what is the others' it touches no more
-		all = 0
+		room = 0
 	}
-	own, room, first := tries[site], all, now
-	for _, t := range tries {
+	left = s.shareLeft(a, site, room, tries, now.Add(-window))
+	for _, t := range tries { // what others are known to have spent is not spent again
 		room -= t.N
 		if t.Oldest.Before(first) {
 			first = t.Oldest
 		}
 	}
-	since := now.Add(-window)
-	sites := s.touching(a, site, since)
-	share, parts := all/sites, s.parts(a, site, all%sites, since)
-	for by, t := range tries { // what is above a share, and not the one try of who doubts nothing, was of a part
-		if by != site {
-			parts -= max(0, t.N-max(share, 1))
-		}
-	}
-	left = min(share+max(0, parts)-own.N, room)
-	if left < 1 && own.N == 0 && room > 0 && c.believed() {
+	if left = min(left, room); left < 1 && tries[site].N == 0 && room > 0 && c.believed() {
 		left = 1 // nothing speaks against the secret: see above
 	}
-	if own.N > 0 {
+	if own := tries[site]; own.N > 0 {
 		first = own.Oldest
 	}
 	return left, first.Add(window + time.Microsecond) // the log keeps microseconds
+}
+
+// shareLeft is what a site has left of its share in all tries. Until everybody is known
+// to have known for the length of a window that a site has gone, some may reckon with it
+// or have spent by that, and some not: the least share that anybody may reckon with
+// counts.
+func (s *State) shareLeft(a *Account, site events.SiteID, all int, tries map[events.SiteID]Spending, since time.Time) int {
+	sites, going := s.touching(a, site, since)
+	moves, least := s.movesOf(a), math.MaxInt
+	for n := sites; n <= sites+going; n++ {
+		share, parts := all/n, s.parts(a, site, moves, all%n)
+		for by, t := range tries { // what is above a share was of a part, or the one try of who doubts nothing
+			free := share
+			if by != a.Added.Origin.Site && !slices.ContainsFunc(moves, func(h handed) bool { return h.to == by }) {
+				free = max(share, 1) // it never had a part
+			}
+			if by != site {
+				parts -= max(0, t.N-free)
+			}
+		}
+		least = min(least, share+max(0, parts)-tries[site].N)
+	}
+	return least
 }
 
 // believed reports whether nothing speaks against what the target is held to take:
@@ -87,25 +103,79 @@ func (c *Credential) believed() bool {
 }
 
 // parts is what a site has of the rest that can't be divided.
-func (s *State) parts(a *Account, site events.SiteID, rest int, since time.Time) (n int) {
-	if rest > 0 && s.partAt(a, a.Added.Origin.Site, site, since) == site {
+func (s *State) parts(a *Account, site events.SiteID, moves []handed, rest int) (n int) {
+	if rest == 0 {
+		return 0
+	}
+	heirs := s.presenters(a)
+	if s.partAt(a.Added.Origin.Site, heirs, moves, site) == site {
 		n += rest - rest/2
 	}
-	if rest > 1 && s.Owner(a) == site && s.partAt(a, s.successor(a), site, since) == site {
+	i := slices.IndexFunc(heirs, func(id events.SiteID) bool { return id != a.Added.Origin.Site })
+	if i >= 0 && s.Owner(a) == site && s.partAt(heirs[i], heirs, append(s.namingsOf(a), moves...), site) == site {
 		n += rest / 2
 	}
 	return n
 }
 
-// touching counts the sites that may present the secret of an account.
-func (s *State) touching(a *Account, self events.SiteID, since time.Time) int {
-	n := 1
-	for site := range s.present() {
-		if site != self && !s.goneFor(site, self, since) && s.presents(a, site) {
-			n++
+// touching counts the sites that may present the secret of an account, and those that
+// have gone, of which not all were known to know it at a time.
+func (s *State) touching(a *Account, self events.SiteID, at time.Time) (sites, going int) {
+	live, gone := []events.SiteID{self}, []events.SiteID{}
+	for _, site := range s.presenters(a) {
+		switch {
+		case site == self:
+		case s.goneFor(site, self):
+			gone = append(gone, site)
+		default:
+			live = append(live, site)
 		}
 	}
-	return n
+	for _, g := range gone {
+		if slices.ContainsFunc(live, func(l events.SiteID) bool { return !s.knewGone(g, l, at) }) {
+			going++
+		}
+	}
+	if s.Left(self) {
+		going = 0 // it is alone, and reckons with nobody
+	}
+	return len(live), going
+}
+
+// knewGone reports whether a site is known to have known at a time that another one had
+// gone.
+func (s *State) knewGone(gone, site events.SiteID, at time.Time) bool {
+	knew := func(m *Mark) bool {
+		wall, known := s.goings[m.ID][site]
+		return known && !time.UnixMicro(wall).After(at)
+	}
+	if s.Left(gone) {
+		return knew(s.cuts.left[gone])
+	}
+	return slices.ContainsFunc(s.FencesOf(gone), func(f *Fence) bool { return knew(f.At) })
+}
+
+// noteGoings takes note of when a site has first written what knows of an event by which
+// another one went.
+func (s *State) noteGoings(h *events.Header, clock events.Clock) {
+	m := &Mark{Origin: h.Origin(), Position: h.Position, Clock: clock}
+	for _, p := range s.parted {
+		for _, by := range p.by {
+			if m.Origin == by.Origin && m.Position < by.Position || m.Origin != by.Origin && !m.Knows(by) {
+				continue
+			}
+			if wall, known := s.goings[by.ID][h.Site]; known && wall <= h.Wall {
+				continue
+			}
+			if s.goings == nil {
+				s.goings = map[uuid.UUID]map[events.SiteID]int64{}
+			}
+			if s.goings[by.ID] == nil {
+				s.goings[by.ID] = map[events.SiteID]int64{}
+			}
+			s.goings[by.ID][h.Site] = h.Wall
+		}
+	}
 }
 
 // present are the sites of the mesh, or of which is known where there is none.
@@ -122,23 +192,10 @@ func (s *State) present() map[events.SiteID]bool {
 	return all
 }
 
-// goneFor reports whether another one has presented nothing of the mesh's since a
-// time, and is held to present nothing any more. Before that is as long ago as logins
-// count, its share is not divided anew: the others do not know what each other spend.
-func (s *State) goneFor(site, self events.SiteID, since time.Time) bool {
-	if site == self {
-		return false
-	}
-	var parted *Mark
-	for _, id := range []events.SiteID{site, self} {
-		if s.Left(id) {
-			parted = later(parted, s.cuts.left[id])
-		}
-	}
-	for _, f := range s.FencesOf(site) {
-		parted = later(parted, f.At)
-	}
-	return parted != nil && !parted.Time().After(since)
+// goneFor reports whether another one is held to present nothing of the mesh's any
+// more.
+func (s *State) goneFor(site, self events.SiteID) bool {
+	return site != self && (s.Left(site) || s.Left(self) || s.Fenced(site))
 }
 
 // presents reports whether a site was ever able to open the secret of an account.
@@ -153,56 +210,84 @@ func (s *State) presents(a *Account, site events.SiteID) bool {
 	})
 }
 
-// successor is the site for which the second part is kept: of those that may present
-// the secret the one that was admitted first, but for who added the account.
-func (s *State) successor(a *Account) (first events.SiteID) {
-	admitted := func(site events.SiteID) *Mark {
-		var m *Mark
-		for _, at := range s.mesh.admissions[site] {
-			if m == nil || at.at.Compare(m) < 0 {
-				m = at.at
+// presenters lists the sites that may present the secret of an account, in the order
+// in which they were admitted: with those that are gone, so that it only grows.
+func (s *State) presenters(a *Account) (all []events.SiteID) {
+	admitted := map[events.SiteID]*Mark{}
+	for site := range s.present() {
+		if !s.presents(a, site) {
+			continue
+		}
+		all = append(all, site)
+		for _, m := range s.mesh.admissions[site] {
+			if first := admitted[site]; first == nil || m.at.Compare(first) < 0 {
+				admitted[site] = m.at
 			}
 		}
-		return m
 	}
-	earlier := func(x, y events.SiteID) bool {
-		if m, n := admitted(x), admitted(y); m != nil && n != nil {
-			return m.Compare(n) < 0
+	slices.SortFunc(all, func(x, y events.SiteID) int {
+		if m, n := admitted[x], admitted[y]; m != nil && n != nil {
+			return m.Compare(n)
 		}
-		return bytes.Compare(x.UUID[:], y.UUID[:]) < 0
-	}
-	for site := range s.present() {
-		if site != a.Added.Origin.Site && s.presents(a, site) && (first.IsZero() || earlier(site, first)) {
-			first = site
-		}
-	}
-	return first
+		return bytes.Compare(x.UUID[:], y.UUID[:])
+	})
+	return all
 }
 
-// partAt tells who has a part that began at a site, as another one sees it.
-func (s *State) partAt(a *Account, began, self events.SiteID, since time.Time) (at events.SiteID) {
-	at = began
-	for _, d := range s.movesOf(a) {
-		if s.goneFor(at, self, since) || s.knownAt(at, d.At, self) {
-			at = d.Holder
+// handed is an event by which a part goes to a site.
+type handed struct {
+	to events.SiteID
+	at *Mark
+}
+
+// partAt tells who has a part that began at a site and was handed on, as another one
+// sees it: whoever has it hands it on by knowing of that, so it is nowhere else as far
+// as itself can see. Of a site that is gone, and has not handed it on, the first of the
+// heirs has it. The order of all this is the same everywhere.
+func (s *State) partAt(began events.SiteID, heirs []events.SiteID, on []handed, self events.SiteID) events.SiteID {
+	at, from := began, 0
+	for {
+		for i := from; i < len(on); i++ {
+			if s.knownAt(at, on[i].at, self) {
+				at, from = on[i].to, i+1
+			}
 		}
+		switch {
+		case !s.goneFor(at, self):
+			return at
+		case len(heirs) == 0:
+			return events.SiteID{}
+		}
+		at, heirs = heirs[0], heirs[1:]
 	}
-	if s.goneFor(at, self, since) {
-		return s.Owner(a)
-	}
-	return at
 }
 
 // movesOf lists all moves of the duty to rotate an account, that which counts last.
 // That somebody was disabled who made one of them is not known everywhere at once, so
 // it does not matter here.
-func (s *State) movesOf(a *Account) (all []*Duty) {
+func (s *State) movesOf(a *Account) (all []handed) {
+	var moves []*Duty
 	for _, d := range s.duties.moves[a.Added.Origin.Site] {
 		if d.covers(a.Target) && !a.Added.Knows(d.At) {
-			all = append(all, d)
+			moves = append(moves, d)
 		}
 	}
-	slices.SortFunc(all, (*Duty).compare)
+	slices.SortFunc(moves, (*Duty).compare)
+	for _, d := range moves {
+		all = append(all, handed{d.Holder, d.At})
+	}
+	return all
+}
+
+// namingsOf lists whom the site that added an account named its successors, of those
+// that may present the secret.
+func (s *State) namingsOf(a *Account) (all []handed) {
+	for _, n := range s.successions.named[a.Added.Origin.Site] {
+		if !n.Successor.IsZero() && s.presents(a, n.Successor) {
+			all = append(all, handed{n.Successor, n.At})
+		}
+	}
+	slices.SortFunc(all, func(x, y handed) int { return x.at.Compare(y.at) })
 	return all
 }
 
@@ -212,7 +297,7 @@ func (s *State) knownAt(site events.SiteID, m *Mark, self events.SiteID) bool {
 		return true
 	}
 	for o, l := range s.logs {
-		if o.Site == site && (o == m.Origin && l.position >= m.Position || l.coder.Clock().At(m.Origin) >= m.Position) {
+		if o.Site == site && (o == m.Origin && l.counted >= m.Position || l.knew.At(m.Origin) >= m.Position) {
 			return true
 		}
 	}

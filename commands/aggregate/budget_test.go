@@ -68,6 +68,9 @@ func (x *logins) yield(p *peer) {
 	}
 }
 
+// speak has a site write something.
+func (x *logins) speak(p *peer) { x.say(p, events.DutiesYielded{}, p.ID) }
+
 func (x *logins) take(p *peer) {
 	owner := x.peers[0].ID
 	x.say(p, events.DutiesTaken{Term: p.state.NextTerm(owner), Reason: "gone"}, owner)
@@ -131,19 +134,36 @@ func TestBudgetsWithoutWhoIsGone(t *testing.T) {
 	x.say(c, events.SiteLeft{Reason: "closed"}, c.ID)
 	x.hear(a, c)
 	x.hear(b, c)
-	x.have(t, "one has left, and may have spent something before", 1, 0, 0)
-	x.after = time.Hour
-	x.have(t, "what it spent counts no more", 1, 1, 0)
+	x.have(t, "one has left", 1, 0, 0)
+	for _, p := range []*peer{a, b} {
+		x.speak(p)
+		x.hear(a, b)
+		x.hear(b, a)
+	}
+	x.have(t, "both know that both know it", 1, 0, 0)
+	x.after = 2 * time.Hour
+	x.have(t, "and have known it for a window", 1, 1, 0)
 	x.after = 0
 	x.take(b)
 	x.say(b, fenceOf(b, a), a.ID)
-	if got := x.left(b); got != 1 {
-		t.Errorf("one of two who has taken over may log in %d times, want once", got)
-	}
-	x.after = time.Hour
+	x.have(t, "the owner is fenced", 1, 1, 0)
+	x.after = 2 * time.Hour
 	if got := x.left(b); got != 2 {
 		t.Errorf("the only one left may log in %d times, want 2", got)
 	}
+}
+
+// A site that joins has a share at once, and no more than what those before have left.
+func TestWhoJoinsSpendsNothingTwice(t *testing.T) {
+	x := newLogins(t, 1, 3)
+	x.fail(x.peers[0])
+	x.fail(x.peers[0])
+	x.peers = append(x.peers, newPeer(1))
+	x.say(x.peers[0], events.SiteAdmitted{Name: "b", Identity: []byte{1}, Role: events.Steward, Custodian: true}, x.peers[1].ID)
+	x.hear(x.peers[1], x.peers[0])
+	x.have(t, "all of it is spent", 0, 0)
+	x.after = 2 * time.Hour
+	x.have(t, "later", 1, 1)
 }
 
 // Sites that may not open a secret have no share in what may be spent on it.
@@ -205,7 +225,9 @@ func TestAttackBudgetsNeverAddUp(t *testing.T) {
 		}
 		for range 10 + rng.IntN(60) {
 			p, other := x.peers[rng.IntN(sites)], x.peers[rng.IntN(sites)]
-			switch n := rng.IntN(12); {
+			switch n := rng.IntN(13); {
+			case n == 12 && other != x.peers[0] && !x.peers[0].state.Left(x.peers[0].ID):
+				x.say(x.peers[0], events.SuccessorNamed{Successor: other.ID, Yield: 60_000, Take: 90_000}, x.peers[0].ID)
 			case p.state.Left(p.ID): // it hears nobody any more
 				for x.left(p) > 0 {
 					x.fail(p)

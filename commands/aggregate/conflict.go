@@ -228,7 +228,7 @@ func (s *State) accountConflicts(a *Account) []Conflict {
 	}, "none may change its secret", "account set "+id+" --via")...)
 	all = append(all, values("rotation policy of account", name, a.ID.UUID, s.rotationPolicies[a.ID.UUID], plain, strictestCounts, "rotate policy set "+id)...)
 	if c := s.credentials[a.Credential]; c != nil && c.Contested() {
-		all = append(all, values("secret of account", name, a.ID.UUID, c.truth, events.SecretID.String,
+		all = append(all, values("secret of account", name, a.ID.UUID, slices.Concat(c.truth, c.branches), events.SecretID.String,
 			"sessions try the likeliest two", "by itself: the account's site asks the target, and rotates once")...)
 	}
 	return all

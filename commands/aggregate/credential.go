@@ -25,6 +25,7 @@ type Credential struct {
 	clears   heads[events.SecretID] // what it was last seen to accept, or was said to hold by a person
 	doubts   []*Mark                // that no clear knows of
 	alarms   []*Mark                // likewise
+	branches heads[events.SecretID] // versions that came to light and may be true, that no clear knows of
 	tries    map[events.TryID]try
 	tested   map[events.TryID]*Mark // every login that a rotation announced
 	resets   []*Mark                // announcements of logins that were accepted, none of which knows another
@@ -79,9 +80,10 @@ type Version struct {
 	Staged *Mark     // nil like Sealed
 	Key    uuid.UUID // names the data key that it is sealed under
 
-	held  *Mark                  // newest event by which the target may hold it
-	sends map[events.TryID]*Mark // when it was sent
-	not   map[events.TryID]bool  // which of those were refused
+	held      *Mark                  // newest event by which the target may hold it
+	recovered *Mark                  // first event that brought it back, nil for none
+	sends     map[events.TryID]*Mark // when it was sent
+	not       map[events.TryID]bool  // which of those were refused
 }
 
 // Version finds a version by id.
@@ -110,9 +112,9 @@ func (c *Credential) Current() (*Version, bool) {
 }
 
 // Contested reports whether sites hold different versions to be true without
-// knowing of each other.
+// knowing of each other, or a part of a log says so that does not count.
 func (c *Credential) Contested() bool {
-	return slices.ContainsFunc(c.truth, func(h head[events.SecretID]) bool { return h.value != c.truth[0].value })
+	return len(c.branches) > 0 || slices.ContainsFunc(c.truth, func(h head[events.SecretID]) bool { return h.value != c.truth[0].value })
 }
 
 // keptCandidates is how many verified versions that were superseded are still
@@ -256,12 +258,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretStaged) bool {
 	if c == nil {
 		return false
 	}
-	v.Sealed, v.Public, v.Staged, v.Key = e.Sealed, e.Public, at, e.Key
-	if v.Key == uuid.Nil {
-		v.Key = c.ID.UUID
-	} else {
-		s.dataKeys.add(v.Key, c.ID)
-	}
+	v.stage(s, c, at, e.Sealed, e.Public, e.Key)
 	s.inRotation(e.Rotation, at, func(r *Rotation) { r.staged.put(at, v.ID) })
 	return true
 })
@@ -379,6 +376,7 @@ func (c *Credential) clear(at *Mark, id events.SecretID) {
 	known := func(m *Mark) bool { return at.Knows(m) }
 	c.doubts = slices.DeleteFunc(c.doubts, known)
 	c.alarms = slices.DeleteFunc(c.alarms, known)
+	c.branches = slices.DeleteFunc(c.branches, func(h head[events.SecretID]) bool { return known(h.at) })
 }
 
 // version gives the version of the event's credential, at least at level.

@@ -84,13 +84,19 @@ func (s *State) Covers(places []events.ClockEntry) bool {
 // Exposed is the event since which a site can open what a data key of a
 // credential seals, that must not: a custodian that was fenced or has left, where
 // anything was sealed under the key by a site that did not know of it yet. Such a
-// key seals nothing any more, and the versions under it are to be replaced. nil for
-// none.
+// key seals nothing any more, and the versions under it are to be replaced. So is one
+// under which something was sealed that came to light beyond where a log counts. nil
+// for none.
 func (s *State) Exposed(c *Credential, key uuid.UUID) (since *Mark) {
-	if len(s.parted) == 0 {
-		return nil
-	}
 	var uses []*Mark
+	for _, v := range c.versions {
+		if v.Key == key && v.recovered != nil && (since == nil || v.recovered.Compare(since) < 0) {
+			since = v.recovered
+		}
+	}
+	if len(s.parted) == 0 {
+		return since
+	}
 	if key == c.ID.UUID {
 		uses = append(uses, c.Added)
 	}

@@ -54,10 +54,12 @@ func (h *history) secret(t *rapid.T, at int, pick picker) {
 	if l := c.Leases(); len(l) > 0 {
 		lease = rapid.SampledFrom(l).Draw(t, "lease").ID
 	}
+	name := rapid.SampledFrom([]string{"a", "b"}).Draw(t, "sealed")
 	no := rapid.Bool().Draw(t, "not presented")
 	h.write(t, at, credential, rapid.SampledFrom([]events.Event{
 		events.SecretStaged{Sealed: []byte("sealed"), Rotation: run},
 		events.SecretSent{Version: version, Rotation: run, Verb: events.ChangeAsItself, Via: via},
+		events.SecretRecovered{Version: version, Sealed: []byte(name), Key: rotation, Position: uint64(at)},
 		events.SecretTried{Version: version, Rotation: run},
 		events.SecretApplied{Version: version, How: events.ByTarget, Rotation: run, Try: try},
 		events.SecretRefused{Version: version, Rotation: run, Try: try, NotPresented: no},

@@ -21,6 +21,8 @@ type State struct {
 	mesh       mesh
 	twins      map[made][]*Mark // of what was made more than once, all the makings
 	parted     []parting        // follows from cuts and mesh
+	tails      map[tail][]*Recovery
+	goings     map[uuid.UUID]map[events.SiteID]int64 // when each site first knew of an event by which one went, microseconds since 1970 UTC
 	duties     duties
 	recordings recordings
 	counts     Counts
@@ -94,6 +96,9 @@ type log struct {
 	position uint64
 	coder    events.ClockCoder
 	began    int64 // of its first record, microseconds since 1970 UTC
+
+	counted uint64       // up to where it has effect
+	knew    events.Clock // of the last record that does
 }
 
 // Hold masks what a log says after a size: its records are applied and change
@@ -202,7 +207,8 @@ func (s *State) Apply(r events.Record) error {
 	if h.Position != at.position+1 {
 		return fmt.Errorf("apply %s position %d after %d: %w", origin, h.Position, at.position, ErrGap)
 	}
-	next := log{position: h.Position, coder: at.coder, began: at.began}
+	next := *at
+	next.position = h.Position
 	if h.Position == 1 {
 		next.began = h.Wall
 	}
@@ -216,10 +222,16 @@ func (s *State) Apply(r events.Record) error {
 	if s.stranger(h.Site) {
 		return fmt.Errorf("apply %s position %d: %w: the admission of its site", origin, h.Position, ErrEarly)
 	}
+	if counts := s.held(origin, h.Position) == h.Position; counts {
+		next.counted, next.knew = h.Position, clock
+	}
 	*at = next
 	s.logs[origin] = at
 	if s.held(origin, h.Position) == h.Position || claims[h.Type] {
 		s.change(&r, clock)
+		s.noteGoings(h, clock)
+	} else {
+		s.noteTail(&r, clock)
 	}
 	return nil
 }
