@@ -29,7 +29,36 @@ type made struct {
 var makers = map[string]bool{
 	"user.added": true, "target.added": true, "account.added": true, "credential.added": true, "group.added": true,
 	"policy.added": true, "ca.trusted": true, "request.made": true, "access.break_glass": true, "factor.enrolled": true,
-	"glass.change_proposed": true, "site.invited": true,
+	"glass.change_proposed": true, "site.invited": true, "secret.staged": true,
+}
+
+// madeBy is what a record of such a type makes: a version of a secret is named by the
+// event that stages it.
+func madeBy(h *events.Header) made {
+	if h.Type == "secret.staged" {
+		return made{"version", h.ID}
+	}
+	m, _ := aggregateOf(h)
+	return m
+}
+
+// maker finds the event that made what a record of such a type makes; nil where
+// nothing has the id yet.
+func (s *State) maker(h *events.Header) *Mark {
+	if h.Type != "secret.staged" {
+		return s.made(h)
+	}
+	if c := s.credentials[events.CredentialID{UUID: h.Stream}]; c != nil {
+		if v := c.versions[events.SecretID{UUID: h.ID}]; v != nil {
+			return v.Staged
+		}
+	}
+	return nil
+}
+
+// place is where a record stands.
+func (m *Mark) place() events.ClockEntry {
+	return events.ClockEntry{Origin: m.Origin, Position: m.Position}
 }
 
 // aggregateOf is what a record is about, of the kinds that have twins; false for
@@ -68,12 +97,17 @@ func (s *State) twinOf(h *events.Header) bool {
 	if len(s.holds.Twins) == 0 {
 		return false
 	}
-	m, ok := aggregateOf(h)
-	if !ok {
+	none := events.ClockEntry{}
+	if m, ok := aggregateOf(h); ok {
+		if winner, twice := s.holds.Twins[m]; twice && winner == none {
+			return true
+		}
+	}
+	if !makers[h.Type] {
 		return false
 	}
-	winner, twice := s.holds.Twins[m]
-	return twice && (winner == uuid.Nil || makers[h.Type] && h.ID != winner)
+	winner, twice := s.holds.Twins[madeBy(h)]
+	return twice && winner != events.ClockEntry{Origin: h.Origin(), Position: h.Position}
 }
 
 // noteTwin keeps the place of a making of what was, or now is, made twice. It
@@ -82,8 +116,7 @@ func (s *State) noteTwin(h *events.Header, at *Mark, e events.Event) bool {
 	if !makers[h.Type] || !s.mayMake(at, e) {
 		return false
 	}
-	m, _ := aggregateOf(h)
-	first := s.made(h)
+	m, first := madeBy(h), s.maker(h)
 	_, twice := s.holds.Twins[m]
 	if !twice && (first == nil || at.Knows(first)) {
 		return first != nil
@@ -92,7 +125,7 @@ func (s *State) noteTwin(h *events.Header, at *Mark, e events.Event) bool {
 		s.twins = map[made][]*Mark{}
 	}
 	for _, mark := range []*Mark{first, at} {
-		if mark != nil && !slices.ContainsFunc(s.twins[m], func(o *Mark) bool { return o.Origin == mark.Origin && o.Position == mark.Position }) {
+		if mark != nil && !slices.ContainsFunc(s.twins[m], func(o *Mark) bool { return o.place() == mark.place() }) {
 			s.twins[m] = append(s.twins[m], mark)
 		}
 	}
@@ -105,6 +138,9 @@ func (s *State) mayMake(at *Mark, e events.Event) bool {
 	case events.FactorEnrolled:
 		u := s.users[e.User]
 		return u != nil && at.Knows(u.Added)
+	case events.SecretStaged:
+		c := s.credentials[events.CredentialID{UUID: at.Stream}]
+		return c != nil && at.Knows(c.Added)
 	case events.RequestMade: // nobody asks for another
 		return at.Actor == events.UserActor(e.User)
 	case events.AccessBreakGlass:
@@ -113,21 +149,21 @@ func (s *State) mayMake(at *Mark, e events.Event) bool {
 	return true
 }
 
-// twinsNow lists what was made twice, with the event that counts, the zero id for
-// none: the one that all others knew of, of those by sites that may decide on it.
-func (s *State) twinsNow() map[made]uuid.UUID {
-	var all map[made]uuid.UUID
+// twinsNow lists what was made twice, with the place of the event that counts, the
+// zero one for none: the one that all others knew of, of those by sites that may decide on it.
+func (s *State) twinsNow() map[made]events.ClockEntry {
+	var all map[made]events.ClockEntry
 	for m, marks := range s.twins {
 		if foremost(marks) != nil {
 			continue
 		}
 		deciding := slices.DeleteFunc(slices.Clone(marks), func(at *Mark) bool { return m.kind == "request" && !s.decides(at, events.AreaAccess) })
-		winner := uuid.Nil
+		winner := events.ClockEntry{}
 		if one := foremost(deciding); one != nil {
-			winner = one.ID
+			winner = one.place()
 		}
 		if all == nil {
-			all = map[made]uuid.UUID{}
+			all = map[made]events.ClockEntry{}
 		}
 		all[m] = winner
 	}
@@ -153,7 +189,7 @@ func (s *State) Stray(h *events.Header, clock events.Clock) bool {
 func (s *State) twinConflicts() (all []Conflict) {
 	for m, winner := range s.twinsNow() {
 		c := Conflict{What: "id of " + m.kind, Name: m.id.String(), Ruling: "none of them counts", Settle: "mesh fence the site that made it again; then the other one counts"}
-		if winner != uuid.Nil {
+		if winner != (events.ClockEntry{}) {
 			c.Ruling = "the one counts whose site may decide on it"
 		}
 		for _, at := range s.twins[m] {
@@ -167,7 +203,7 @@ func (s *State) twinConflicts() (all []Conflict) {
 
 func (s *State) twinLines(add func(format string, args ...any)) {
 	for m, winner := range s.twinsNow() {
-		add("made twice: %s %s by %s, counts %s", m.kind, m.id, showMarks(s.twins[m]), winner)
+		add("made twice: %s %s by %s, counts %v", m.kind, m.id, showMarks(s.twins[m]), winner)
 	}
 }
 

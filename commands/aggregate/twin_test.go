@@ -1,6 +1,7 @@
 package aggregate_test
 
 import (
+	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -65,6 +66,8 @@ func again(r events.Record) events.Event {
 		return events.GlassChangeProposed{Change: events.GlassChange{User: user, Allow: true, Selector: "*+*"}}
 	case "site.invited":
 		return events.SiteInvited{Name: "evil", Role: events.Steward}
+	case "secret.staged":
+		return events.SecretStaged{Sealed: []byte("evil")}
 	case "session.started":
 		return events.SessionStarted{Source: "evil"}
 	case "grant.added":
@@ -107,7 +110,16 @@ func TestAttackMadeTwice(t *testing.T) {
 				continue
 			}
 			r := rapid.SampledFrom(made).Draw(t, "what")
-			h.all = append(h.all, rogue.write(t, r.Header.Stream, r.Header.Actor, again(r)))
+			d := rogue.Draft(r.Header.Stream, r.Header.Actor, again(r))
+			if r.Header.Type == "secret.staged" || rapid.Bool().Draw(t, "the event's id, too") {
+				d.ID = r.Header.ID
+			}
+			records, err := rogue.Append(context.Background(), d)
+			if err != nil {
+				t.Fatalf("%v", err)
+			}
+			apply(t, rogue.state, records...)
+			h.all = append(h.all, records...)
 			h.heard[0] = append(h.heard[0], len(h.all)-1)
 			twice[r.Header.Type] = true
 		}
@@ -145,6 +157,7 @@ func (h *history) oneOfEach(t *rapid.T) {
 		{"user", events.UserAdded{Name: "a", Role: events.Admin}},
 		{"target", events.TargetAdded{Name: "a", Addr: "h:22", HostKeys: []string{"k"}}},
 		{"credential", events.CredentialAdded{Kind: events.Password, Account: account}},
+		{"credential", events.SecretStaged{Sealed: []byte("a")}},
 		{"account", events.AccountAdded{Name: "a", Target: events.TargetID{UUID: id("target")}, Credential: credential}},
 		{"group", events.GroupAdded{Name: "a"}}, {"policy", events.PolicyAdded{Name: "a", Selector: "*+*", Requesters: []events.Party{{Anyone: true}}}},
 		{"ca", events.CATrusted{Name: "a", Key: "a", Fingerprint: "a"}}, {"factor", events.FactorEnrolled{User: user, Sealed: []byte("a")}},
@@ -198,6 +211,56 @@ func TestAttackATargetMadeTwice(t *testing.T) {
 	}
 	if len(s.Conflicts()) > 0 {
 		t.Errorf("after the fence there is still in conflict: %s", shownConflicts(s))
+	}
+}
+
+// A custodian stages another version under the id of one that exists: it takes no
+// other's place. With one that says that it did not know, neither counts, and the fence
+// brings the first one back.
+func TestAttackAVersionStagedTwice(t *testing.T) {
+	for _, knows := range []bool{true, false} {
+		m, b := newMembers(t), newPeer(1)
+		m.join(b, events.PeerSite)
+		credential := aggregatetest.ID("credential", 1)
+		m.at(m.founder, credential, events.CredentialAdded{Kind: events.Password})
+		good := b.state.At(b.Origin())
+		m.at(b, aggregatetest.ID("group", 1), events.GroupAdded{Name: "x"}) // it knows the credential
+		frozen := b.state.Clock()
+		if !knows {
+			b.Knows = func() events.Clock { return frozen.With(b.Origin(), b.state.At(b.Origin())) }
+		}
+		first := m.at(m.founder, credential, events.SecretStaged{Sealed: []byte("good")})
+		m.at(m.founder, credential, events.SecretApplied{Version: events.SecretID{UUID: first.Header.ID}, How: events.ByEntry})
+		d := b.Draft(credential, events.SiteActor(b.ID), events.SecretStaged{Sealed: []byte("evil")})
+		d.ID = first.Header.ID
+		records, err := b.Append(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, b.state, records...)
+		m.founder.hear(t, records)
+		m.all = append(m.all, records...)
+		other := slices.Clone(m.all[:len(m.all)-3])
+		other = append(other, records[0], m.all[len(m.all)-3], m.all[len(m.all)-2])
+		state := func(all []events.Record) (string, []byte) {
+			s := settle(t, all)
+			c, _ := s.Credential(events.CredentialID{UUID: credential})
+			v, _ := c.Version(events.SecretID{UUID: first.Header.ID})
+			return s.Digest(), v.Sealed
+		}
+		digest, sealed := state(m.all)
+		if want := map[bool]string{true: "good", false: ""}[knows]; string(sealed) != want {
+			t.Errorf("knows %t: the version holds %q, want %q", knows, sealed, want)
+		}
+		if !knows {
+			if d, _ := state(other); d != digest {
+				t.Error("the order of arrival decides")
+			}
+		}
+		m.at(m.founder, b.ID.UUID, events.SiteFenced{Logs: []events.ClockEntry{{Origin: b.Origin(), Position: good}}})
+		if _, sealed := state(m.all); string(sealed) != "good" {
+			t.Errorf("after the fence the version holds %q", sealed)
+		}
 	}
 }
 
