@@ -64,6 +64,14 @@ func TestAFencedSiteIsCutOff(t *testing.T) {
 	if now := a.do("secret reveal "+alice+" --reason look", ""); now == old {
 		t.Error("a secret that the fenced site could open was not changed")
 	}
+	a.until("mesh exposed", "user authority")
+	for _, s := range []*meshSite{a, c} {
+		s.do("ca rotate --user --overlap 0s --reason 'b was stolen'", "")
+	}
+	for _, s := range []*meshSite{a, c} {
+		s.gone("mesh exposed", "user authority")
+		s.gone("mesh exposed", "box")
+	}
 	a.do("group add after", "")
 	c.until("group ls", "after")
 	for _, s := range []*meshSite{a, c} {

@@ -15,7 +15,7 @@ import (
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
-		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshReconcile(), c.meshHistory(),
+		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshExposed(), c.meshReconcile(), c.meshHistory(),
 		c.meshMatrix(), c.meshLag(), c.meshTop(), c.meshCopies(), c.meshSetCopies(),
 		c.meshSuccessor(), c.meshLease())
 })

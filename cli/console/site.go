@@ -84,6 +84,8 @@ type Site interface {
 
 	// MeshTop tells how the mesh stands at this moment.
 	MeshTop(ctx context.Context) (site.MeshTop, error)
+	// Exposed lists what has to be changed since a custodian has gone.
+	Exposed() []site.Exposed
 
 	// Leave gives all work of the site to another one and leaves the mesh.
 	Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error)
