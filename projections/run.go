@@ -44,7 +44,8 @@ type Projections struct {
 	notes   sync.Mutex    // guards what follows
 	changed chan struct{} // closed and renewed when a view has moved or was replaced
 	running int
-	stopped error // how the last Run ended
+	runs    uint64 // that have begun
+	stopped error  // how the last Run ended
 }
 
 // Open opens the projections in cfg.Dir. A database that is damaged, that is
@@ -127,7 +128,7 @@ const readAgain = 5 * time.Second
 // the database that ended it at once; it may then be called again, after
 // [ErrDamaged] when [Projections.Rebuild] has made a new database.
 func (p *Projections) Run(ctx context.Context) error {
-	p.note(func() { p.running++; p.stopped = nil })
+	p.note(func() { p.running++; p.runs++; p.stopped = nil })
 	group, inner := errgroup.WithContext(ctx)
 	group.Go(func() error { return p.follow(inner, events.Ctl, 0) })
 	group.Go(func() error { return p.follow(inner, events.Rec, recPause) })
@@ -257,6 +258,32 @@ func (p *Projections) WaitFor(ctx context.Context, origin events.Origin, positio
 		case <-changed:
 		case <-ctx.Done():
 			return fmt.Errorf("the views have not reached %s position %d: %w", origin, position, ctx.Err())
+		}
+	}
+}
+
+// Again returns at once while Run does its work. Where it has ended with an error,
+// again is to have it called anew, and Again returns when it was, or when ctx ends.
+func (p *Projections) Again(ctx context.Context, again func()) {
+	p.notes.Lock()
+	runs, changed, idle := p.runs, p.changed, p.running == 0 && p.stopped != nil
+	p.notes.Unlock()
+	if !idle {
+		return
+	}
+	again()
+	for {
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return
+		}
+		p.notes.Lock()
+		now := p.runs
+		changed = p.changed
+		p.notes.Unlock()
+		if now > runs {
+			return
 		}
 	}
 }

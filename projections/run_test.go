@@ -189,6 +189,31 @@ func TestTroubleIsWhyNothingIsApplied(t *testing.T) {
 	}
 }
 
+// Who needs views that have ended has them run again, and waits for that and for no
+// longer than it takes.
+func TestViewsThatHaveEndedAreRunAgain(t *testing.T) {
+	p := openTest(t, newSource())
+	p.Again(t.Context(), func() { t.Error("what never ran has not ended") })
+	if err := running(t, p)(); err != nil {
+		t.Fatal(err)
+	}
+	var stop func() error
+	p.Again(t.Context(), func() { stop = running(t, p) })
+	if err := p.Trouble(); err != nil {
+		t.Errorf("they are not running: %v", err)
+	}
+	p.Again(t.Context(), func() { t.Error("they run already") })
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+	defer cancel()
+	p.Again(ctx, func() {}) // nobody does
+	if ctx.Err() == nil {
+		t.Error("it did not wait")
+	}
+}
+
 func TestAStoppedProjectionIsTakenUpAgainByARebuild(t *testing.T) {
 	s, source := newSite(t, 1), newSource()
 	def := counting(1, "poison")

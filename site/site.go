@@ -61,6 +61,7 @@ type Site struct {
 	rotations *rotation.Manager
 	news      news
 	leases    leases
+	viewsNow  chan struct{} // somebody asks for views that have stopped; capacity 1
 
 	provenKeys sync.Map // uuid.UUID of data keys of credentials that are known to be right, to true
 
@@ -81,7 +82,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1)}
+	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), viewsNow: make(chan struct{}, 1), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1)}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -280,12 +281,18 @@ func (s *Site) openViews(ctx context.Context) error {
 	return nil
 }
 
-// viewsRetry is how long a stopped projection waits before it is tried again.
-const viewsRetry = 5 * time.Second
+const (
+	// viewsRetry is how long views that have stopped wait before they are tried
+	// again, unless somebody asks for them.
+	viewsRetry = 5 * time.Second
+	// viewsStart bounds how long who asks for them waits for that.
+	viewsStart = time.Second
+)
 
 // runViews keeps the views up to date. They are disposable, so their trouble
 // (a full disk, a damaged file) is told and never ends the site.
 func (s *Site) runViews(ctx context.Context) {
+	var told time.Time
 	for ctx.Err() == nil {
 		err := s.views.Run(ctx)
 		if errors.Is(err, projections.ErrDamaged) {
@@ -293,13 +300,29 @@ func (s *Site) runViews(ctx context.Context) {
 			err = s.views.Rebuild(ctx, nil)
 		}
 		if err != nil && ctx.Err() == nil {
-			s.log.Error("the views are not kept up to date; trying again", "error", err, "in", viewsRetry.String())
+			if time.Since(told) >= viewsRetry { // and not each time that somebody asks
+				told = time.Now()
+				s.log.Error("the views are not kept up to date; trying again", "error", err, "in", viewsRetry.String())
+			}
 			select {
 			case <-ctx.Done():
+			case <-s.viewsNow:
 			case <-time.After(viewsRetry):
 			}
 		}
 	}
+}
+
+// wakeViews has views that have stopped, for want of space perhaps, tried again now.
+func (s *Site) wakeViews(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, viewsStart)
+	defer cancel()
+	s.views.Again(ctx, func() {
+		select {
+		case s.viewsNow <- struct{}{}:
+		default: // they are about to be
+		}
+	})
 }
 
 // fail makes the site's end known to [Site.Failed]; the first cause counts.
@@ -389,6 +412,7 @@ func (s *Site) CaughtUp(ctx context.Context) error {
 	if err := s.viewsMatch(ctx); err != nil {
 		return err
 	}
+	s.wakeViews(ctx)
 	for _, h := range s.Histories() {
 		size, _ := h.Log().Size()
 		if err := s.views.WaitFor(ctx, h.Log().Origin(), size); err != nil {
