@@ -166,3 +166,42 @@ func TestNoSuccessorNoTakeover(t *testing.T) {
 		t.Errorf("the schedule of a is carried out at %s", at)
 	}
 }
+
+// A lease is renewed by way of a third site, where the two can't hear each other; and
+// a successor that hears the site so does not take over. When nobody hears it any
+// more, it stops, and the successor does.
+func TestLeaseByWayOfAnotherSite(t *testing.T) {
+	m := newMeshNet(t)
+	a, b := m.sites[0], m.sites[1]
+	for _, s := range m.sites {
+		s.up()
+		if s != a {
+			s.do("mesh join "+a.do("mesh invite "+s.name+" --addr "+a.mesh, ""), "")
+		}
+	}
+	for _, s := range m.sites {
+		m.linked(s)
+	}
+	a.do("mesh successor b --yield 4s --take 6s", "")
+	a.until("mesh lease", "held")
+	b.until("mesh lease", "heard")
+	a.net.deafen(t, b.wan())
+	b.net.deafen(t, a.wan())
+	for range 8 {
+		time.Sleep(2 * time.Second)
+		if out := a.do("mesh lease", ""); !strings.Contains(out, "held") {
+			t.Fatalf("while they hear each other by way of c: %s", out)
+		}
+	}
+	if at := b.schedule("a"); at != "a" {
+		t.Fatalf("the schedule of a is carried out at %s", at)
+	}
+	m.cut(a)
+	a.until("mesh lease", "none: scheduled work waits")
+	b.until("mesh lease", "taken over")
+	m.heal()
+	a.until("mesh history", "duty.yielded")
+	if at := a.schedule("a"); at != "b" {
+		t.Errorf("the schedule of a is carried out at %s", at)
+	}
+}

@@ -77,7 +77,7 @@ func (o *Owner) HeardSince(by events.SiteID, at time.Duration) {
 func (o *Owner) Left(now time.Duration, heirs []aggregate.Succession, applied func(events.Origin) uint64) time.Duration {
 	left := Forever
 	for _, h := range heirs {
-		o.settle(h.Successor, applied)
+		o.settle(h, now, applied)
 		since, ok := o.since[h.Successor]
 		if !ok {
 			return 0
@@ -87,17 +87,20 @@ func (o *Owner) Left(now time.Duration, heirs []aggregate.Succession, applied fu
 	return max(left, 0)
 }
 
-// settle counts the grants whose log was applied far enough.
-func (o *Owner) settle(by events.SiteID, applied func(events.Origin) uint64) {
+// settle counts the grants whose log was applied far enough. Those that would give
+// nothing any more are dropped: of a log that its site has lost it never will be.
+func (o *Owner) settle(h aggregate.Succession, now time.Duration, applied func(events.Origin) uint64) {
 	var rest []Grant
-	for _, g := range o.pending[by] {
-		if applied(g.Log) >= g.Size {
-			o.HeardSince(by, g.At)
-		} else {
+	for _, g := range o.pending[h.Successor] {
+		switch {
+		case g.At+h.Yield <= now:
+		case applied(g.Log) >= g.Size:
+			o.HeardSince(h.Successor, g.At)
+		default:
 			rest = append(rest, g)
 		}
 	}
-	o.pending[by] = rest
+	o.pending[h.Successor] = rest
 }
 
 // Successor is the side of who takes over. Its clock may stand still while the

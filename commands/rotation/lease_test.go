@@ -24,9 +24,16 @@ func TestRotationsUnderALease(t *testing.T) {
 		if n := s.rotated(); n[events.WhyAsked] != 1 || len(n) != 1 {
 			t.Fatalf("asked for without a lease: %v", n)
 		}
+		// What was planned before the lease was lost waits for the next one.
+		s.must(events.SiteActor(s.site.ID), commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyUse})
+		n := len(s.site.Records)
+		s.after(time.Hour)
+		if len(s.site.Records) != n || s.rotated()[events.WhyUse] != 0 {
+			t.Fatalf("without a lease it went on: %d records", len(s.site.Records)-n)
+		}
 		left.Store(int64(time.Minute))
 		s.after(30 * time.Hour)
-		if n := s.rotated(); n[events.WhySchedule] != 1 {
+		if n := s.rotated(); n[events.WhySchedule] != 1 || n[events.WhyUse] != 1 {
 			t.Errorf("with a lease: %v", n)
 		}
 	})
