@@ -118,6 +118,9 @@ func (s *Server) connect(ctx context.Context, o *opened, m sshwire.Meta) error {
 		}
 	}
 	o.key = key
+	if err == nil && s.cfg.KeysHeld != nil {
+		s.cfg.KeysHeld()
+	}
 	if err == nil {
 		err = s.reach(ctx, o)
 	}

@@ -28,6 +28,7 @@ type Config struct {
 	// Release calls then once what the rec log holds up to a position may be delivered, at once or later from another
 	// goroutine; nil where it may as soon as it is durable.
 	Release  func(position uint64, then func())
+	KeysHeld func() // returns once a second site holds the data keys made so far, where one is waited for; nil for no wait
 	Sealer   *seal.Sealer
 	Keeper   *lockout.Keeper // of the site's logins; nil for one of the server's own
 	HostKeys []ssh.Signer

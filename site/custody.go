@@ -78,6 +78,9 @@ func (s *Site) entrust(ctx context.Context) {
 
 // madeKey tells the custodians of a new data key.
 func (s *Site) madeKey(id uuid.UUID) {
+	if s.cfg.Mesh.Pair != "" && slices.ContainsFunc(s.pair(), func(site events.SiteID) bool { return slices.Contains(s.custodianIDs(), site) }) {
+		s.pairKeys.made(id)
+	}
 	select {
 	case s.newKeys <- id:
 	default: // they get all of them when they are met next
@@ -259,6 +262,7 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 		refuse("data keys of a site that is no custodian", nil)
 		return
 	}
+	var kept []uuid.UUID
 	for _, b := range keys {
 		var k sharedKey
 		if len(b) > maxSharedKey || json.Unmarshal(b, &k) != nil {
@@ -266,6 +270,9 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 			continue
 		}
 		added, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
+		if err == nil {
+			kept = append(kept, k.ID)
+		}
 		if errors.Is(err, seal.ErrOtherWrap) {
 			err = s.contestKey(ctx, from, k)
 		} else if added {
@@ -274,6 +281,9 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 		if err != nil && !errors.Is(err, seal.ErrSealed) { // it comes again with the next link
 			refuse("a data key", err)
 		}
+	}
+	if n := s.mesh.running.Load(); n != nil && len(kept) > 0 {
+		n.SendKept(from, kept)
 	}
 }
 

@@ -34,18 +34,25 @@ type member struct {
 
 func serveMember(t *testing.T, name string) *member {
 	t.Helper()
-	return serveAt(t, name, "127.0.0.1:0")
+	return serveAt(t, name, "127.0.0.1:0", "")
 }
 
 // serveDialler serves a member that others can't dial.
 func serveDialler(t *testing.T, name string) *member {
 	t.Helper()
-	return serveAt(t, name, "")
+	return serveAt(t, name, "", "")
 }
 
-func serveAt(t *testing.T, name, meshPort string) *member {
+// servePair serves a member that is a pair with another one.
+func servePair(t *testing.T, name, other string) *member {
+	t.Helper()
+	return serveAt(t, name, "127.0.0.1:0", other)
+}
+
+func serveAt(t *testing.T, name, meshPort, pair string) *member {
 	t.Helper()
 	c := testConfig(t)
+	c.Mesh.Pair = pair
 	c.Site.Name, c.SSH.Listen, c.Mesh.Listen = name, "127.0.0.1:0", meshPort
 	return serveConfig(t, c)
 }

@@ -285,9 +285,16 @@ func (s *Site) onMesh(out mesh.Output) {
 			s.doubted(fmt.Sprintf("log %s was written twice after %d records", out.Fork.Origin, out.Fork.Size))
 			return
 		}
+	case mesh.GotKept:
+		if slices.Contains(s.pair(), out.Site) {
+			s.pairKeys.kept(out.Keys)
+		}
+		return
 	case mesh.Degraded:
+		s.pairKeys.degrade(true)
 		c = commands.RecordSync{Peer: out.Site, From: entries(out.From)}
 	case mesh.Restored:
+		s.pairKeys.degrade(false)
 		c = commands.RecordSync{Peer: out.Site, From: entries(out.From), To: entries(out.To), Restored: true}
 	case mesh.Behind:
 		s.doubted(fmt.Sprintf("other sites hold %d records of %s, which are not here", out.Size, out.Origin))

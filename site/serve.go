@@ -57,7 +57,7 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	}
 	var err error
 	s.gateway, err = gateway.New(gateway.Config{
-		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Release: s.releaseRec(), Sealer: s.sealer, Keeper: s.keeper,
+		Site: s.who.ID, Dispatcher: s.commands, Rec: s.rec.Writer(), RecLog: s.rec.Log(), Release: s.releaseRec(), KeysHeld: s.releaseKeys(), Sealer: s.sealer, Keeper: s.keeper,
 		HostKeys: []ssh.Signer{s.hostKey}, CA: s.hostCA, Console: console, Log: s.log, Now: WallClock,
 		Limits: gateway.Limits{
 			LoginGrace: s.cfg.SSH.LoginGrace, Unauthenticated: s.cfg.SSH.MaxUnauthenticated,

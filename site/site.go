@@ -55,6 +55,7 @@ type Site struct {
 	unopened sync.Map // versions of secrets, of parts of logs that do not count, that no data key opens
 	views    *projections.Projections
 	counted  *counted
+	pairKeys *pairKeys
 	commands *commands.Dispatcher
 
 	keeper    *lockout.Keeper
@@ -82,7 +83,10 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	if err := cfg.Check(); err != nil {
 		return nil, err
 	}
-	s := &Site{cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), newKeys: make(chan uuid.UUID, 1024), viewsNow: make(chan struct{}, 1), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1)}
+	s := &Site{
+		cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), pairKeys: newPairKeys(),
+		newKeys: make(chan uuid.UUID, 1024), viewsNow: make(chan struct{}, 1), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1),
+	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())
 	}

@@ -91,6 +91,7 @@ var decoders = map[uint8]func([]byte) (Message, error){
 	Ping{}.kind():      decoder[Ping],
 	Wraps{}.kind():     decoder[Wraps],
 	Lease{}.kind():     decoder[Lease],
+	Kept{}.kind():      decoder[Kept],
 }
 
 func decoder[M Message](b []byte) (Message, error) {
@@ -183,6 +184,10 @@ func check(m Message) error {
 	case Lease:
 		if m.Answer {
 			return checkOrigin(m.Log)
+		}
+	case Kept:
+		if len(m.Keys) > MaxWraps {
+			return fmt.Errorf("%d keys, the limit is %d", len(m.Keys), MaxWraps)
 		}
 	case Wraps:
 		if max(len(m.Keys), len(m.Want)) > MaxWraps {

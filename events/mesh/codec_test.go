@@ -35,6 +35,7 @@ func samples() []Message {
 		Payload{ID: 1, Origin: testOrigin, Position: 2, Payload: []byte("x")},
 		Ping{Wall: 1, At: 2, Echo: 3, Held: 4},
 		Lease{Run: 1, At: 2},
+		Kept{Keys: []uuid.UUID{uuid.Must(uuid.NewV7())}},
 		Lease{Answer: true, Run: 1, At: 2, Log: testOrigin, Size: 3},
 		Wraps{Keys: [][]byte{{1}, {2}}},
 		Wraps{Keys: [][]byte{{1}}, After: []events.ClockEntry{{Origin: testOrigin, Position: 7}}},

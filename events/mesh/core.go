@@ -182,6 +182,8 @@ func (c *Core) Step(in Input, now time.Duration) []Output {
 		c.payloadRead(in)
 	case SendWraps:
 		c.sendTo(in.Site, in.Wraps)
+	case SendKept:
+		c.sendTo(in.Site, in.Kept)
 	case SendLease:
 		c.sendTo(in.Site, in.Lease)
 	case Tick:

@@ -196,6 +196,8 @@ func (c *Core) received(in Received) {
 		c.gotPing(l, known, m)
 	case Wraps:
 		c.emit(GotWraps{l.site, m})
+	case Kept:
+		c.emit(GotKept{l.site, m})
 	case Lease:
 		c.emit(GotLease{l.site, m})
 	}

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"github.com/google/uuid"
+
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -152,6 +154,11 @@ type Wraps struct {
 	Want  [][]byte            `cbor:"3,keyasint,omitempty"` // without keys: ids of those that are asked for; all of them where there is none
 }
 
+// Kept says that its site holds data keys that were wrapped for it, durable.
+type Kept struct {
+	Keys []uuid.UUID `cbor:"1,keyasint"`
+}
+
 // Lease is a question of a site to its successor, or the answer to one (rule R13).
 // The core hands it on as it is.
 type Lease struct {
@@ -176,3 +183,4 @@ func (Payload) kind() uint8   { return 11 }
 func (Ping) kind() uint8      { return 12 }
 func (Wraps) kind() uint8     { return 13 }
 func (Lease) kind() uint8     { return 14 }
+func (Kept) kind() uint8      { return 15 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/evidence"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -48,7 +50,7 @@ type NodeConfig struct {
 	Peers    []Peer
 	Log      *slog.Logger
 	// Handle is told what the core found: [ForkFound], [Degraded], [Restored],
-	// [Behind], [GotWraps], [GotPayload]. One call at a time, in order.
+	// [Behind], [GotWraps], [GotKept], [GotPayload]. One call at a time, in order.
 	Handle func(Output)
 	// Lease is told what a member asks or answers about a lease. It must not wait.
 	// nil passes over it.
@@ -204,6 +206,9 @@ func (n *Node) setPeers(peers []Peer) {
 // SendWraps sends wrapped keys to a site that is linked; see [MaxWraps] and
 // [MaxAfter].
 func (n *Node) SendWraps(site events.SiteID, w Wraps) { n.hand(SendWraps{site, w}) }
+
+// SendKept tells a site that is linked which of its data keys are held here.
+func (n *Node) SendKept(site events.SiteID, keys []uuid.UUID) { n.hand(SendKept{site, Kept{keys}}) }
 
 // SendLease sends a question or an answer about a lease to a site that is linked.
 func (n *Node) SendLease(site events.SiteID, l Lease) { n.hand(SendLease{site, l}) }

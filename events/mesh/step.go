@@ -108,6 +108,12 @@ type SendWraps struct {
 // Reconsider says that Config.Payloads may give other answers than before.
 type Reconsider struct{}
 
+// SendKept tells a site that data keys of its are held here, if there is a link to it.
+type SendKept struct {
+	Site events.SiteID
+	Kept Kept
+}
+
 // SendLease hands a question or an answer to a site, if there is a link to it.
 type SendLease struct {
 	Site  events.SiteID
@@ -133,6 +139,7 @@ func (PayloadRead) input()  {}
 func (SendWraps) input()    {}
 func (Reconsider) input()   {}
 func (SendLease) input()    {}
+func (SendKept) input()     {}
 func (Tick) input()         {}
 
 // Output is something to be done.
@@ -262,6 +269,12 @@ type GotWraps struct {
 	Wraps
 }
 
+// GotKept tells that a member holds data keys that were sent to it.
+type GotKept struct {
+	Site events.SiteID
+	Kept
+}
+
 // GotLease hands on what a member asked or answered.
 type GotLease struct {
 	Site  events.SiteID
@@ -287,5 +300,6 @@ func (Refused) output()      {}
 func (ReadPayloads) output() {}
 func (GotPayload) output()   {}
 func (GotLease) output()     {}
+func (GotKept) output()      {}
 func (GotWraps) output()     {}
 func (Met) output()          {}
