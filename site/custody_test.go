@@ -108,9 +108,16 @@ func (x *custody) eventually(m *member, secret string) {
 // copyOf copies a running site's data directory, and opens the keys in the copy.
 func copyOf(t *testing.T, m *member) *seal.Sealer {
 	t.Helper()
-	dir := filepath.Join(t.TempDir(), "copy")
-	if out, err := exec.Command("cp", "-a", m.data.dir, dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v: %s", err, out)
+	dir := ""
+	for n := 0; ; n++ { // files come and go in it meanwhile
+		dir = filepath.Join(t.TempDir(), "copy")
+		out, err := exec.Command("cp", "-a", m.data.dir, dir).CombinedOutput()
+		if err == nil {
+			break
+		}
+		if n == 50 || !strings.Contains(string(out), ".tmp") {
+			t.Fatalf("%v: %s", err, out)
+		}
 	}
 	stolen := data{dir}
 	ring, err := keyring.Open(keyring.Config{Dir: stolen.keys(), Site: m.ID().UUID, Provider: keyring.File, KeyFile: stolen.siteKey()})
