@@ -98,7 +98,7 @@ func TestSuccessor(t *testing.T) {
 	if out, err := sshAs(a.configFor("bob", bob), "gw", "mesh successor b"); err == nil {
 		t.Errorf("an operator named a successor: %s", out)
 	}
-	a.do("mesh successor b --yield 2s --take 4s", "")
+	a.do("mesh successor b --yield 5s --take 8s", "")
 	a.until("mesh lease", "held")
 	b.until("mesh lease", "heard")
 	a.becomesDue(alice)
@@ -142,7 +142,7 @@ func TestSuccessor(t *testing.T) {
 	// Another successor: the one before is waited for until it knows.
 	b.do("mesh handback a --reason well", "")
 	b.crash()
-	a.do("mesh successor c --yield 2s --take 4s", "")
+	a.do("mesh successor c --yield 5s --take 8s", "")
 	a.until("mesh lease", "not heard of it yet: b")
 	a.until("mesh lease", "none: scheduled work waits")
 	b.up()
@@ -182,12 +182,12 @@ func TestLeaseByWayOfAnotherSite(t *testing.T) {
 	for _, s := range m.sites {
 		m.linked(s)
 	}
-	a.do("mesh successor b --yield 4s --take 6s", "")
+	a.do("mesh successor b --yield 10s --take 13s", "")
 	a.until("mesh lease", "held")
 	b.until("mesh lease", "heard")
 	a.net.deafen(t, b.wan())
 	b.net.deafen(t, a.wan())
-	for range 8 {
+	for range 12 { // longer than either time
 		time.Sleep(2 * time.Second)
 		if out := a.do("mesh lease", ""); !strings.Contains(out, "held") {
 			t.Fatalf("while they hear each other by way of c: %s", out)
