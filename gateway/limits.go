@@ -47,7 +47,8 @@ func (l Limits) withDefaults() Limits {
 }
 
 // door counts connections that have not logged in. When all places are taken, whoever is most of the crowd makes room:
-// a newcomer takes the place of the longest-waiting connection of the address that has the most of them.
+// a newcomer takes the place of the longest-waiting connection of the address that has the most of them, or of its own
+// address where that has as many as it may. So nobody is kept out for others' idle connections, of one address either.
 type door struct {
 	limits Limits
 	now    func() time.Time
@@ -84,7 +85,6 @@ const (
 // What those are told who find no place.
 const (
 	tooFast = "too many new connections from your address at once; wait a second and try again"
-	tooMany = "too many connections from your address that have not logged in; try again"
 	crowded = "too many connections that have not logged in; try again"
 	// crowdedUser is for those who have proven a key and are asked for more.
 	crowdedUser = "too many logins of yours wait for an answer; the newest one goes on"
@@ -118,13 +118,14 @@ func (d *door) take(p *place, addr net.Addr) (gone *place, refused string) {
 	defer d.mu.Unlock()
 	s := d.source(sourceKey(addr))
 	if s != &d.rest { // those who share it would be refused for each other's sake; they are first to make room
-		switch {
-		case s.tokens < 1:
+		if s.tokens < 1 {
 			return nil, tooFast
-		case s.waiting >= d.limits.PerSource:
-			return nil, tooMany
 		}
 		s.tokens--
+		if s.waiting >= d.limits.PerSource { // who comes is likelier to log in than who has said nothing for longest
+			gone = d.places[slices.IndexFunc(d.places, func(other *place) bool { return other.source == s })]
+			d.free(gone)
+		}
 	}
 	p.source = s
 	s.waiting++

@@ -60,7 +60,7 @@ type SSHConfig struct {
 	// MaxUnauthenticated bounds the connections that have not logged in yet.
 	MaxUnauthenticated int `koanf:"max_unauthenticated"`
 	// MaxUnauthenticatedPerSource bounds them for one client address (IPv6: one
-	// /64).
+	// /64): one more takes the place of the one that has waited longest.
 	MaxUnauthenticatedPerSource int `koanf:"max_unauthenticated_per_source"`
 	// MaxRatePerSource bounds how many connections one client address may begin
 	// in a second; at once it may begin twice as many.

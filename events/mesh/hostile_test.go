@@ -198,3 +198,37 @@ func (r *rogue) madeUpLog() (Key, Batch) {
 	key := Vouch(r.identity, log.Origin(), r.ctl.Key(log.Origin()))
 	return key, Batch{Origin: log.Origin(), First: 1, Records: wireRecords(entries), Head: head.Note}
 }
+
+// A member pushes good records of its own faster than a slow disk takes them, and does
+// not wait for acknowledgements: what is held in memory for it is bounded, then its link
+// ends.
+func TestPushesBeyondTheWindow(t *testing.T) {
+	s := newSiege(t)
+	s.a.mu.Lock()
+	s.a.slow = 3 * time.Second
+	s.a.mu.Unlock()
+	s.r.write(s.r.ctl, 60, 500_000)
+	log := s.r.ctl.Log()
+	said := []Message{s.hello(), Vouch(s.r.identity, log.Origin(), s.r.ctl.Key(log.Origin()))}
+	var tree evidence.Tree
+	for e, err := range log.Read(t.Context(), 1) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree.Append(evidence.LeafHash(e.Header))
+		head, err := s.r.ctl.Sign(log.Origin(), tree.Size(), tree.Root())
+		if err != nil {
+			t.Fatal(err)
+		}
+		said = append(said, Batch{Origin: log.Origin(), First: tree.Size(), Records: wireRecords([]events.Entry{e}), Head: head.Note})
+	}
+	s.during(func() {
+		s.r.link(s.a)
+		defer s.r.close()
+		s.r.say(CtlLane, said...)
+		if err := s.r.hungUp(CtlLane); err != nil {
+			t.Error(err)
+		}
+	})
+	s.named(s.r.id.String(), "that are not acknowledged")
+}

@@ -36,6 +36,7 @@ type station struct {
 	log      *slog.Logger
 	handle   func(Output)  // besides noting it; nil for nothing
 	patience time.Duration // with what it waits for; a minute unless set
+	slow     time.Duration // that its disk takes for each commit of a copy
 
 	mu     sync.Mutex // guards what follows
 	copies map[events.Origin]store.Log
@@ -156,7 +157,21 @@ func (s *station) Copy(o events.Origin) (store.Log, string, error) {
 		return nil, "", err
 	}
 	s.copies[o] = opened.Log
-	return opened.Log, dir, nil
+	if s.slow > 0 {
+		s.copies[o] = slowLog{opened.Log, s.slow}
+	}
+	return s.copies[o], dir, nil
+}
+
+// slowLog is on a slow disk.
+type slowLog struct {
+	store.Log
+	takes time.Duration
+}
+
+func (l slowLog) Append(ctx context.Context, expect uint64, entries []events.Entry) error {
+	time.Sleep(l.takes)
+	return l.Log.Append(ctx, expect, entries)
 }
 
 // Grew implements [Copies].
