@@ -145,6 +145,9 @@ func TestSuccessor(t *testing.T) {
 	a.do("mesh successor c --yield 5s --take 8s", "")
 	a.until("mesh lease", "not heard of it yet: b")
 	a.until("mesh lease", "none: scheduled work waits")
+	if out, err := sshAs(a.configured, "gw", "rotate status"); err != nil || !strings.Contains(out, "rotates nothing on schedule") {
+		t.Errorf("it is not said that the schedule waits: %s %v", out, err)
+	}
 	b.up()
 	a.until("mesh history", "site.succession_ended")
 	a.until("mesh lease", "held")

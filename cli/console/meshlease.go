@@ -85,6 +85,15 @@ func (c *call) meshSuccessor() *cobra.Command {
 	return cmd
 }
 
+// noteLease tells that nothing is rotated on schedule here for want of a lease.
+func (c *call) noteLease() {
+	for _, l := range c.ownLease() {
+		if l.Left != nil && *l.Left == 0 {
+			c.note("no successor answers, so this site rotates nothing on schedule now; see mesh lease")
+		}
+	}
+}
+
 // ownLease is this site's line of mesh lease.
 func (c *call) ownLease() (own []site.MeshLease) {
 	for _, l := range c.cfg.Site.Leases() {

@@ -35,6 +35,7 @@ var statusColumns = []column[rotation.Status]{
 
 func (c *call) rotateStatus() *cobra.Command {
 	return c.verb("status [ACCOUNT+TARGET]", "Show how secrets stand: what is unknown, failing, overdue, and when it goes on", read, func(args []string) error {
+		c.noteLease()
 		if len(args) == 1 {
 			st, err := c.statusOf(args[0])
 			if err != nil {
