@@ -26,6 +26,7 @@ type Credential struct {
 	doubts   []*Mark                // that no clear knows of
 	alarms   []*Mark                // likewise
 	branches heads[events.SecretID] // versions that came to light and may be true, that no clear knows of
+	revived  map[uuid.UUID]*Mark    // first event that brought something back which a data key has sealed
 	tries    map[events.TryID]try
 	tested   map[events.TryID]*Mark // every login that a rotation announced
 	resets   []*Mark                // announcements of logins that were accepted, none of which knows another
@@ -82,6 +83,7 @@ type Version struct {
 
 	held      *Mark                  // newest event by which the target may hold it
 	recovered *Mark                  // first event that brought it back, nil for none
+	made      *Mark                  // the event that staged it, nil while only others speak of it
 	sends     map[events.TryID]*Mark // when it was sent
 	not       map[events.TryID]bool  // which of those were refused
 }
@@ -258,6 +260,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretStaged) bool {
 	if c == nil {
 		return false
 	}
+	v.made = at
 	v.stage(s, c, at, e.Sealed, e.Public, e.Key)
 	s.inRotation(e.Rotation, at, func(r *Rotation) { r.staged.put(at, v.ID) })
 	return true

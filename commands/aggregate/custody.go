@@ -88,15 +88,11 @@ func (s *State) Covers(places []events.ClockEntry) bool {
 // under which something was sealed that came to light beyond where a log counts. nil
 // for none.
 func (s *State) Exposed(c *Credential, key uuid.UUID) (since *Mark) {
-	var uses []*Mark
-	for _, v := range c.versions {
-		if v.Key == key && v.recovered != nil && (since == nil || v.recovered.Compare(since) < 0) {
-			since = v.recovered
-		}
-	}
+	since = c.revived[key]
 	if len(s.parted) == 0 {
 		return since
 	}
+	var uses []*Mark
 	if key == c.ID.UUID {
 		uses = append(uses, c.Added)
 	}

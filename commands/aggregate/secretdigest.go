@@ -11,8 +11,8 @@ func (s *State) secretLines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, c := range s.credentials {
-		add("credential %s %s %s %q %x made %s truth %s clears %s doubts %s alarms %s branches %s failed %s last %s", id, c.Account, c.Kind, c.Principal, c.Probe, show(c.Added),
-			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showHeads(c.branches), showMarks(c.failed), showHeads(c.last))
+		add("credential %s %s %s %q %x made %s truth %s clears %s doubts %s alarms %s branches %s revived %s failed %s last %s", id, c.Account, c.Kind, c.Principal, c.Probe, show(c.Added),
+			showHeads(c.truth), showHeads(c.clears), showMarks(c.doubts), showMarks(c.alarms), showHeads(c.branches), showMap(c.revived, show), showMarks(c.failed), showHeads(c.last))
 		for _, v := range c.versions {
 			add("secret %s of %s level %d %x under %s %q staged %s recovered %s held %s sent %s not %v", v.ID, id, v.Level, v.Sealed, v.Key, v.Public, show(v.Staged),
 				show(v.recovered), show(v.held), showMap(v.sends, show), showMap(v.not, func(bool) string { return "" }))

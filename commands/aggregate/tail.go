@@ -2,6 +2,7 @@ package aggregate
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 
 	"github.com/google/uuid"
@@ -126,6 +127,12 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRecovered) bool {
 	}
 	if v.recovered == nil || at.Compare(v.recovered) < 0 {
 		v.recovered = at
+	}
+	if key := cmp.Or(e.Key, c.ID.UUID); c.revived[key] == nil || at.Compare(c.revived[key]) < 0 {
+		if c.revived == nil {
+			c.revived = map[uuid.UUID]*Mark{}
+		}
+		c.revived[key] = at
 	}
 	v.held = later(v.held, at)
 	c.branches = append(c.branches, head[events.SecretID]{at, e.Version})

@@ -97,6 +97,16 @@ func TestASecretBeyondWhereALogCountsIsACandidate(t *testing.T) {
 	if c := x.credential(build(t, x.b.ID, x.all, nil)); c.Contested() {
 		t.Error("contested after the target has taken it")
 	}
+	x.put(t, x.a, x.b.ID, events.SiteReinstated{Reason: "found"})
+	ours := slices.DeleteFunc(slices.Clone(x.all[:n+2]), func(r events.Record) bool { return r.Header.Site != x.a.ID })
+	for name, first := range map[string][]events.Record{"here": nil, "what was cut comes last": ours} {
+		s := aggregate.New()
+		deliver(t, s, append(first, x.all...))
+		v, ok := x.credential(s).Version(staged[1])
+		if twins := s.Holds(x.a.ID).Twins; len(twins) > 0 || !ok || v.Staged.Origin != x.b.Origin() {
+			t.Errorf("%s: taken back, the version is %+v, and twins are %v", name, v, twins)
+		}
+	}
 }
 
 // A log that is not trusted makes others test no more than a few versions.

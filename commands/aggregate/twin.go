@@ -50,7 +50,7 @@ func (s *State) maker(h *events.Header) *Mark {
 	}
 	if c := s.credentials[events.CredentialID{UUID: h.Stream}]; c != nil {
 		if v := c.versions[events.SecretID{UUID: h.ID}]; v != nil {
-			return v.Staged
+			return v.made
 		}
 	}
 	return nil
