@@ -107,6 +107,12 @@ func (c Succeed) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.
 	if err := mayHold(s, self); err != nil {
 		return nil, err
 	}
+	if s.FencedSince(n) && !s.Fenced(self) {
+		return nil, conflict("name it again", "this site was fenced after it was named the successor of %s, which may not know that this was taken back", c.Of)
+	}
+	if s.Left(self) || s.Fenced(self) {
+		return nil, conflict("", "this site is no member of the mesh any more, so the others do not wait for it")
+	}
 	for _, h := range s.Heirs(c.Of) {
 		if h.Successor != self { // it may have taken over, and not be heard
 			return nil, conflict("", "site %s, which was the successor before, has not said that it knows of this one", h.Successor)

@@ -109,6 +109,42 @@ func TestAttackSuccession(t *testing.T) {
 	if err != nil {
 		t.Errorf("to who has the rest: %v", err)
 	}
+	// Who has left, or is fenced, takes nothing, since nobody waits for its answers.
+	for _, gone := range []events.Event{events.SiteLeft{Reason: "r"}, events.SiteFenced{Reason: "r"}} {
+		h := newHalves(t)
+		h.members(events.PeerSite, true)
+		h.a.do("ada", commands.NameSuccessor{Successor: "there", Yield: time.Minute, Take: 90 * time.Second})
+		h.hear()
+		by := h.b
+		if _, fenced := gone.(events.SiteFenced); fenced {
+			by = h.a
+		}
+		by.fact(h.b.site.ID.UUID, gone)
+		h.hear()
+		if !h.b.state.Left(h.b.site.ID) && !h.b.state.Fenced(h.b.site.ID) {
+			t.Fatalf("%T takes nobody out", gone)
+		}
+		if n := len(h.a.state.Heirs(h.a.site.ID)); n != 0 {
+			t.Errorf("%T: %d sites are waited for", gone, n)
+		}
+		_, err := h.b.d.Do(t.Context(), events.SiteActor(h.b.site.ID), commands.Succeed{Of: h.a.site.ID, Silent: time.Hour, Written: h.b.state.Written(h.a.site.ID)})
+		refusedWith(t, err, "no member of the mesh any more")
+		if by == h.b {
+			continue
+		}
+		by.fact(h.b.site.ID.UUID, events.SiteReinstated{Reason: "r"})
+		h.hear()
+		again := func() error {
+			_, err := h.b.d.Do(t.Context(), events.SiteActor(h.b.site.ID), commands.Succeed{Of: h.a.site.ID, Silent: time.Hour, Written: h.b.state.Written(h.a.site.ID)})
+			return err
+		}
+		refusedWith(t, again(), "after it was named")
+		h.a.do("ada", commands.NameSuccessor{Successor: "there", Yield: time.Minute, Take: 2 * time.Minute})
+		h.hear()
+		if err := again(); err != nil {
+			t.Errorf("named again: %v", err)
+		}
+	}
 	// By a naming that the site took back, nothing is taken.
 	h.a.do("ada", commands.NameSuccessor{})
 	h.hear()

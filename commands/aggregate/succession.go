@@ -174,6 +174,12 @@ func (s *State) Replaced(site events.SiteID) []Succession {
 	return all
 }
 
+// FencedSince reports whether a successor was fenced by what its naming did not know
+// of, also where that was taken back: meanwhile nobody waited for its answers.
+func (s *State) FencedSince(n Succession) bool {
+	return slices.ContainsFunc(s.cuts.fences[n.Successor], func(f *Fence) bool { return !n.At.Knows(f.At) })
+}
+
 // Takable reports whether a successor may take a site's scheduled work over: it is
 // that site's to do, and something is there that was not taken before.
 func (s *State) Takable(successor, of events.SiteID) bool {
