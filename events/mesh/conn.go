@@ -25,8 +25,8 @@ const (
 	// maxHandshakes bounds connections that are no part of a link yet.
 	maxHandshakes = 64
 	// sourceRate and sourceBurst bound the connections that one address makes, by
-	// the second: proving keys takes time here too.
-	sourceRate, sourceBurst = 32, 64
+	// the second: proving keys takes time here too. Many sites may share one.
+	sourceRate, sourceBurst = 64, 192
 	// linkRate and linkBurst bound the links that one member makes, by the second:
 	// each has it told of all logs.
 	linkRate, linkBurst = 4, 40
