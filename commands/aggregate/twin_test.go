@@ -138,7 +138,7 @@ func TestAttackMadeTwice(t *testing.T) {
 		}
 	})
 	for _, r := range aggregate.Makers() {
-		if kinds[r] == 0 {
+		if kinds[r] == 0 && !testing.Short() { // which draws a fifth of the histories
 			t.Errorf("no history makes %s twice", r)
 		}
 	}
