@@ -76,7 +76,13 @@ func (s *meshSite) up() {
 		"--admin-name", "admin", "--admin-key", s.admin.File + ".pub"}, s.args...)
 	var err error
 	s.net.do(s.t, func() { s.proc, err = lab.Up(ctx, s.binary, s.data(), args...) })
-	if err == nil {
+	if proc := s.proc; err == nil {
+		s.t.Cleanup(func() {
+			if s.t.Failed() {
+				said := proc.Stderr()
+				s.t.Logf("%s said at last: %s", s.name, said[max(0, len(said)-4000):])
+			}
+		})
 		err = lab.WriteConfig(s.configured, lab.Host{Alias: "gw", Addr: s.proc.Addr, HostKey: s.proc.HostKey, Key: s.admin})
 	}
 	if err != nil {

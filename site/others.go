@@ -17,6 +17,7 @@ import (
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/applylog"
 	"github.com/holdfast-pam/holdfast/events/store"
 	"github.com/holdfast-pam/holdfast/events/store/segment"
 )
@@ -166,11 +167,16 @@ func (s *Site) deliverOthers(ctx context.Context) error {
 	for ctx.Err() == nil {
 		logs, moved := s.others.list()
 		progress := false
+		var again <-chan time.Time
 		for _, log := range logs {
 			if log.Origin().Kind != events.Ctl {
 				continue
 			}
 			n, err := s.deliver(ctx, log)
+			if errors.Is(err, applylog.ErrFull) {
+				again = time.After(spaceCheck)
+				continue
+			}
 			if err != nil {
 				return err
 			}
@@ -182,6 +188,7 @@ func (s *Site) deliverOthers(ctx context.Context) error {
 		s.tellRevised(ctx)
 		select {
 		case <-moved:
+		case <-again:
 		case <-ctx.Done():
 		}
 	}
@@ -193,12 +200,17 @@ const deliverBatch = 1000
 
 // deliver applies the next records of one log, as far as all that they knew of
 // was applied, and returns their number. A record that can't be used holds its
-// log and no other; an error means that this site can decide nothing more.
+// log and no other; an error means that this site can decide nothing more, but for
+// [applylog.ErrFull]: nothing was applied.
 func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 	at, _ := s.commands.Applied(log.Origin())
 	size, _ := log.Size()
 	if at >= size {
 		return 0, nil
+	}
+	if err := s.order.Room(); err != nil { // it waits, and nothing else does
+		s.hold(log.Origin(), err)
+		return 0, err
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
 	for _, r := range batch {

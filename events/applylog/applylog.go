@@ -38,6 +38,7 @@ import (
 	"sync"
 
 	"github.com/google/uuid"
+	"golang.org/x/sys/unix"
 
 	"github.com/holdfast-pam/holdfast/events"
 )
@@ -49,6 +50,9 @@ const (
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// ErrFull says that there is no storage for more.
+var ErrFull = errors.New("no space left to record what is applied")
 
 // ErrDamaged says that the bytes of an apply log are not what was written.
 var ErrDamaged = errors.New("apply log is damaged")
@@ -73,8 +77,13 @@ type Log struct {
 	at   events.Clock
 	crc  uint32 // of the last cell
 	size int64
+	room int64 // up to where storage is known to be behind the file
 	err  error // an append failed: what the file holds is not known
 }
+
+// headroom is how much storage is kept behind the last cell, in bytes: a disk that
+// fills up must not end a site that applies what others decided.
+const headroom = 64 << 10
 
 // Open opens the apply log at path and makes it where there is none, readable
 // by its owner only. It cuts off an end that was never acknowledged.
@@ -263,6 +272,24 @@ func (l *Log) Append(o events.Origin, to uint64) error {
 	}
 	l.crc, l.size = cellCRC(cell), l.size+cellSize
 	return nil
+}
+
+// Room says whether some more appends have storage, before anything is applied that
+// they are to record: an append that fails closes the log. ErrFull: there is none.
+func (l *Log) Room() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.room-l.size >= headroom/2 {
+		return nil
+	}
+	err := unix.Fallocate(int(l.file.Fd()), unix.FALLOC_FL_KEEP_SIZE, l.size, headroom)
+	switch {
+	case err == nil, errors.Is(err, unix.EOPNOTSUPP): // then the free space has to do
+		l.room = l.size + headroom
+	case l.room-l.size < 16*cellSize:
+		return fmt.Errorf("%w: apply log %s: %w", ErrFull, l.file.Name(), err)
+	}
+	return nil // what there is lasts for now
 }
 
 // Clock is what the site has applied by now.
