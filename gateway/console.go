@@ -51,9 +51,21 @@ func (s *Server) console(ctx context.Context, conn *sshwire.Conn, nc net.Conn, l
 	}}
 	e.tcp, _ = nc.(*net.TCPConn)
 	var closing sync.WaitGroup
-	defer closing.Wait()
+	var ending sync.Mutex // orders hangUp, which may come late, and the wait for it
+	ended := false
+	defer func() {
+		ending.Lock()
+		ended = true
+		ending.Unlock()
+		closing.Wait()
+	}()
 	jumps := newJumper(s, l)
 	e.hangUp = func(text string) {
+		ending.Lock()
+		defer ending.Unlock()
+		if ended {
+			return
+		}
 		closing.Go(func() {
 			jumps.settle()
 			_ = conn.Disconnect(sshwire.ReasonByApplication, text) // takes up to four seconds
