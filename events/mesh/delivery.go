@@ -29,6 +29,7 @@ func (n *Node) release(r Release) {
 func (n *Node) Released(o events.Origin) (uint64, <-chan struct{}) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	n.awaited = true
 	return n.released[o], n.moved
 }
 
@@ -37,6 +38,7 @@ func (n *Node) Released(o events.Origin) (uint64, <-chan struct{}) {
 // the node closes is released by that.
 func (n *Node) WhenReleased(o events.Origin, position uint64, then func()) {
 	n.mu.Lock()
+	n.awaited = true
 	if n.ctx.Err() == nil && n.released[o] < position {
 		n.waiting[o] = append(n.waiting[o], delivery{position, then})
 		n.mu.Unlock()

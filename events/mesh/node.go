@@ -89,6 +89,7 @@ type Node struct {
 	copies   map[events.Origin]*replica
 	released map[events.Origin]uint64
 	waiting  map[events.Origin][]delivery
+	awaited  bool          // somebody has waited for a release
 	moved    chan struct{} // closed and renewed when something was released
 	asking   map[uint64]chan GotPayload
 	nextAsk  uint64
@@ -407,6 +408,28 @@ func (n *Node) follow(log store.Log, size uint64) {
 		}
 		size = next
 		n.hand(Grew{Origin: log.Origin(), Size: size, Root: root})
+		if n.alone() {
+			n.rest(unheardPause)
+		}
+	}
+}
+
+// unheardPause is how often at most the core hears of what the site writes while
+// nobody hears it: waking it for each record costs the writer a tenth.
+const unheardPause = 10 * time.Millisecond
+
+// alone reports whether nobody hears what the site writes, and nobody here waits
+// for who does.
+func (n *Node) alone() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.lanes) == 0 && !n.awaited
+}
+
+func (n *Node) rest(d time.Duration) {
+	select {
+	case <-time.After(d):
+	case <-n.ctx.Done():
 	}
 }
 
