@@ -57,7 +57,7 @@ func (c StageSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	}
 	d := newDecision(by, env)
 	d.addAs(c.Secret.Version.UUID, cred.ID.UUID, r.Latest().ID, events.SecretStaged{
-		Sealed: c.Secret.Bytes, Public: c.Secret.Public, Key: c.Secret.Key, Rotation: r.ID, SingleCopy: s.LoneSite(),
+		Sealed: c.Secret.Bytes, Public: c.Secret.Public, Key: c.Secret.Key, Rotation: r.ID,
 	})
 	return d.done()
 }
@@ -69,6 +69,7 @@ type SendSecret struct {
 	Verb     events.ChangeVerb
 	Presents events.SecretID  // version that the login for it presents
 	Via      events.AccountID // whose version that is, if another account's
+	Alone    bool             // no other site that may open the staged version is known to hold it
 }
 
 var _ = register[SendSecret]("SendSecret", bySite)
@@ -93,7 +94,7 @@ func (c SendSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	if !c.Via.IsZero() {
 		presenting = c.Via
 	}
-	e := events.SecretSent{Version: version, Rotation: r.ID, Verb: c.Verb, Presents: c.Presents, Via: c.Via}
+	e := events.SecretSent{Version: version, Rotation: r.ID, Verb: c.Verb, Presents: c.Presents, Via: c.Via, Alone: c.Alone}
 	if e.Proven = c.Via.IsZero() && r.Proves(c.Presents, env.Now); !e.Proven {
 		if err := withinBudget(s, by, env, presenting); err != nil {
 			return nil, err

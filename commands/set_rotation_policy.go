@@ -95,6 +95,8 @@ func checkRotationPolicy(p events.RotationPolicy) error {
 		return invalid("", "the concurrency is at most %d", maxConcurrency)
 	case p.Disclose != "" && p.Disclose != events.ToAdmins && p.Disclose != events.ToGranted:
 		return invalid("", "secrets are shown to %s or %s", events.ToAdmins, events.ToGranted)
+	case p.Isolated != "" && p.Isolated != events.IsolatedNever && p.Isolated != events.IsolatedAsked && p.Isolated != events.IsolatedAlways:
+		return invalid("", "a site that reaches no other one rotates %s, %s or %s", events.IsolatedNever, events.IsolatedAsked, events.IsolatedAlways)
 	}
 	return nil
 }

@@ -38,7 +38,7 @@ type SecretStaged struct {
 	Key uuid.UUID `json:"key,omitzero"` // names the data key; zero for the first one, which has the credential's id
 
 	Rotation   RotationID `json:"rotation,omitzero"`     // that made it; zero if it was entered
-	SingleCopy bool       `json:"single_copy,omitempty"` // no second site held it when it was sent to the target
+	SingleCopy bool       `json:"single_copy,omitempty"` // of old: see SecretSent.Alone
 }
 
 var _ = define[SecretStaged]("secret.staged", 1)

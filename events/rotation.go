@@ -98,6 +98,20 @@ const (
 	ToGranted Disclosure = "granted"
 )
 
+// Isolation says which rotations go on at a site of a mesh while no other site that
+// may open the new secret holds it: was this site's disk lost then, so was the secret
+// (rule R1).
+type Isolation string
+
+const (
+	// IsolatedNever: none, whoever asks.
+	IsolatedNever Isolation = "never"
+	// IsolatedAsked: those that an administrator asks for.
+	IsolatedAsked Isolation = "asked"
+	// IsolatedAlways: all.
+	IsolatedAlways Isolation = "always"
+)
+
 // RotationPolicy says how the secrets of an account are made, changed and
 // tested. A zero field says nothing: what the target's policy says holds for
 // its accounts, and the defaults for both. Times are in seconds.
@@ -118,6 +132,7 @@ type RotationPolicy struct {
 	Concurrency      uint32 `json:"concurrency,omitempty"`       // rotations at once on one target
 
 	Disclose Disclosure `json:"disclose,omitempty"` // who may reveal and check out
+	Isolated Isolation  `json:"isolated,omitempty"` // what goes on without a second copy of the new secret
 }
 
 // RotationPolicySet replaces the policy of a target or of an account, whose id

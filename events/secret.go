@@ -29,6 +29,7 @@ type SecretSent struct {
 	Presents SecretID   `json:"presents"`          // version that the login for it presents
 	Via      AccountID  `json:"via,omitzero"`      // whose version that is, if another account's
 	Replaces SecretID   `json:"replaces,omitzero"` // version that was held to be true; zero if none was
+	Alone    bool       `json:"alone,omitempty"`   // no other site that may open it was known to hold it
 	Proven   bool       `json:"proven,omitempty"`  // the target accepted what it presents a moment before, so its login can't be a wrong one
 }
 

@@ -14,7 +14,7 @@ import (
 
 var _ = register(projection{
 	name:    "credentials",
-	version: 3,
+	version: 4,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE credentials (
@@ -29,7 +29,7 @@ CREATE TABLE credentials_versions (
 	verify_stamp BLOB, verified INTEGER, verified_how TEXT NOT NULL DEFAULT '', verified_session BLOB,
 	sent_stamp BLOB, sent INTEGER, refuse_stamp BLOB, refused INTEGER, unknown_stamp BLOB, unknown INTEGER,
 	recover_stamp BLOB, recovered INTEGER, recovered_public TEXT NOT NULL DEFAULT '', reject_stamp BLOB, rejected INTEGER, retire_stamp BLOB, retired INTEGER,
-	rotation BLOB, single_copy INTEGER NOT NULL DEFAULT 0,
+	rotation BLOB, single_copy INTEGER NOT NULL DEFAULT 0, sent_alone INTEGER NOT NULL DEFAULT 0,
 	PRIMARY KEY (credential, version)
 ) STRICT, WITHOUT ROWID;`,
 	on: []handler{

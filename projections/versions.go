@@ -11,7 +11,7 @@ import (
 )
 
 var (
-	sendSecret   = keepLast("credentials_versions", "credential, version", "sent_stamp", "sent")
+	sendSecret   = keepLast("credentials_versions", "credential, version", "sent_stamp", "sent", "sent_alone")
 	refuseSecret = keepLast("credentials_versions", "credential, version", "refuse_stamp", "refused")
 	doubtSecret  = keepLast("credentials_versions", "credential, version", "unknown_stamp", "unknown")
 	rejectSecret = keepLast("credentials_versions", "credential, version", "reject_stamp", "rejected")
@@ -20,7 +20,7 @@ var (
 )
 
 func secretSent(w *writer, r *record, e events.SecretSent) error {
-	return w.exec(sendSecret, r.stream(), e.Version.UUID[:], r.stamp(), r.Header.Wall)
+	return w.exec(sendSecret, r.stream(), e.Version.UUID[:], r.stamp(), r.Header.Wall, e.Alone)
 }
 
 func secretRefused(w *writer, r *record, e events.SecretRefused) error {
@@ -57,21 +57,21 @@ type Version struct {
 	Current    bool                `json:"current,omitempty"` // the one that is held to be true
 	Public     string              `json:"public,omitempty"`  // its public half, for a private key
 	Staged     time.Time           `json:"staged,omitzero"`
-	Sent       time.Time           `json:"sent,omitzero"`      // last time that the target was asked to take it
-	Refused    time.Time           `json:"refused,omitzero"`   // last time that it did not
-	Unknown    time.Time           `json:"unknown,omitzero"`   // last time that nobody could tell
-	Applied    time.Time           `json:"applied,omitzero"`   // last time that the target said so, or a person
-	Verified   time.Time           `json:"verified,omitzero"`  // last time that the target accepted it
-	Recovered  time.Time           `json:"recovered,omitzero"` // when it came to light beyond where a log counts
-	Rejected   time.Time           `json:"rejected,omitzero"`  // last time that the target turned it down
-	Retired    time.Time           `json:"retired,omitzero"`   // when the target was made to refuse it
-	Rotation   events.RotationID   `json:"rotation,omitzero"`  // that made it; zero if it was entered
-	SingleCopy bool                `json:"single_copy,omitempty"`
-	KnownTo    []Disclosure        `json:"known_to"` // who was shown it
+	Sent       time.Time           `json:"sent,omitzero"`         // last time that the target was asked to take it
+	Refused    time.Time           `json:"refused,omitzero"`      // last time that it did not
+	Unknown    time.Time           `json:"unknown,omitzero"`      // last time that nobody could tell
+	Applied    time.Time           `json:"applied,omitzero"`      // last time that the target said so, or a person
+	Verified   time.Time           `json:"verified,omitzero"`     // last time that the target accepted it
+	Recovered  time.Time           `json:"recovered,omitzero"`    // when it came to light beyond where a log counts
+	Rejected   time.Time           `json:"rejected,omitzero"`     // last time that the target turned it down
+	Retired    time.Time           `json:"retired,omitzero"`      // when the target was made to refuse it
+	Rotation   events.RotationID   `json:"rotation,omitzero"`     // that made it; zero if it was entered
+	SingleCopy bool                `json:"single_copy,omitempty"` // no other site was known to hold it when the target was last asked to take it
+	KnownTo    []Disclosure        `json:"known_to"`              // who was shown it
 }
 
 const selectVersions = `SELECT v.version, v.credential, COALESCE(NULLIF(v.public, ''), v.recovered_public), v.staged, v.sent, v.refused, v.unknown, v.applied, v.verified, v.recovered, v.rejected,
-	v.retired, v.rotation, v.single_copy, max(COALESCE(v.apply_stamp, x''), COALESCE(v.verify_stamp, x'')) FROM credentials_versions v`
+	v.retired, v.rotation, v.single_copy OR v.sent_alone, max(COALESCE(v.apply_stamp, x''), COALESCE(v.verify_stamp, x'')) FROM credentials_versions v`
 
 // Versions lists the versions of a credential, the newest first. The credential
 // is named by its id or by its account as ACCOUNT+TARGET.

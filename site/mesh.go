@@ -41,6 +41,8 @@ type meshPart struct {
 	node    *mesh.Node
 	running atomic.Pointer[mesh.Node] // node, for who must not wait
 
+	custodians atomic.Pointer[[]events.SiteID] // the other ones, for who must not look at the state
+
 	kept atomic.Pointer[map[events.SiteID]bool] // whose recordings are kept here
 }
 
@@ -212,7 +214,9 @@ func (s *Site) runMesh(ctx context.Context) {
 			}
 			last, entrusted = peers, nil
 		}
-		if now := s.custodianIDs(); s.node() != nil && !slices.Equal(now, entrusted) {
+		now := s.custodianIDs()
+		s.mesh.custodians.Store(&now)
+		if s.node() != nil && !slices.Equal(now, entrusted) {
 			s.entrust(ctx)
 			entrusted = now
 		}
@@ -286,6 +290,7 @@ func (s *Site) onMesh(out mesh.Output) {
 			return
 		}
 	case mesh.GotKept:
+		s.seconds.said(out.Site, out.Keys)
 		if slices.Contains(s.pair(), out.Site) {
 			s.pairKeys.kept(out.Keys)
 		}

@@ -27,10 +27,11 @@ type RotationConfig struct {
 // openRotations makes the process manager of rotations and the keeper of
 // lock-out budgets, which it shares with the gateway.
 func (s *Site) openRotations() {
+	s.seconds = newSeconds(s)
 	s.keeper = lockout.New(s.who.ID, s.commands, WallClock)
 	s.rotations = rotation.New(rotation.Config{
 		Dispatcher: s.commands, Sealer: s.sealer, Keeper: s.keeper, Site: s.who.ID, Now: WallClock, Log: s.log,
-		Rotator: rotator.NewSet(s.cfg.Rotation.Exec).For, Generate: generate, Lease: s.leaseLeft,
+		Rotator: rotator.NewSet(s.cfg.Rotation.Exec).For, Generate: generate, Lease: s.leaseLeft, Copies: s.seconds,
 	})
 }
 

@@ -56,6 +56,7 @@ type Site struct {
 	views    *projections.Projections
 	counted  *counted
 	pairKeys *pairKeys
+	seconds  *seconds
 	commands *commands.Dispatcher
 
 	keeper    *lockout.Keeper

@@ -51,7 +51,7 @@ func (c *call) rotateStatus() *cobra.Command {
 		var all []rotation.Status
 		c.cfg.Site.Commands().View(func(s *aggregate.State) {
 			for _, a := range liveAccounts(s) {
-				all = append(all, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now()))
+				all = append(all, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated))
 			}
 		})
 		worst := []rotation.Standing{rotation.Alarmed, rotation.Unknown, rotation.Failing, rotation.Overdue, rotation.Rotating, rotation.DueNow, rotation.Fine}
@@ -80,7 +80,7 @@ func (c *call) statusOf(ref string) (st rotation.Status, err error) {
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		var a *aggregate.Account
 		if a, err = commands.FindAccount(s, account, target); err == nil {
-			st = rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now())
+			st = rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated)
 		}
 	})
 	return st, err
@@ -130,8 +130,8 @@ func (c *call) rotatePlan() *cobra.Command {
 }
 
 func (c *call) intend(s *aggregate.State, a *aggregate.Account) intended {
-	st := rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now())
-	p := intended{Account: st.Account, State: st.State, Budget: st.Budget, SingleCopy: s.LoneSite(), Policy: s.RotationPolicy(a)}
+	st := rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated)
+	p := intended{Account: st.Account, State: st.State, Budget: st.Budget, SingleCopy: !c.cfg.Site.Rotations().Reachable(), Policy: s.RotationPolicy(a)}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return p
@@ -277,7 +277,7 @@ func (c *call) runAll(target string) error {
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		for _, a := range liveAccounts(s) {
 			if t, _ := s.Target(a.Target); target == "" || t.Name == target || t.ID.String() == target {
-				accounts = append(accounts, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now()))
+				accounts = append(accounts, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated))
 			}
 		}
 	})

@@ -52,6 +52,7 @@ func policyText(p events.RotationPolicy) string {
 	add(p.Cumulative, "lockout-cumulative", "")
 	add(p.Concurrency > 0, "concurrency", p.Concurrency)
 	add(p.Disclose != "", "disclose", p.Disclose)
+	add(p.Isolated != "", "isolated", p.Isolated)
 	return strings.Join(parts, ", ")
 }
 
@@ -87,7 +88,7 @@ func (c *call) policyOf(ref string) (p rotationPolicyItem, err error) {
 
 func (c *call) policySet() *cobra.Command {
 	var p events.RotationPolicy
-	var classes, disclose string
+	var classes, disclose, isolated string
 	times := map[string]*uint64{
 		"every": &p.Every, "max-age": &p.MaxAge, "after-reveal": &p.AfterReveal, "after-use": &p.AfterUse,
 		"jitter": &p.Jitter, "lockout-window": &p.LockoutWindow,
@@ -112,7 +113,7 @@ func (c *call) policySet() *cobra.Command {
 		if classes != "" {
 			p.Classes = strings.Split(classes, ",")
 		}
-		p.Disclose = events.Disclosure(disclose)
+		p.Disclose, p.Isolated = events.Disclosure(disclose), events.Isolation(isolated)
 		account, target, err := policyRef(args[0])
 		if err != nil {
 			return err
@@ -141,6 +142,7 @@ func (c *call) policySet() *cobra.Command {
 	f.Uint32Var(&p.LockoutThreshold, "lockout-threshold", 0, "wrong logins at which the target locks the account")
 	f.BoolVar(&p.Cumulative, "lockout-cumulative", false, "a good login does not make the target forget the wrong ones")
 	f.Uint32Var(&p.Concurrency, "concurrency", 0, "rotations at once on the target")
+	f.StringVar(&isolated, "isolated", "", "while no other site of the mesh can hold the new secret, rotate: never, asked (what somebody asks for), or always")
 	f.StringVar(&disclose, "disclose", "", "who may be shown the secret: admin, or granted for those with a grant as well")
 	return cmd
 }

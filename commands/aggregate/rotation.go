@@ -175,9 +175,6 @@ func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	return r, r != nil
 }
 
-// LoneSite reports whether there is no other site that could hold a second copy.
-func (s *State) LoneSite() bool { return len(s.sites) < 2 }
-
 // inRotation lets f change a rotation under way that an event's site knew.
 func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bool {
 	any := false

@@ -16,6 +16,7 @@ func DefaultRotationPolicy() events.RotationPolicy {
 	return events.RotationPolicy{
 		Length: 30, Classes: []string{"lower", "upper", "digit", "symbol"},
 		LockoutThreshold: 3, LockoutWindow: 15 * 60, Concurrency: 1, Disclose: events.ToAdmins,
+		Isolated: events.IsolatedAsked,
 	}
 }
 
@@ -52,6 +53,7 @@ func inherit(p, from events.RotationPolicy) events.RotationPolicy {
 	p.Cumulative = p.Cumulative || from.Cumulative
 	p.Concurrency = cmp.Or(p.Concurrency, from.Concurrency)
 	p.Disclose = cmp.Or(p.Disclose, from.Disclose)
+	p.Isolated = cmp.Or(p.Isolated, from.Isolated)
 	return p
 }
 
@@ -71,9 +73,15 @@ func stricter(a, b events.RotationPolicy) events.RotationPolicy {
 		Cumulative:       a.Cumulative || b.Cumulative,
 		Concurrency:      least(a.Concurrency, b.Concurrency),
 		Disclose:         cmp.Or(a.Disclose, b.Disclose),
+		Isolated:         cmp.Or(a.Isolated, b.Isolated),
 	}
 	if a.Disclose == events.ToAdmins || b.Disclose == events.ToAdmins {
 		p.Disclose = events.ToAdmins
+	}
+	for _, strict := range []events.Isolation{events.IsolatedAsked, events.IsolatedNever} {
+		if a.Isolated == strict || b.Isolated == strict {
+			p.Isolated = strict
+		}
 	}
 	return p
 }

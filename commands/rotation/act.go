@@ -60,6 +60,8 @@ type work struct {
 	policy     events.RotationPolicy
 	credential events.CredentialID
 	staged     vault.Sealed
+	stagedAt   events.ClockEntry
+	alone      bool         // goes on without a second copy
 	current    vault.Sealed // zero if none is known
 	known      vault.Sealed // any version
 	tested     vault.Sealed
@@ -109,8 +111,13 @@ func (w *work) read(s *aggregate.State, r *aggregate.Rotation, version events.Se
 		Kind: t.Kind, Addr: t.Addr, HostKeys: t.HostKeys(), Algorithms: t.Algorithms(), Account: a.Name,
 		Params: targetkind.Effective(t.Kind, t.Addr, targetParams, accountParams), Timeout: callTime,
 	}
+	// Where the target takes no secret that is known, there is none to lose.
+	w.alone = c.Unsettled() || goesAlone(s, r.Planned.Origin.Site, w.policy, r.Why)
 	if v, ok := r.Staged(); ok {
 		w.staged, _ = commands.Sealed(s, c.ID, v)
+		if version, known := c.Version(v); known && version.Staged != nil {
+			w.stagedAt = events.ClockEntry{Origin: version.Staged.Origin, Position: version.Staged.Position}
+		}
 	}
 	if v, ok := c.Current(); ok {
 		w.current, _ = commands.Sealed(s, c.ID, v.ID)
@@ -158,6 +165,9 @@ func (m *Manager) stage(ctx context.Context, id events.RotationID) error {
 	if _, ok := m.cfg.Rotator(w.job.Kind, w.kind); !ok {
 		return m.fail(ctx, id, errNoRotator)
 	}
+	if !w.alone && !m.cfg.Copies.Reachable() {
+		return m.fail(ctx, id, errAlone)
+	}
 	next, err := m.cfg.Generate(w.job.Kind, w.policy, rotator.Secret{Kind: w.known.Kind, Public: w.known.Public})
 	if err != nil {
 		return m.fail(ctx, id, err)
@@ -194,7 +204,10 @@ func (m *Manager) send(ctx context.Context, id events.RotationID, verb events.Ch
 		return err
 	}
 	defer next.Bytes.Wipe()
-	say := commands.SendSecret{Rotation: id, Verb: verb}
+	say := commands.SendSecret{Rotation: id, Verb: verb, Alone: !m.cfg.Copies.Held(ctx, w.staged, w.stagedAt)} // rule R1
+	if say.Alone && !w.alone {
+		return m.fail(ctx, id, errAlone)
+	}
 	held := []events.CredentialID{w.credential}
 	var by rotator.Secret
 	if verb == events.ChangePrivileged {

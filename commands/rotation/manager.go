@@ -49,6 +49,8 @@ type Config struct {
 	// Lease is how long what nobody asked for may go on here from now; nil for
 	// without end (rule R13).
 	Lease func() time.Duration
+	// Copies are what other sites hold; nil where there are none.
+	Copies Copies
 }
 
 // Manager is the process manager of rotations at one site: it carries out
@@ -82,6 +84,9 @@ func New(cfg Config) *Manager {
 	}
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
+	}
+	if cfg.Copies == nil {
+		cfg.Copies = noCopies{}
 	}
 	return &Manager{
 		cfg: cfg, actor: events.SiteActor(cfg.Site), slots: make(chan struct{}, maxAtOnce),

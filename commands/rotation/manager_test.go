@@ -39,6 +39,11 @@ func serve(t *testing.T, f func(s *served)) { serveLeased(t, nil, f) }
 
 // serveLeased is serve under a lease, of which lease tells how much is left.
 func serveLeased(t *testing.T, lease func() time.Duration, f func(s *served)) {
+	serveBeside(t, lease, nil, f)
+}
+
+// serveBeside is serveLeased beside other sites.
+func serveBeside(t *testing.T, lease func() time.Duration, copies rotation.Copies, f func(s *served)) {
 	safe := newSafe(t)
 	synctest.Test(t, func(t *testing.T) {
 		r := plainRun(safe)
@@ -46,7 +51,7 @@ func serveLeased(t *testing.T, lease func() time.Duration, f func(s *served)) {
 		r.must(events.UserActor(r.user), commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{LockoutThreshold: 5, LockoutWindow: 600}})
 		began := time.Now()
 		r.clock = func() time.Time { return aggregateEpoch.Add(time.Since(began)) }
-		r.lease = lease
+		r.lease, r.copies = lease, copies
 		r.start()
 		ctx, cancel := context.WithCancel(t.Context())
 		var running sync.WaitGroup
@@ -221,7 +226,9 @@ func TestAlarmAndItsEnd(t *testing.T) {
 		}
 		s.after(24 * time.Hour)
 		status := func() (st rotation.Status) {
-			s.d.View(func(state *aggregate.State) { st = rotation.StatusOf(state, s.account("app"), s.site.ID, s.now()) })
+			s.d.View(func(state *aggregate.State) {
+				st = rotation.StatusOf(state, s.account("app"), s.site.ID, s.now(), s.m.Isolated)
+			})
 			return st
 		}
 		if status().State != rotation.Alarmed {

@@ -35,9 +35,14 @@ type sites struct {
 	target *model
 	acting *node
 	cut    map[[2]int]bool
-	lost   map[string]bool // secrets whose last copy went with a disk
-	taken  int             // takeovers
-	given  int             // hand-backs
+	lost   map[string]bool // secrets whose last copy went with a disk, for which two disks had to be lost or one was risked
+	risked map[string]bool // secrets that one site alone held when they were sent, and whether that was to be
+	disks  map[string]int  // lost ones that had held a secret
+	policy events.Isolation
+
+	refused map[events.SecretID]bool // versions that must not be sent while one site alone holds them
+	taken   int                      // takeovers
+	given   int                      // hand-backs
 
 	opened, restored, spent int // what was tried at all
 }
@@ -52,13 +57,14 @@ type node struct {
 
 func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 	first := newRun(safe, seed, mutant)
-	p := &sites{rng: first.rng, at: first.now(), target: first.target, cut: map[[2]int]bool{}, lost: map[string]bool{}}
+	p := &sites{rng: first.rng, at: first.now(), target: first.target, cut: map[[2]int]bool{}, lost: map[string]bool{}, risked: map[string]bool{}, disks: map[string]int{}, refused: map[events.SecretID]bool{}}
 	n := 2 + p.rng.IntN(3)
 	ada := events.UserActor(first.user)
 	crashes := first.crashes
 	first.crashes, first.target.faults = 0, p.rng.IntN(30)
 	first.target.threshold = 1 + n + p.rng.IntN(n+1) // one login for each site, and some more
-	first.must(ada, commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{
+	p.policy = []events.Isolation{events.IsolatedNever, events.IsolatedAsked, events.IsolatedAlways}[p.rng.IntN(3)]
+	first.must(ada, commands.SetRotationPolicy{Target: "db", Policy: events.RotationPolicy{Isolated: p.policy,
 		LockoutThreshold: uint32(first.target.threshold), LockoutWindow: 600, Cumulative: first.target.cumulates,
 	}})
 	first.must(ada, commands.AddUser{Name: "boss", Role: events.Admin, Key: key("boss")})
@@ -73,12 +79,17 @@ func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 		skew := time.Duration(p.rng.IntN(4000)-2000) * time.Millisecond * time.Duration(min(i, 1))
 		r.clock = func() time.Time { return p.at.Add(skew) }
 		x := &node{run: r, index: i, held: map[events.Origin][]events.Record{}}
-		r.restart = x.start
+		r.restart, r.copies = x.start, peers{p, x}
 		p.nodes = append(p.nodes, x)
 		x.start()
 	}
 	p.target.now = func() time.Time { return p.at }
 	p.target.crash = func(where string) { p.acting.mayCrash(where) }
+	for _, x := range p.nodes {
+		p.nodes[0].fact(x.site.ID.UUID, events.SiteAdmitted{
+			Name: fmt.Sprintf("site%d", x.index), Identity: make([]byte, 32), SealingKey: []byte("key"), Role: events.Steward, Custodian: true, Founder: x.index == 0,
+		})
+	}
 	p.hearAll()
 	for _, x := range p.nodes[1:] {
 		x.must(events.SiteActor(x.site.ID), commands.CreateSite{Name: fmt.Sprintf("site%d", x.index), HostKey: key(fmt.Sprint("host ", x.index))})
@@ -325,17 +336,20 @@ func (p *sites) restore(x *node) {
 	}
 	p.restored++
 	for o, records := range x.logs() {
-		kept := len(x.backup[o])
+		elsewhere := 0
 		for _, y := range p.nodes {
 			if y != x {
-				kept = max(kept, len(y.logs()[o]))
+				elsewhere = max(elsewhere, len(y.logs()[o]))
 			}
 		}
-		for _, r := range records[min(kept, len(records)):] {
+		for _, r := range records[min(len(x.backup[o]), len(records)):] {
 			if _, staged := eventOf(r).(events.SecretStaged); staged {
 				id := events.SecretID{UUID: r.Header.ID}
 				if v, ok := commands.Sealed(x.state, events.CredentialID{UUID: r.Header.Stream}, id); ok {
-					p.lost[x.opened(v)] = true
+					secret := x.opened(v)
+					p.disks[secret]++
+					last := r.Header.Position > uint64(elsewhere)
+					p.lost[secret] = p.lost[secret] || last && (p.risked[secret] || p.disks[secret] > 1)
 				}
 			}
 		}
@@ -413,6 +427,7 @@ func (p *sites) wrong() error {
 
 // quiesce heals everything and lets it come to rest (I11).
 func (p *sites) quiesce() error {
+	clear(p.cut)
 	p.target.faults = 0
 	for _, x := range p.nodes {
 		x.crashes = 0
@@ -476,6 +491,9 @@ func (p *sites) same() error {
 		}
 		for _, records := range x.logs() {
 			for _, r := range records {
+				if e, ok := eventOf(r).(events.SecretSent); ok && e.Alone && p.refused[e.Version] {
+					return fmt.Errorf("R1: version %s was sent, which no other site held", e.Version)
+				}
 				if _, ok := eventOf(r).(events.ApprovalRedeemed); ok {
 					if redeemed[r.Header.Stream] == nil {
 						redeemed[r.Header.Stream] = map[uuid.UUID]bool{}

@@ -143,6 +143,8 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 			case !due:
 			case o.At.After(now):
 				soonest(o.At)
+			case !o.SettleOnly && m.Isolated(s, a, o.Why):
+				soonest(now.Add(copyRetry))
 			default:
 				give = append(give, commands.PlanRotation{Account: a.ID.String(), Why: o.Why, SettleOnly: o.SettleOnly, Cause: o.Cause})
 			}

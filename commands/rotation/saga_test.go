@@ -96,6 +96,7 @@ const (
 // run is one random life of a site with two accounts on one target.
 type run struct {
 	lease  func() time.Duration // what is left of it; nil for without end
+	copies rotation.Copies      // what other sites hold; nil where there are none
 	seed   uint64
 	rng    *rand.Rand
 	safe   *safe
@@ -224,7 +225,7 @@ func (r *run) managed() {
 	r.keeper = lockout.New(r.site.ID, r.d, r.now)
 	r.m = rotation.New(rotation.Config{
 		Dispatcher: r.d, Sealer: r.safe.sealer, Keeper: r.keeper, Site: r.site.ID, Now: r.now, Log: slog.New(slog.DiscardHandler),
-		Lease: r.lease,
+		Lease: r.lease, Copies: r.copies,
 		Rotator: func(events.TargetKind, events.SecretKind) (rotator.Rotator, bool) {
 			if r.mutant == newestByClock {
 				return believer{r.target}, true

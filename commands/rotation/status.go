@@ -42,8 +42,10 @@ type Status struct {
 	Budget   int                   `json:"budget"`         // wrong logins that this site may still make now
 }
 
-// StatusOf tells how the secret of an account stands at a site.
-func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now time.Time) Status {
+// StatusOf tells how the secret of an account stands at a site; isolated whether what
+// is due waits for another one (see [Manager.Isolated]).
+func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now time.Time,
+	isolated func(*aggregate.State, *aggregate.Account, events.RotationWhy) bool) Status {
 	st := Status{Account: a.Name + "+" + a.Target.String(), AccountID: a.ID, State: Fine}
 	if t, ok := s.Target(a.Target); ok {
 		st.Account = a.Name + "+" + t.Name
@@ -64,6 +66,9 @@ func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now 
 	o, due := Due(s, a)
 	if due {
 		st.Why, st.Next = o.Why, o.At
+		if !o.At.After(now) && !o.SettleOnly && s.Owner(a) == site && isolated(s, a, o.Why) {
+			st.Detail = "it waits until a site is in reach that may open the new secret; rotate run does not wait"
+		}
 	}
 	r, under := s.RotationOf(c.ID)
 	p := s.RotationPolicy(a)

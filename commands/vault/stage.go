@@ -49,7 +49,7 @@ func provenKey(ctx context.Context, sealer *seal.Sealer, known Sealed) (*seal.Da
 	if known.Exposed {
 		return nil, nil
 	}
-	key, err := sealer.Key(ctx, known.key())
+	key, err := sealer.Key(ctx, known.DataKey())
 	if err != nil {
 		return nil, err
 	}

@@ -52,8 +52,8 @@ type Sealed struct {
 	Probe []byte // of a credential without versions: what its data key has sealed (see [Empty])
 }
 
-// key names the data key.
-func (s Sealed) key() uuid.UUID {
+// DataKey names the data key.
+func (s Sealed) DataKey() uuid.UUID {
 	if s.Key == uuid.Nil {
 		return s.Credential.UUID
 	}
@@ -96,7 +96,7 @@ func Add(ctx context.Context, sealer *seal.Sealer, kind events.SecretKind, secre
 // are those of [seal.Sealer] and [seal.DataKey]: sealed site, erased key,
 // bytes that were altered or moved.
 func Open(ctx context.Context, sealer *seal.Sealer, s Sealed) (seal.Secret, error) {
-	key, err := sealer.Key(ctx, s.key())
+	key, err := sealer.Key(ctx, s.DataKey())
 	if err != nil {
 		return seal.Secret{}, fmt.Errorf("open secret %s of credential %s: %w", s.Version, s.Credential, err)
 	}

@@ -5,8 +5,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/holdfast-pam/holdfast/events"
 )
 
 // fetch is a wish for payloads that are not held here.
@@ -115,15 +113,4 @@ func (c *Core) gotPayload(l *link, m Payload) {
 	case (f.next-f.First)%maxFetch == 0:
 		f.from = 0 // what was asked for has come; ask for more
 	}
-}
-
-// Holds tells which peers in reach say that they hold a log up to a position.
-func (c *Core) Holds(o events.Origin, position uint64) []events.SiteID {
-	var sites []events.SiteID
-	for _, l := range c.linksInOrder() {
-		if l.ready && l.have[o].Size >= position && !slices.Contains(sites, l.site) {
-			sites = append(sites, l.site)
-		}
-	}
-	return sites
 }
