@@ -11,7 +11,8 @@ import (
 )
 
 // RevealSecret says that a person is about to be shown a secret. Administrators
-// may be; others where the account's policy lets those with a standing grant.
+// may be; others where the account's policy lets those with a standing grant. Of an
+// account whose removal is contested administrators may be (rule R7).
 type RevealSecret struct {
 	Account string    // name or id
 	Target  string    // name or id; may be empty with an account's id
@@ -24,7 +25,7 @@ var _ = register[RevealSecret]("RevealSecret", byCommand|headroom)
 // Decide refuses everybody else, and an account that another person has
 // checked out.
 func (c RevealSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason)
+	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason, findContested)
 	if err != nil {
 		return drafts, err
 	}
@@ -59,7 +60,7 @@ var _ = register[CheckOutSecret]("CheckOutSecret", byCommand|headroom)
 // secret. One site alone grants them, or two that can't hear each other would
 // both (rule R11).
 func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason)
+	cred, drafts, err := disclosed(s, by, env, c.Account, c.Target, c.Reason, findAccount)
 	if err != nil {
 		return drafts, err
 	}
@@ -166,9 +167,12 @@ func (c BreakExclusivity) Decide(s *aggregate.State, by events.Actor, env Env) (
 	return d.done()
 }
 
+// finder finds an account and its target by their references.
+type finder func(s *aggregate.State, account, target string) (*aggregate.Account, *aggregate.Target, error)
+
 // disclosed judges whether a person may be shown an account's secret. To those
 // who may not, accounts that exist and that don't read the same.
-func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, reason string) (*aggregate.Credential, []events.Draft, error) {
+func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, reason string, find finder) (*aggregate.Credential, []events.Draft, error) {
 	person := events.UserID{UUID: by.ID}
 	if by.Kind != events.ByUser {
 		drafts, err := refuseActor(by, env, events.NotAllowedVerb, "only a person is shown secrets")
@@ -178,7 +182,7 @@ func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, re
 		drafts, err := refuseActor(by, env, standing(err), err.Error())
 		return nil, drafts, err
 	}
-	a, t, found := findAccount(s, account, target)
+	a, t, found := find(s, account, target)
 	if !may(s, person, events.Admin) {
 		why := "the policy lets administrators only"
 		if found != nil {

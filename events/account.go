@@ -32,3 +32,11 @@ type AccountRemoved struct {
 }
 
 var _ = define[AccountRemoved]("account.removed", 1)
+
+// AccountRestored takes back the removals of an account that its site knew of. Grants
+// and requests of before do not come back.
+type AccountRestored struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+var _ = define[AccountRestored]("account.restored", 1)

@@ -88,3 +88,12 @@ type TargetRemoved struct {
 }
 
 var _ = define[TargetRemoved]("target.removed", 1)
+
+// TargetRestored takes back the removals of a target that its site knew of, and with
+// them those of accounts that were not removed by themselves. Grants and requests of
+// before do not come back.
+type TargetRestored struct {
+	Reason string `json:"reason,omitempty"`
+}
+
+var _ = define[TargetRestored]("target.restored", 1)

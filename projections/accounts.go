@@ -16,7 +16,7 @@ import (
 
 var _ = register(projection{
 	name:    "accounts",
-	version: 2,
+	version: 3,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE accounts (
@@ -26,8 +26,12 @@ CREATE TABLE accounts (
 	params_stamp BLOB, params TEXT NOT NULL DEFAULT '[]',
 	off_stamp BLOB, removed INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX accounts_name ON accounts (name);`,
-	on: []handler{on(accountAdded), on(accountViaSet), on(accountParamsSet), onHeader(accountRemoved)},
+CREATE INDEX accounts_name ON accounts (name);
+CREATE TABLE accounts_removals (
+	id BLOB, stamp BLOB, removed INTEGER NOT NULL, reason TEXT NOT NULL,
+	PRIMARY KEY (id, stamp)
+) STRICT, WITHOUT ROWID;`,
+	on: []handler{on(accountAdded), on(accountViaSet), on(accountParamsSet), onHeader(accountRemoved), on(accountRestored)},
 })
 
 var (
@@ -35,6 +39,7 @@ var (
 	setAccountVia    = keepLast("accounts", "id", "via_stamp", "via")
 	setAccountParams = keepLast("accounts", "id", "params_stamp", "params")
 	removeAccount    = keepFirst("accounts", "id", "off_stamp", "removed", "reason")
+	accountArchive   = archive{table: "accounts", remove: removeAccount}
 )
 
 func accountAdded(w *writer, r *record, e events.AccountAdded) error {
@@ -56,7 +61,11 @@ func accountParamsSet(w *writer, r *record, e events.AccountParamsSet) error {
 }
 
 func accountRemoved(w *writer, r *record, e events.AccountRemoved) error {
-	return w.exec(removeAccount, r.stream(), r.stamp(), r.Header.Wall, e.Reason)
+	return accountArchive.put(w, r, e.Reason)
+}
+
+func accountRestored(w *writer, r *record, _ events.AccountRestored) error {
+	return accountArchive.takeBack(w, r)
 }
 
 // Account is a login that exists on a target.

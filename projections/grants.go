@@ -15,14 +15,15 @@ import (
 
 var _ = register(projection{
 	name:    "grants",
-	version: 3,
+	version: 4,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE grants (
 	id BLOB PRIMARY KEY,
 	set_stamp BLOB, user BLOB, grp BLOB, account BLOB, selector TEXT NOT NULL DEFAULT '', starts INTEGER, expires INTEGER,
 	windows TEXT NOT NULL DEFAULT '[]', terms TEXT NOT NULL DEFAULT '{}', added INTEGER, added_by BLOB,
-	off_stamp BLOB, removed INTEGER, removed_by BLOB, reason TEXT NOT NULL DEFAULT ''
+	off_stamp BLOB, removed INTEGER, removed_by BLOB, reason TEXT NOT NULL DEFAULT '',
+	gone INTEGER NOT NULL DEFAULT 0
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX grants_right ON grants (user, account);
 CREATE INDEX grants_group ON grants (grp);
@@ -31,8 +32,17 @@ CREATE TABLE grants_removals (
 	user BLOB, grp BLOB, account BLOB, selector TEXT, stamp BLOB, epoch INTEGER NOT NULL, position INTEGER NOT NULL, site BLOB NOT NULL,
 	removed INTEGER NOT NULL, removed_by BLOB, reason TEXT NOT NULL,
 	PRIMARY KEY (user, grp, account, selector, stamp)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE grants_accounts (
+	account BLOB, target BLOB, site BLOB, epoch INTEGER, position INTEGER,
+	PRIMARY KEY (account, site, epoch, position)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_accounts_target ON grants_accounts (target);
+CREATE TABLE grants_archive (
+	id BLOB, site BLOB, epoch INTEGER, position INTEGER,
+	PRIMARY KEY (id, site, epoch, position)
 ) STRICT, WITHOUT ROWID;`,
-	on: []handler{on(grantAdded), onHeader(grantRemoved)},
+	on: []handler{on(grantAdded), onHeader(grantRemoved), on(grantAccount), onHeader(grantAccountRemoved), onHeader(grantTargetRemoved)},
 })
 
 var (
@@ -74,7 +84,46 @@ func grantAdded(w *writer, r *record, e events.GrantAdded) error {
 			err = m.apply(w, r.stream())
 		}
 	}
-	return err
+	if err != nil || e.Account.IsZero() {
+		return err
+	}
+	known, err := w.unopposed(r, `SELECT site, epoch, position FROM grants_archive WHERE id = ?1 OR id IN (SELECT target FROM grants_accounts WHERE account = ?1)
+		UNION ALL SELECT site, epoch, position FROM grants_accounts WHERE account = ?1`, e.Account.UUID[:])
+	if err != nil || known {
+		return err
+	}
+	return w.exec("UPDATE grants SET gone = 1 WHERE id = ?", r.stream())
+}
+
+// A grant for an account is gone for good with its account, or the target of that: it
+// does not come back with it. What was applied before can't have known of the removal;
+// nor of the account, whose grant it was then not.
+
+func grantAccount(w *writer, r *record, e events.AccountAdded) error {
+	err := w.exec("INSERT INTO grants_accounts (account, target, site, epoch, position) VALUES (?, ?, ?, ?, ?)",
+		r.stream(), blob(e.Target.UUID), r.site(), r.Header.Epoch, count(r.Header.Position))
+	if err != nil {
+		return err
+	}
+	return w.exec("UPDATE grants SET gone = 1 WHERE account = ?", r.stream())
+}
+
+func grantAccountRemoved(w *writer, r *record, _ events.AccountRemoved) error {
+	if err := w.archived(r); err != nil {
+		return err
+	}
+	return w.exec("UPDATE grants SET gone = 1 WHERE account = ?", r.stream())
+}
+
+func grantTargetRemoved(w *writer, r *record, _ events.TargetRemoved) error {
+	if err := w.archived(r); err != nil {
+		return err
+	}
+	return w.exec("UPDATE grants SET gone = 1 WHERE account IN (SELECT account FROM grants_accounts WHERE target = ?)", r.stream())
+}
+
+func (w *writer) archived(r *record) error {
+	return w.exec("INSERT INTO grants_archive (id, site, epoch, position) VALUES (?, ?, ?, ?)", r.stream(), r.site(), r.Header.Epoch, count(r.Header.Position))
 }
 
 // micros is a time as stored; the zero time is NULL.
@@ -137,7 +186,7 @@ type Grant struct {
 	ID        events.GrantID   `json:"id"`
 	User      string           `json:"user"`    // name
 	Account   string           `json:"account"` // ACCOUNT+TARGET, or the selector
-	State     string           `json:"state"`   // "active", "not begun", "outside its time", "expired", "removed", "user disabled", "group removed", "account removed" or "target removed"
+	State     string           `json:"state"`   // "active", "not begun", "outside its time", "expired", "removed", "user disabled", "group removed", "account removed", "target removed" or "removed with its account"
 	Expires   time.Time        `json:"expires,omitzero"`
 	Terms     events.Terms     `json:"terms"`
 	Added     time.Time        `json:"added,omitzero"`
@@ -158,7 +207,7 @@ type Grant struct {
 const selectGrant = `SELECT g.id, g.user, COALESCE(u.name, ''), g.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''),
 	g.expires, g.terms, g.added, g.added_by, COALESCE(ab.name, ''), g.removed, g.removed_by, COALESCE(rb.name, ''), g.reason,
 	u.disabled IS NOT NULL, a.removed IS NOT NULL, t.removed IS NOT NULL,
-	g.grp, COALESCE(gr.name, ''), gr.removed IS NOT NULL, g.selector, g.starts, g.windows
+	g.grp, COALESCE(gr.name, ''), gr.removed IS NOT NULL, g.selector, g.starts, g.windows, g.gone
 	FROM grants g LEFT JOIN users u ON u.id = g.user LEFT JOIN groups gr ON gr.id = g.grp LEFT JOIN accounts a ON a.id = g.account LEFT JOIN targets t ON t.id = a.target
 	LEFT JOIN users ab ON ab.id = g.added_by LEFT JOIN users rb ON rb.id = g.removed_by`
 
@@ -169,7 +218,7 @@ func (p *Projections) Grants(ctx context.Context, f Filter) (all []Grant, err er
 		var w where
 		w.span("g.added", f)
 		if f.Live {
-			w.add("g.removed IS NULL AND u.disabled IS NULL AND gr.removed IS NULL AND a.removed IS NULL AND t.removed IS NULL AND (g.expires IS NULL OR g.expires > ?)", q.now.UnixMicro())
+			w.add("g.removed IS NULL AND g.gone = 0 AND u.disabled IS NULL AND gr.removed IS NULL AND a.removed IS NULL AND t.removed IS NULL AND (g.expires IS NULL OR g.expires > ?)", q.now.UnixMicro())
 		}
 		if f.User != "" {
 			_, ids, err := q.lookup(userNoun, f.User)
@@ -221,10 +270,10 @@ func scanGrant(row scanner, now time.Time) (g Grant, err error) {
 	var targetID, addedBy, removedBy uuid.UUID
 	var starts, expires, added, removed sql.NullInt64
 	var terms, windows []byte
-	var userDisabled, groupRemoved, accountRemoved, targetRemoved bool
+	var userDisabled, groupRemoved, accountRemoved, targetRemoved, gone bool
 	err = row.Scan(&g.ID, &g.UserID, &g.User, &g.AccountID, &account, &targetID, &target,
 		&expires, &terms, &added, &addedBy, &g.AddedBy, &removed, &removedBy, &g.RemovedBy, &g.Reason,
-		&userDisabled, &accountRemoved, &targetRemoved, &g.GroupID, &g.Group, &groupRemoved, &g.Selector, &starts, &windows)
+		&userDisabled, &accountRemoved, &targetRemoved, &g.GroupID, &g.Group, &groupRemoved, &g.Selector, &starts, &windows, &gone)
 	if err != nil {
 		return g, err
 	}
@@ -248,6 +297,8 @@ func scanGrant(row scanner, now time.Time) (g Grant, err error) {
 		g.State = "account removed"
 	case targetRemoved:
 		g.State = "target removed"
+	case gone: // and restored
+		g.State = "removed with its account"
 	case expires.Valid && !now.Before(g.Expires):
 		g.State = "expired"
 	case now.Before(g.From):

@@ -56,7 +56,7 @@ func drawHistory(t *rapid.T, tb testing.TB) *history {
 	return h
 }
 
-const kindsOfEvent = 50
+const kindsOfEvent = 52
 
 // drawEvent makes an event of one of the kinds; i makes its fields differ.
 func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
@@ -80,6 +80,8 @@ func drawEvent(t *rapid.T, i, kind int) (uuid.UUID, events.Event) {
 		func() (uuid.UUID, events.Event) { return target.UUID, events.TargetRemoved{Reason: text} },
 		func() (uuid.UUID, events.Event) { return account.UUID, events.AccountAdded{Name: text, Target: target} },
 		func() (uuid.UUID, events.Event) { return account.UUID, events.AccountRemoved{Reason: text} },
+		func() (uuid.UUID, events.Event) { return account.UUID, events.AccountRestored{Reason: text} },
+		func() (uuid.UUID, events.Event) { return target.UUID, events.TargetRestored{Reason: text} },
 		func() (uuid.UUID, events.Event) {
 			return target.UUID, events.AccountsFound{Accounts: []events.FoundAccount{{Name: text}}}
 		},

@@ -37,9 +37,11 @@ var takers = map[string]string{
 	"user.key_removed": `s.user = x.stream AND s.fingerprint = json_extract(x.payload, '$.fingerprint') AND NOT EXISTS (
 		SELECT 1 FROM audit a WHERE a.type = 'user.key_added' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp
 		AND json_extract(a.payload, '$.fingerprint') = s.fingerprint)`,
-	"account.removed": "s.account = x.stream",
-	"target.removed":  "s.target = x.stream",
-	"grant.removed":   "g.off_stamp = x.stamp",
+	"account.removed": `s.account = x.stream AND NOT EXISTS (
+		SELECT 1 FROM audit a WHERE a.type = 'account.restored' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
+	"target.removed": `s.target = x.stream AND NOT EXISTS (
+		SELECT 1 FROM audit a WHERE a.type = 'target.restored' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
+	"grant.removed": "g.off_stamp = x.stamp",
 	"group.member_removed": `g.grp = x.stream AND s.user = x.user AND NOT EXISTS (
 		SELECT 1 FROM audit a WHERE a.type = 'group.member_added' AND a.stream = x.stream AND a.user = x.user AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
 	"group.removed":          "g.grp = x.stream",

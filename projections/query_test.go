@@ -229,6 +229,33 @@ func TestAGrantEndsWithItsUserAccountOrTarget(t *testing.T) {
 	}
 }
 
+// What is restored is as it was, but for who got at it before.
+func TestAccountsAndTargetsAreRestored(t *testing.T) {
+	s, source := newSite(t, 1), newSource()
+	c, all := play(s)
+	source.append(append(all, s.ctl(c.root.UUID, events.AccountRemoved{Reason: "one"}), s.ctl(c.web.UUID, events.TargetRemoved{Reason: "two"}),
+		s.ctl(c.root.UUID, events.AccountRestored{}))...)
+	p := openTest(t, source)
+	catchUp(t, p)
+	if a, err := p.Account(t.Context(), c.root.String()); err != nil || a.State != "target removed" || !a.Removed.IsZero() || a.Reason != "" {
+		t.Errorf("account %+v, %v", a, err)
+	}
+	source.append(s.ctl(c.web.UUID, events.TargetRestored{}), s.ctl(numbered('g', 99), events.GrantAdded{User: c.bob, Account: c.root}))
+	catchUp(t, p)
+	if x, err := p.Target(t.Context(), c.web.String()); err != nil || x.State != "active" || !x.Removed.IsZero() || x.Reason != "" {
+		t.Errorf("target %+v, %v", x, err)
+	}
+	if a, err := p.Account(t.Context(), "root+web1"); err != nil || a.State != "active" {
+		t.Errorf("account %+v, %v", a, err)
+	}
+	if g, err := p.Grant(t.Context(), c.grant); err != nil || g.State != "removed with its account" {
+		t.Errorf("grant of before is %q, %v", g.State, err)
+	}
+	if live, err := p.Grants(t.Context(), Filter{User: "bob", Live: true}); err != nil || len(live) != 1 || live[0].ID.UUID != numbered('g', 99) {
+		t.Errorf("live grants: %+v, %v", live, err)
+	}
+}
+
 func TestGrantStates(t *testing.T) {
 	s, source := newSite(t, 1), newSource()
 	add := func(n uint64, expires time.Time) {

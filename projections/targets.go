@@ -16,7 +16,7 @@ import (
 
 var _ = register(projection{
 	name:    "targets",
-	version: 3,
+	version: 4,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE targets (
@@ -29,9 +29,13 @@ CREATE TABLE targets (
 	refuse_stamp BLOB, refused INTEGER, refused_key TEXT NOT NULL DEFAULT '',
 	off_stamp BLOB, removed INTEGER, reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX targets_name ON targets (name);`,
+CREATE INDEX targets_name ON targets (name);
+CREATE TABLE targets_removals (
+	id BLOB, stamp BLOB, removed INTEGER NOT NULL, reason TEXT NOT NULL,
+	PRIMARY KEY (id, stamp)
+) STRICT, WITHOUT ROWID;`,
 	on: []handler{
-		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), on(targetLimitsSet), on(targetParamsSet), onHeader(targetRemoved),
+		on(targetAdded), on(targetHostKeyPinned), on(targetAlgorithmsAllowed), on(targetHostKeyRefused), on(targetLimitsSet), on(targetParamsSet), onHeader(targetRemoved), on(targetRestored),
 	},
 })
 
@@ -43,6 +47,7 @@ var (
 	setTargetParams = keepLast("targets", "id", "params_stamp", "params")
 	refuseTargetKey = keepLast("targets", "id", "refuse_stamp", "refused", "refused_key")
 	removeTarget    = keepFirst("targets", "id", "off_stamp", "removed", "reason")
+	targetArchive   = archive{table: "targets", remove: removeTarget}
 )
 
 func targetAdded(w *writer, r *record, e events.TargetAdded) error {
@@ -88,7 +93,11 @@ func stored(params []events.Param) string {
 }
 
 func targetRemoved(w *writer, r *record, e events.TargetRemoved) error {
-	return w.exec(removeTarget, r.stream(), r.stamp(), r.Header.Wall, e.Reason)
+	return targetArchive.put(w, r, e.Reason)
+}
+
+func targetRestored(w *writer, r *record, _ events.TargetRestored) error {
+	return targetArchive.takeBack(w, r)
 }
 
 // texts is a list of strings as stored: a JSON array.

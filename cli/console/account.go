@@ -32,7 +32,7 @@ func accountName(a projections.Account) string { return a.Name + "+" + a.Target 
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("account", "Logins on targets, whose credentials this site presents",
-		c.accountAdd(), c.accountSet(), c.accountDiscover(), c.accountRemove(), c.accountList(), c.accountShow())
+		c.accountAdd(), c.accountSet(), c.accountDiscover(), c.accountRemove(), c.accountRestore(), c.accountList(), c.accountShow())
 })
 
 // splitAccount reads ACCOUNT+TARGET. The target stands behind the last +.
@@ -117,15 +117,33 @@ func (c *call) readSecret(add *commands.AddAccount, kind events.SecretKind, what
 
 func (c *call) accountRemove() *cobra.Command {
 	var reason string
+	var confirm bool
 	cmd := c.verb("rm ACCOUNT+TARGET", "Retire an account, by name or id; its history stays", change, func(args []string) error {
 		account, target, err := accountRef(args[0])
 		if err != nil {
 			return err
 		}
 		return carryOut(c, "account", "account.removed",
-			commands.RemoveAccount{Account: account, Target: target, Reason: reason}, (*projections.Projections).Account)
+			commands.RemoveAccount{Account: account, Target: target, Confirm: confirm, Reason: reason}, (*projections.Projections).Account)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, confirmRemoval)
+	return cmd
+}
+
+const confirmRemoval = "of a removal that conflict ls shows: it stays removed"
+
+func (c *call) accountRestore() *cobra.Command {
+	var reason string
+	cmd := c.verb("restore ACCOUNT+TARGET", "Bring back an account that was removed, with its secrets and without its grants", change, func(args []string) error {
+		account, target, err := accountRef(args[0])
+		if err != nil {
+			return err
+		}
+		return carryOut(c, "account", "account.restored",
+			commands.RestoreAccount{Account: account, Target: target, Reason: reason}, (*projections.Projections).Account)
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit; it must be given")
 	return cmd
 }
 

@@ -52,7 +52,7 @@ func fingerprints(keys []string) []string {
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("target", "Servers and devices that people reach through this site",
-		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetSet(), c.targetLimit(), c.targetLabel(), c.targetRemove(), c.targetList(), c.targetShow())
+		c.targetAdd(), c.targetPin(), c.targetAllow(), c.targetSet(), c.targetLimit(), c.targetLabel(), c.targetRemove(), c.targetRestore(), c.targetList(), c.targetShow())
 })
 
 func (c *call) targetAdd() *cobra.Command {
@@ -187,10 +187,21 @@ func (c *call) targetAllow() *cobra.Command {
 
 func (c *call) targetRemove() *cobra.Command {
 	var reason string
+	var confirm bool
 	cmd := c.verb("rm NAME", "Retire a target; its history stays", change, func(args []string) error {
-		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Reason: reason}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Confirm: confirm, Reason: reason}, (*projections.Projections).Target)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
+	cmd.Flags().BoolVar(&confirm, "confirm", false, confirmRemoval)
+	return cmd
+}
+
+func (c *call) targetRestore() *cobra.Command {
+	var reason string
+	cmd := c.verb("restore NAME", "Bring back a target that was removed, with its accounts and without their grants", change, func(args []string) error {
+		return carryOut(c, "target", "target.restored", commands.RestoreTarget{Target: args[0], Reason: reason}, (*projections.Projections).Target)
+	})
+	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit; it must be given")
 	return cmd
 }
 

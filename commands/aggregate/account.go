@@ -16,8 +16,8 @@ type Account struct {
 	Target     events.TargetID
 	Credential events.CredentialID
 	Added      *Mark
-	Removed    bool // final
 
+	archive
 	via    heads[events.AccountID]
 	params heads[[]events.Param]
 }
@@ -69,16 +69,6 @@ var _ = fold(func(s *State, at *Mark, e events.AccountParamsSet) bool {
 		a.params.put(at, e.Params)
 	}
 	return a != nil
-})
-
-var _ = foldAway(func(s *State, at *Mark, _ events.AccountRemoved) bool {
-	a := s.accounts[events.AccountID{UUID: at.Stream}]
-	if a == nil {
-		return false
-	}
-	a.Removed = true
-	s.accountsByName.remove(accountName{a.Target, a.Name}, a.ID)
-	return true
 })
 
 // Account finds an account by id, removed or not.

@@ -42,6 +42,7 @@ func (s *State) Conflicts() []Conflict {
 	all = append(all, s.nameConflicts()...)
 	all = append(all, s.grantConflicts()...)
 	all = append(all, s.twinConflicts()...)
+	all = append(all, s.archiveConflicts()...)
 	for _, u := range s.users {
 		all = append(all, values("session limit of user", u.Name, u.ID.UUID, u.limits, number, lowestCounts, "user limit "+u.ID.String())...)
 		all = append(all, values("second factor of user", u.Name, u.ID.UUID, u.factorRule, plain, strictestCounts, "user factor "+u.ID.String())...)
@@ -165,7 +166,7 @@ func (s *State) grantConflicts() []Conflict {
 	for subject, of := range s.rights {
 		for scope, r := range of {
 			h := heads[*Grant]{}
-			for _, g := range r.grants {
+			for _, g := range s.kept(r) {
 				h.put(g.Added, g)
 			}
 			all = append(all, values("grants of", s.rightName(subject, scope), uuid.Nil, h, func(g *Grant) string {

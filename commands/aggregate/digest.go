@@ -38,11 +38,11 @@ func (s *State) lines() []string {
 		}
 	}
 	for id, t := range s.targets {
-		add("target %s %q %q %s made %s removed %t host keys %s algorithms %s limits %s params %s", id, t.Name, t.Addr, t.Kind, show(t.Added),
-			t.Removed, showHeads(t.hostKeys), showHeads(t.algorithms), showHeads(t.limits), showHeads(t.params))
+		add("target %s %q %q %s made %s %s host keys %s algorithms %s limits %s params %s", id, t.Name, t.Addr, t.Kind, show(t.Added),
+			t.archive.String(), showHeads(t.hostKeys), showHeads(t.algorithms), showHeads(t.limits), showHeads(t.params))
 	}
 	for id, a := range s.accounts {
-		add("account %s %q %s %s made %s removed %t via %s params %s", id, a.Name, a.Target, a.Credential, show(a.Added), a.Removed,
+		add("account %s %q %s %s made %s %s via %s params %s", id, a.Name, a.Target, a.Credential, show(a.Added), a.archive.String(),
 			showHeads(a.via), showHeads(a.params))
 	}
 	all = append(all, s.secretLines()...)

@@ -11,7 +11,8 @@
 // rebuild. What makes them so:
 //
 //   - aggregates and secret versions are only added;
-//   - what takes away is final: a disabled user, a removed target or account;
+//   - what takes away is final, as a disabled user, or is taken back by what knew of
+//     it alone, as a removed target or account;
 //   - a removed grant takes away the right itself: every grant of the same
 //     user and account that did not know of the removal falls with it;
 //   - a value that can be replaced keeps its heads, the values that no other

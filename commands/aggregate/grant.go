@@ -71,7 +71,7 @@ var _ = fold(func(s *State, at *Mark, e events.GrantAdded) bool {
 var _ = foldAway(func(s *State, at *Mark, e events.GrantRemoved) bool {
 	subject, scope := Subject{e.User, e.Group}, Scope{e.Account, e.Selector}
 	if subject == (Subject{}) || scope == (Scope{}) { // payload absent: the grant itself says it, while it stands
-		g, ok := s.Grant(events.GrantID{UUID: at.Stream})
+		g, ok := earliest(s.grants[events.GrantID{UUID: at.Stream}], (*Grant).made, func(*Grant) bool { return true })
 		if !ok {
 			return false
 		}
@@ -106,19 +106,27 @@ func (s *State) right(subject Subject, scope Scope) *right {
 
 // Grant finds a grant that was not removed, by id.
 func (s *State) Grant(id events.GrantID) (*Grant, bool) {
-	return earliest(s.grants[id], (*Grant).made, func(*Grant) bool { return true })
+	return earliest(s.grants[id], (*Grant).made, func(g *Grant) bool { return !s.gone(g) })
 }
+
+// kept lists the grants of a right, without those that went with their account or its
+// target: they do not come back with it.
+func (s *State) kept(r *right) []*Grant {
+	return slices.DeleteFunc(slices.Clone(r.grants), s.gone)
+}
+
+func (s *State) gone(g *Grant) bool { return g.Selector == "" && s.over(g.Account, g.Added) }
 
 // Grants lists all grants that were not removed, in the order they were made.
 func (s *State) Grants() []*Grant {
-	return flat(s.grants, (*Grant).made)
+	return slices.DeleteFunc(flat(s.grants, (*Grant).made), s.gone)
 }
 
 // GrantsOn lists the grants of exactly this subject and scope that were not
 // removed.
 func (s *State) GrantsOn(subject Subject, scope Scope) []*Grant {
 	if r := s.rights[subject][scope]; r != nil {
-		return slices.Clone(r.grants)
+		return s.kept(r)
 	}
 	return nil
 }
@@ -130,7 +138,7 @@ func (s *State) GrantsOf(user events.UserID) []*Grant {
 	var all []*Grant
 	for _, subject := range s.subjects(user) {
 		for _, r := range s.rights[subject] {
-			all = append(all, r.grants...)
+			all = append(all, s.kept(r)...)
 		}
 	}
 	slices.SortFunc(all, func(a, b *Grant) int { return a.Added.Compare(b.Added) })
@@ -155,7 +163,7 @@ func (s *State) GrantsFor(user events.UserID, account events.AccountID) []*Grant
 	for _, subject := range s.subjects(user) {
 		for scope, r := range s.rights[subject] {
 			if scope.Account == account && scope.Selector == "" {
-				all = append(all, r.grants...)
+				all = append(all, s.kept(r)...)
 			} else if scope.Selector != "" && len(r.grants) > 0 && s.Takes(r.grants[0].selection, account) {
 				all = append(all, r.grants...)
 			}
@@ -260,6 +268,8 @@ func (s *State) GrantStands(id events.GrantID, now time.Time) error {
 
 func (s *State) grantStands(g *Grant, now time.Time) error {
 	switch {
+	case s.gone(g):
+		return ErrUnknown
 	case s.suspended(g.Added):
 		return ErrSuspended
 	case g.Expired(now):

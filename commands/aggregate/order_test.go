@@ -167,13 +167,21 @@ func (h *history) act(t *rapid.T, at, step int) {
 	case 7:
 		on("target", events.TargetAlgorithmsAllowed{Algorithms: []string{name, "c"}})
 	case 8:
-		on("target", events.TargetRemoved{})
+		if name == "a" {
+			on("target", events.TargetRestored{})
+		} else {
+			on("target", events.TargetRemoved{})
+		}
 	case 9, 10:
 		if target, ok := pick("target"); ok {
 			add("account", events.AccountAdded{Name: name, Target: events.TargetID{UUID: target}})
 		}
 	case 11:
-		on("account", events.AccountRemoved{})
+		if name == "a" {
+			on("account", events.AccountRestored{})
+		} else {
+			on("account", events.AccountRemoved{})
+		}
 	case 12:
 		add("credential", events.CredentialAdded{Kind: events.Password})
 	case 13, 14:
@@ -446,9 +454,13 @@ func TestDigestSeesEveryField(t *testing.T) {
 		{group, events.GroupRemoved{}},
 		{events.RoleStream(events.Admin), events.RoleSet{Role: events.Admin, SecondFactor: true}},
 		{target, events.TargetRemoved{}},
+		{target, events.TargetRestored{}},
 		{account, events.AccountAdded{Name: "a"}},
 		{account, events.AccountViaSet{Via: events.AccountID{UUID: user}}},
 		{account, events.AccountParamsSet{Params: []events.Param{{Name: "x", Value: "y"}}}},
+		{account, events.AccountRemoved{}},
+		{account, events.AccountRestored{}},
+		{account, events.AccountRemoved{}},
 	} {
 		p.write(t, step.stream, by, step.event)
 		d := p.state.Digest()

@@ -97,6 +97,9 @@ func (s *State) voids(r *Request) string {
 	if t := s.targets[a.Target]; t == nil || t.Removed {
 		return "the target was removed"
 	}
+	if s.over(r.Account, r.Made) {
+		return "the account was removed since, and restored"
+	}
 	return ""
 }
 

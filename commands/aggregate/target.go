@@ -12,13 +12,13 @@ import (
 
 // Target is an administrative interface that the gateway reaches.
 type Target struct {
-	ID      events.TargetID
-	Name    string
-	Addr    string // host:port
-	Kind    events.TargetKind
-	Added   *Mark
-	Removed bool // final
+	ID    events.TargetID
+	Name  string
+	Addr  string // host:port
+	Kind  events.TargetKind
+	Added *Mark
 
+	archive
 	hostKeys   heads[hostKeys]
 	algorithms heads[[]string]
 	limits     heads[uint32]
@@ -137,16 +137,6 @@ var _ = fold(func(s *State, at *Mark, e events.TargetParamsSet) bool {
 		t.params.put(at, e.Params)
 	}
 	return t != nil
-})
-
-var _ = foldAway(func(s *State, at *Mark, _ events.TargetRemoved) bool {
-	t := s.targets[events.TargetID{UUID: at.Stream}]
-	if t == nil {
-		return false
-	}
-	t.Removed = true
-	s.targetsByName.remove(t.Name, t.ID)
-	return true
 })
 
 // Target finds a target by id, removed or not.

@@ -118,6 +118,7 @@ var _ = foldAway(func(s *State, at *Mark, _ events.UserDisabled) bool {
 	}
 	u.disabled = append(u.disabled, at)
 	s.usersByName.remove(u.Name, u.ID)
+	s.archiveAnew()
 	return true
 })
 
