@@ -84,6 +84,8 @@ var mutants = []mutant{
 	{"R16 what is written sorts by its own clock alone", "../site/others.go", "		s.meetClock(&r.Header)\n", "		_ = r\n", "../site", "TestWhatIsWrittenSortsAfterItsCauses"},
 	{"R16 a wrong clock spreads", "../events/hlc.go", "ahead > MaxAhead.Milliseconds()", "false && ahead > 0", "../site", "TestWhatIsWrittenSortsAfterItsCauses"},
 	{"R18 who left stays a custodian", "aggregate/hold.go", "return left != nil && ", "return false && left != nil && ", "./aggregate", "Custodian|Custody|Gone|Leave"},
+	{"R19 one person erases", "aggregate/erasure.go", "return !s.person(asker, w.at)[other] && ", "return true || !s.person(asker, w.at)[other] && ", "./aggregate", "TestAttackErasure|Undoes"},
+	{"R19 an erased key is taken in again", "../events/seal/sealer.go", "if s.erased != nil && s.erased(id) {", "if false {", "../site", "TestAttackErased"},
 	{"R20 a newer message ends the link", "../events/mesh/codec.go", "fmt.Errorf(\"number %d: %w\", b[0], ErrUnknownMessage)", "fmt.Errorf(\"number %d: %w\", b[0], ErrBadMessage)", "../events/mesh", "TestBadMessagesAreRefused"},
 	{"R20 unknown events are not counted", "aggregate/state.go", "		if !catalogued[h.Type] {\n			s.counts.Unknown++", "		if false {\n			s.counts.Unknown++", "./aggregate", "TestRecordsWithoutAFoldAreCounted"},
 	{"pairs: a peer's word is enough", "../events/mesh/pair.go", "lg != nil && h.Size == lg.size && h.Root == lg.root {", "lg != nil {", "../events/mesh", "TestAttackAPairClaimsWhatIsNotWritten"},

@@ -15,7 +15,7 @@ type ReadSession struct {
 
 var _ = register[ReadSession]("ReadSession", byCommand|headroom)
 
-// Decide refuses everybody else.
+// Decide refuses everybody else, and all where the recording is erased.
 func (c ReadSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	user := events.UserID{UUID: by.ID}
 	if by.Kind != events.ByUser {
@@ -26,6 +26,9 @@ func (c ReadSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	}
 	if user != c.Owner && !may(s, user, events.Admin, events.Auditor) {
 		return refuseActor(by, env, events.NotAllowedVerb, "session "+c.Session.String()+" is another user's")
+	}
+	if err := RefuseErased(s, c.Session); err != nil {
+		return nil, err
 	}
 	d := newDecision(by, env)
 	d.add(c.Session.UUID, events.SessionRead{How: bounded(c.How, maxText)})

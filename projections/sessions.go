@@ -166,6 +166,8 @@ type Session struct {
 	Approvals  []uuid.UUID      `json:"approvals,omitempty"`   // events
 	BreakGlass bool             `json:"break_glass,omitempty"` // taken without asking
 
+	Erasure *Erasure `json:"erasure,omitempty"` // filled in by who knows it; nil if nobody asked
+
 	stamp []byte
 }
 

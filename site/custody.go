@@ -164,7 +164,7 @@ func (s *Site) send(ctx context.Context, site events.SiteID, ids []uuid.UUID) {
 	for _, id := range ids {
 		w, err := s.sealer.WrapFor(ctx, id, key)
 		switch {
-		case errors.Is(err, seal.ErrNotRecipient), errors.Is(err, seal.ErrNotFound):
+		case errors.Is(err, seal.ErrNotRecipient), errors.Is(err, seal.ErrNotFound), errors.Is(err, seal.ErrErased):
 			continue // not this site's to give, or erased
 		case errors.Is(err, seal.ErrSealed):
 			continue // once it is unsealed and meets the custodian again
@@ -270,6 +270,9 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 			continue
 		}
 		added, err := s.sealer.Accept(ctx, k.ID, k.Wrap)
+		if errors.Is(err, seal.ErrErased) {
+			continue // its sender has not heard of that yet
+		}
 		if err == nil {
 			kept = append(kept, k.ID)
 		}

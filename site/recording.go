@@ -6,6 +6,7 @@ import (
 	"iter"
 
 	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/seal"
 	"github.com/holdfast-pam/holdfast/events/store"
@@ -14,9 +15,14 @@ import (
 )
 
 // Recording gives what the log holds of a session, as far as it is durable and
-// the views know of it (see [Site.CaughtUp]). It needs an unsealed site.
+// the views know of it (see [Site.CaughtUp]). It needs an unsealed site. Of an erased
+// one the error says by whom and why (rule R19).
 func (s *Site) Recording(ctx context.Context, id events.SessionID) replay.Source {
 	return s.items(ctx, func(yield func(events.Record, error) bool) {
+		if err := s.refuseErased(id); err != nil {
+			yield(events.Record{}, err)
+			return
+		}
 		shown, err := s.views.Session(ctx, id)
 		var extents []projections.Extent
 		if err == nil {
@@ -55,6 +61,11 @@ func (s *Site) arrived(shown projections.Session, got map[events.Direction]uint6
 		Message: fmt.Sprintf("session %s ran at another site, and only %d of its %d packets have arrived here", shown.ID, got[events.In]+got[events.Out], shown.PacketsIn+shown.PacketsOut),
 		Hint:    "read it at the site where it ran, or here once the rest has arrived (mesh status)",
 	}
+}
+
+func (s *Site) refuseErased(id events.SessionID) (err error) {
+	s.commands.View(func(state *aggregate.State) { err = commands.RefuseErased(state, id) })
+	return err
 }
 
 // items opens the records of a session.

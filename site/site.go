@@ -16,6 +16,7 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/erasure"
 	"github.com/holdfast-pam/holdfast/commands/lockout"
 	"github.com/holdfast-pam/holdfast/commands/rotation"
 	"github.com/holdfast-pam/holdfast/events"
@@ -38,6 +39,7 @@ type Site struct {
 	unlock   func() error
 	keys     *Keys
 	sealer   *seal.Sealer
+	eraser   *erasure.Eraser
 	hostKey  ssh.Signer
 	caKeys   sync.Map   // signers of host authorities by public key
 	rotating sync.Mutex // one host authority is made at a time
@@ -122,6 +124,7 @@ func (s *Site) open(ctx context.Context) (err error) {
 	if err := s.openKeys(ctx, isNew); err != nil {
 		return err
 	}
+	s.eraser = erasure.New(erasure.Config{Dispatcher: s.commands, Sealer: s.sealer, Site: s.who.ID, Log: s.log})
 	if isNew {
 		if err := s.create(ctx); err != nil {
 			return err
@@ -149,6 +152,9 @@ func (s *Site) open(ctx context.Context) (err error) {
 	}
 	if err := s.endLostSessions(ctx); err != nil {
 		return err
+	}
+	if err := s.eraser.Once(ctx); err != nil { // nothing opens it meanwhile, so the site may serve
+		s.log.Error("what is erased is not destroyed here yet", "error", err)
 	}
 	s.keys.settle(ctx)
 	return nil

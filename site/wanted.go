@@ -188,6 +188,9 @@ func (s *Site) openRecord(ctx context.Context, r events.Record, key *seal.DataKe
 		if err == nil {
 			record, err = gateway.OpenRecord(r, key)
 		}
+		if erased := s.refuseErased(events.SessionID{UUID: r.Header.Stream}); err != nil && erased != nil {
+			return record, key, erased // while it was read
+		}
 		if err == nil || mended || errors.Is(err, errors.ErrUnsupported) || !s.mendKey(ctx, r) {
 			return record, key, err
 		}

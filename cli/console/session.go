@@ -3,6 +3,7 @@ package console
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -85,7 +86,8 @@ var sessionDetails = append(sessionColumns[:len(sessionColumns):len(sessionColum
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("session", "Who was where, and what went over the wire",
-		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionFiles(), c.sessionKill(), c.sessionOvertaken())
+		c.sessionList(), c.sessionShow(), c.sessionPlay(), c.sessionWatch(), c.sessionExport(), c.sessionFiles(), c.sessionKill(),
+		c.sessionErase(), c.sessionErasures(), c.sessionOvertaken())
 })
 
 func (c *call) sessionList() *cobra.Command {
@@ -116,6 +118,7 @@ func (c *call) sessionList() *cobra.Command {
 		}
 		c.withLive(page.Items)
 		c.nameSites(page.Items)
+		c.withErasures(page.Items)
 		return listPage(c, "session", page.Items, page.Next, c.whereSession(sessionColumns))
 	}))
 	cmd.Flags().StringVar(&user, "user", "", "only of this user, by name or id")
@@ -146,7 +149,8 @@ func (c *call) sessionShow() *cobra.Command {
 		running := []projections.Session{s}
 		c.withLive(running)
 		c.nameSites(running)
-		return show(c, "session", running[0], c.whereSession(sessionDetails))
+		c.withErasures(running)
+		return show(c, "session", running[0], append(slices.Clip(c.whereSession(sessionDetails)), erasureDetails(running[0])...))
 	})
 }
 

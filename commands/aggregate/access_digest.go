@@ -48,8 +48,8 @@ func (s *State) accessLines() (all []string) {
 		}
 	}
 	for fingerprint, users := range s.keyHolders {
-		for _, user := range users {
-			add("key %q was held by %s", fingerprint, user)
+		for user, marks := range users {
+			add("key %q was held by %s %s", fingerprint, user, showMarks(marks))
 		}
 	}
 	all = append(all, indexLines("policy name", s.policiesByName)...)

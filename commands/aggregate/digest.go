@@ -62,6 +62,7 @@ func (s *State) lines() []string {
 	s.twinLines(add)
 	s.dutyLines(add)
 	s.successionLines(add)
+	s.erasureLines(add)
 	for origin, l := range s.logs {
 		add("log %s %d", origin, s.held(origin, l.position))
 	}

@@ -148,7 +148,7 @@ func (s *State) beyond(h *events.Header, clock events.Clock) string {
 		}
 		return ""
 	}
-	if area == "" || h.Site == s.mesh.founder {
+	if area == "" || area == ofEverySite || h.Site == s.mesh.founder {
 		return ""
 	}
 	m := &Mark{Origin: h.Origin(), Position: h.Position, Clock: clock}
@@ -243,11 +243,14 @@ var areas = map[string]events.Area{
 	"target": events.AreaTargets, "account": events.AreaTargets,
 	"credential": events.AreaSecrets, "secret": events.AreaSecrets, "rotation": events.AreaSecrets,
 	"session": events.AreaSessions, "access": events.AreaSessions, "fork": events.AreaSessions,
-	"recording": events.AreaMesh,
+	"recording": events.AreaMesh, "erasure": events.AreaSecrets,
 }
 
 // ownNouns begin the types that a site writes of itself: their stream is the site.
 var ownNouns = map[string]bool{"site": true, "log": true, "sync": true, "ca": true, "mesh": true, "projection": true}
+
+// ofEverySite is for types that count whatever their site was admitted to decide on.
+const ofEverySite events.Area = "of every site"
 
 // exceptions are event types that belong elsewhere than others of their noun.
 var exceptions = map[string]events.Area{
@@ -255,6 +258,7 @@ var exceptions = map[string]events.Area{
 	"ca.trusted": events.AreaAccess, "ca.distrusted": events.AreaAccess, "ca.certificate_revoked": events.AreaAccess,
 	"site.fenced": events.AreaMesh, "site.reinstated": events.AreaMesh, "fork.settled": events.AreaMesh,
 	"duty.yielded":            events.AreaSessions, // gives up what is another's already
+	"erasure.done":            ofEverySite,         // each has keys to destroy
 	"ca.certificate_issued":   events.AreaSessions,
 	"target.host_key_refused": events.AreaSessions,
 	// What a site sees in its sessions; see reported.

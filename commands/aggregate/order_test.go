@@ -151,7 +151,7 @@ func (h *history) act(t *rapid.T, at, step int) {
 			h.write(t, at, id, e)
 		}
 	}
-	switch rapid.IntRange(0, 66).Draw(t, "event") {
+	switch rapid.IntRange(0, 70).Draw(t, "event") {
 	case 0:
 		add("user", events.UserAdded{Name: name, Role: events.Admin})
 	case 1, 2:
@@ -224,6 +224,8 @@ func (h *history) act(t *rapid.T, at, step int) {
 		h.rekey(t, at, step, name, on)
 	case 63, 64, 65, 66:
 		h.move(t, at, pick)
+	case 67, 68, 69, 70:
+		h.erase(t, at, pick)
 	default:
 		h.rotate(t, at, step, pick, add, on)
 	}

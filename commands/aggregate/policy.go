@@ -134,10 +134,14 @@ func (s *State) IsParty(user events.UserID, parties []events.Party) bool {
 
 // SamePerson reports whether two users must be taken for one person: a key
 // leads from one to the other, though it may have been taken away since.
-func (s *State) SamePerson(a, b events.UserID) bool { return s.person(a)[b] }
+func (s *State) SamePerson(a, b events.UserID) bool { return s.person(a, nil)[b] }
 
-// person lists all users that a chain of shared keys connects with one.
-func (s *State) person(user events.UserID) map[events.UserID]bool {
+// person lists all users that a chain of shared keys connects with one: of keys that
+// they were given by events that do not follow another one (nil for all).
+func (s *State) person(user events.UserID, before *Mark) map[events.UserID]bool {
+	held := func(fingerprint string, user events.UserID) bool {
+		return slices.ContainsFunc(s.keyHolders[fingerprint][user], func(m *Mark) bool { return before == nil || !m.Knows(before) })
+	}
 	seen := map[events.UserID]bool{user: true}
 	for next := []events.UserID{user}; len(next) > 0; {
 		u := s.users[next[0]]
@@ -146,8 +150,11 @@ func (s *State) person(user events.UserID) map[events.UserID]bool {
 			continue
 		}
 		for fingerprint := range u.keys {
-			for _, other := range s.keyHolders[fingerprint] {
-				if !seen[other] {
+			if !held(fingerprint, u.ID) {
+				continue
+			}
+			for other := range s.keyHolders[fingerprint] {
+				if !seen[other] && held(fingerprint, other) {
 					seen[other] = true
 					next = append(next, other)
 				}

@@ -14,7 +14,7 @@ type requesting struct {
 	requestsOf     map[events.UserID]map[events.AccountID][]*Request
 	proposals      map[uuid.UUID]*GlassProposal // by stream
 	glass          map[events.UserID][]glassWord
-	keyHolders     map[string][]events.UserID // by fingerprint: whoever has or had the key
+	keyHolders     map[string]map[events.UserID][]*Mark // by fingerprint: whoever has or had the key, by what said so
 }
 
 func newRequesting() requesting {
@@ -25,6 +25,6 @@ func newRequesting() requesting {
 		requestsOf:     map[events.UserID]map[events.AccountID][]*Request{},
 		proposals:      map[uuid.UUID]*GlassProposal{},
 		glass:          map[events.UserID][]glassWord{},
-		keyHolders:     map[string][]events.UserID{},
+		keyHolders:     map[string]map[events.UserID][]*Mark{},
 	}
 }

@@ -25,6 +25,7 @@ type State struct {
 	goings     map[uuid.UUID]map[events.SiteID]int64 // when each site first knew of an event by which one went, microseconds since 1970 UTC
 	duties     duties
 	recordings recordings
+	erasures   map[uuid.UUID]*Erasure // by what is erased
 	counts     Counts
 
 	successions successions
@@ -80,6 +81,7 @@ func New() *State {
 		rotations:        map[events.RotationID][]*Rotation{},
 		rotationsOf:      index[events.CredentialID, events.RotationID]{},
 		dataKeys:         index[uuid.UUID, events.CredentialID]{},
+		erasures:         map[uuid.UUID]*Erasure{},
 		rotationPolicies: map[uuid.UUID]heads[events.RotationPolicy]{},
 		requesting:       newRequesting(),
 		usersByName:      index[string, events.UserID]{},

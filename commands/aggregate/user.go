@@ -92,9 +92,10 @@ func (s *State) putKey(at *Mark, fingerprint string, value keyState) bool {
 		u.keys[fingerprint] = h
 	}
 	h.put(at, value)
-	if !slices.Contains(s.keyHolders[fingerprint], u.ID) {
-		s.keyHolders[fingerprint] = append(s.keyHolders[fingerprint], u.ID)
+	if s.keyHolders[fingerprint] == nil {
+		s.keyHolders[fingerprint] = map[events.UserID][]*Mark{}
 	}
+	s.keyHolders[fingerprint][u.ID] = append(s.keyHolders[fingerprint][u.ID], at)
 	if u.HasKey(fingerprint) {
 		s.usersByKey.add(fingerprint, u.ID)
 	} else {

@@ -27,10 +27,13 @@ func (s *Sealer) KeyIDs() iter.Seq[uuid.UUID] { return s.cfg.Table.Keys() }
 
 // WrapFor gives the wrap of a data key to a custodian, and makes it durable here
 // where there is none yet. Errors: ErrSealed when it has to be made and the site
-// is sealed, ErrNotFound, ErrNotRecipient (this site can't open the key itself).
+// is sealed, ErrErased, ErrNotFound, ErrNotRecipient (this site can't open the key itself).
 func (s *Sealer) WrapFor(ctx context.Context, id uuid.UUID, to *PublicKey) (Wrap, error) {
 	s.making.RLock() // until the new wrap is there: an erasure meanwhile must not be undone
 	defer s.making.RUnlock()
+	if err := s.forgotten(id); err != nil {
+		return Wrap{}, err
+	}
 	wraps, err := s.cfg.Table.Get(id)
 	if err != nil {
 		return Wrap{}, err
@@ -65,13 +68,17 @@ var ErrOtherWrap = errors.New("there is another wrap of this data key for this s
 
 // Accept keeps a wrap to this site that another site made, and reports whether
 // it was new. One that is there is never replaced: whoever sends wraps can't
-// take a key away. Where the site is unsealed, only a wrap that opens is kept.
+// take a key away, nor bring back one that is erased (ErrErased). Where the site is
+// unsealed, only a wrap that opens is kept.
 func (s *Sealer) Accept(ctx context.Context, id uuid.UUID, w Wrap) (bool, error) {
 	s.making.RLock()
 	defer s.making.RUnlock()
 	own := w.To == s.cfg.Site.to || s.cfg.Next != nil && w.To == s.cfg.Next.to
 	if !own || len(w.Sealed) == 0 || len(w.Sealed) > maxSealed {
 		return false, fmt.Errorf("data key %s: %w", id, ErrNotRecipient)
+	}
+	if err := s.forgotten(id); err != nil {
+		return false, err
 	}
 	wraps, err := s.cfg.Table.Get(id)
 	if err != nil && !errors.Is(err, ErrNotFound) {
@@ -105,6 +112,9 @@ func (s *Sealer) Accept(ctx context.Context, id uuid.UUID, w Wrap) (bool, error)
 func (s *Sealer) Contest(ctx context.Context, id uuid.UUID, w Wrap, opens func(*DataKey) bool) (bool, error) {
 	s.making.Lock()
 	defer s.making.Unlock()
+	if err := s.forgotten(id); err != nil {
+		return false, err
+	}
 	wraps, err := s.cfg.Table.Get(id)
 	if err != nil {
 		return false, fmt.Errorf("data key %s: %w", id, err)

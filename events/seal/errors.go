@@ -18,6 +18,9 @@ var (
 	// ErrNotFound: the key table holds no such key: never made here, or erased.
 	ErrNotFound = errors.New("no such data key in the key table: it was erased or never reached this site")
 
+	// ErrErased: it is decided that the key is destroyed; see [Sealer.Forget].
+	ErrErased = errors.New("the data key is erased: nothing that it sealed can be opened again")
+
 	// ErrExists: a different wrap of the same key for the same recipient is stored already.
 	ErrExists = errors.New("the key table already has this data key for this recipient")
 

@@ -39,7 +39,7 @@ func (s *Sealer) Switch(p Provider) (before Provider, err error) {
 }
 
 // Rewrap wraps the data key named id to the key that LeadTo named, durably, and
-// reports whether it had to. Errors: ErrSealed, ErrNotFound (it was erased
+// reports whether it had to. Errors: ErrSealed, ErrErased, ErrNotFound (it was erased
 // meanwhile), ErrNotRecipient (no wrap to this site is there, so there is
 // nothing to renew), ErrMismatch (the wrap to this site doesn't open), or the
 // provider's own.
@@ -47,6 +47,9 @@ func (s *Sealer) Rewrap(ctx context.Context, id uuid.UUID) (bool, error) {
 	s.making.RLock() // until the new wrap is there: an erasure meanwhile must not be undone
 	defer s.making.RUnlock()
 	p, from, to, err := s.rekeying()
+	if err == nil {
+		err = s.forgotten(id)
+	}
 	if err != nil {
 		return false, err
 	}

@@ -27,9 +27,10 @@ type Config struct {
 // Sealer makes and finds data keys. It starts sealed: NewKey works, Key does
 // not, until Unseal. Keys stay in memory only while somebody holds them.
 type Sealer struct {
-	cfg      Config          // Site, Next and Custodians are guarded by making
-	made     func(uuid.UUID) // told of each new data key; guarded by making
-	unsealed atomic.Bool     // provider != nil, readable without mu
+	cfg      Config               // Site, Next and Custodians are guarded by making
+	made     func(uuid.UUID)      // told of each new data key; guarded by making
+	erased   func(uuid.UUID) bool // see Forget; guarded by making
+	unsealed atomic.Bool          // provider != nil, readable without mu
 
 	// making is held for reading from the choice of recipients until the wraps
 	// are in the table, so that whoever changes the recipients and then walks the
@@ -160,10 +161,15 @@ func (s *Sealer) recipients() []*PublicKey {
 }
 
 // Key returns the data key named id, from memory or from the table by way of
-// the provider. Errors: ErrSealed, ErrNotFound, ErrNotRecipient, ErrMismatch (the
-// table holds something else under this name), or the provider's own.
+// the provider. Errors: ErrSealed, ErrErased, ErrNotFound, ErrNotRecipient, ErrMismatch
+// (the table holds something else under this name), or the provider's own.
 // The caller releases the key.
 func (s *Sealer) Key(ctx context.Context, id uuid.UUID) (*DataKey, error) {
+	s.making.RLock() // until it is held: an erasure meanwhile would miss it
+	defer s.making.RUnlock()
+	if err := s.forgotten(id); err != nil {
+		return nil, err
+	}
 	for {
 		s.mu.Lock()
 		p := s.provider
@@ -181,8 +187,7 @@ func (s *Sealer) Key(ctx context.Context, id uuid.UUID) (*DataKey, error) {
 		if h := s.holdLoaded(k, p); h != nil || err != nil && s.uses(p) {
 			return h, keyError(id, err)
 		}
-		// A rekey or an unseal put another provider in p's place meanwhile, or the
-		// site was sealed.
+		// An unseal put another provider in p's place meanwhile, or the site was sealed.
 	}
 }
 
@@ -244,6 +249,27 @@ func (s *Sealer) holdFresh(k *heldKey) *DataKey {
 	s.held[k.id] = k
 	return s.handle(k)
 }
+
+// Forget says which data keys are erased by decision, whether or not [Sealer.Erase]
+// has been at them yet. From when it returns none of them is opened, wrapped for
+// anybody or taken in, so what was destroyed does not come back from who has not heard
+// of it. erased must be quick.
+func (s *Sealer) Forget(erased func(id uuid.UUID) bool) {
+	s.making.Lock()
+	defer s.making.Unlock()
+	s.erased = erased
+}
+
+// forgotten is ErrErased for a data key that is erased; making is held.
+func (s *Sealer) forgotten(id uuid.UUID) error {
+	if s.erased != nil && s.erased(id) {
+		return fmt.Errorf("data key %s: %w", id, ErrErased)
+	}
+	return nil
+}
+
+// Has says whether the table holds any wrap of a data key.
+func (s *Sealer) Has(id uuid.UUID) bool { return s.cfg.Table.Has(id) }
 
 // Erase destroys the data key named id at this site: durably out of the table, then
 // out of memory. What it sealed can't be opened here again. Erasing an

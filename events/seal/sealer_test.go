@@ -6,6 +6,8 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/google/uuid"
@@ -421,6 +423,80 @@ func TestNothingReadableOnDisk(t *testing.T) {
 		must(t, err)
 		if bytes.Contains(content, secret) || bytes.Contains(content, raw.Bytes()) {
 			t.Errorf("%s holds a secret in the clear", f)
+		}
+	}
+}
+
+// What is erased by decision is not opened, wrapped for anybody, renewed or taken in
+// from that moment on, though the table still has it; and when it is destroyed, nobody
+// who was opening it just then keeps it.
+func TestAttackErasedKeyComesBack(t *testing.T) {
+	ctx := context.Background()
+	s, other, next := newTestSite(t), newTestSite(t), newTestSite(t)
+	s.unseal(t)
+	other.unseal(t)
+	id := uuid.New()
+	k, err := s.sealer.NewKey(ctx, id)
+	must(t, err)
+	k.Release()
+	kept, err := s.sealer.WrapFor(ctx, id, other.public)
+	must(t, err)
+	_, err = other.sealer.Accept(ctx, id, kept)
+	must(t, err)
+	back, err := other.sealer.WrapFor(ctx, id, s.public)
+	must(t, err)
+
+	var erased atomic.Bool
+	s.sealer.Forget(func(x uuid.UUID) bool { return erased.Load() && x == id })
+	held, err := s.sealer.Key(ctx, id)
+	must(t, err)
+	erased.Store(true)
+	s.sealer.LeadTo(next.public)
+	refused := func(when string) {
+		t.Helper()
+		for name, try := range map[string]func() error{
+			"opened":  func() error { _, err := s.sealer.Key(ctx, id); return err },
+			"wrapped": func() error { _, err := s.sealer.WrapFor(ctx, id, next.public); return err },
+			"sent":    func() error { _, err := s.sealer.WrapFor(ctx, id, other.public); return err },
+			"taken":   func() error { _, err := s.sealer.Accept(ctx, id, back); return err },
+			"renewed": func() error { _, err := s.sealer.Rewrap(ctx, id); return err },
+			"contested": func() error {
+				_, err := s.sealer.Contest(ctx, id, back, func(*DataKey) bool { return true })
+				return err
+			},
+		} {
+			if err := try(); !errors.Is(err, ErrErased) {
+				t.Errorf("%s: it is %s: %v", when, name, err)
+			}
+		}
+	}
+	refused("before it is destroyed")
+	must(t, s.sealer.Erase(id))
+	refused("after that")
+	_, err = held.Open(make([]byte, 64), here)
+	wantErr(t, err, ErrNotFound)
+	if s.sealer.Has(id) {
+		t.Error("the table has it")
+	}
+
+	for range 60 { // opened while it is destroyed
+		erased.Store(false)
+		id = uuid.New()
+		k, err := s.sealer.NewKey(ctx, id)
+		must(t, err)
+		sealed, err := k.Seal(nil, []byte("x"), here)
+		must(t, err)
+		k.Release()
+		var opening sync.WaitGroup
+		var got *DataKey
+		opening.Go(func() { got, _ = s.sealer.Key(ctx, id) })
+		opening.Go(func() { erased.Store(true); must(t, s.sealer.Erase(id)) })
+		opening.Wait()
+		if got != nil {
+			if _, err := got.Open(sealed, here); err == nil {
+				t.Fatal("a key that was being opened outlived its erasure")
+			}
+			got.Release()
 		}
 	}
 }

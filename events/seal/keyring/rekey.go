@@ -321,7 +321,7 @@ func (k *Keyring) rewrap(ctx context.Context, c *Change, progress Progress) erro
 	err := k.each(ctx, "wrapping", progress, func(ctx context.Context, id uuid.UUID) error {
 		renewed, err := k.sealer.Rewrap(ctx, id)
 		switch {
-		case errors.Is(err, seal.ErrNotFound), errors.Is(err, seal.ErrNotRecipient):
+		case errors.Is(err, seal.ErrErased), errors.Is(err, seal.ErrNotFound), errors.Is(err, seal.ErrNotRecipient):
 			return nil
 		case errors.Is(err, seal.ErrMismatch):
 			unopened.Add(1)

@@ -1,0 +1,199 @@
+package aggregate_test
+
+import (
+	"testing"
+
+	"github.com/google/uuid"
+	"pgregory.net/rapid"
+
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// erasing is two sites with two administrators and a recording.
+type erasing struct {
+	*testing.T
+	a, b     *peer
+	all      []events.Record
+	ada, eve events.Actor
+	id       uuid.UUID
+	ask      events.Record
+}
+
+func newErasing(t *testing.T) *erasing {
+	x := &erasing{T: t, a: newPeer(0), b: newPeer(1), id: aggregatetest.ID("session", 0)}
+	x.ada, x.eve = x.user("ada", events.Admin), x.user("eve", events.Admin)
+	x.hear()
+	x.ask = x.write(x.a, x.id, x.ada, events.ErasureAsked{What: events.ErasableRecording, Reason: "why", Fingerprint: "ada"})
+	return x
+}
+
+func (x *erasing) user(name string, role events.Role) events.Actor {
+	id := aggregatetest.ID(name, 0)
+	x.write(x.a, id, events.SiteActor(x.a.ID), events.UserAdded{Name: name, Role: role})
+	x.write(x.a, id, events.SiteActor(x.a.ID), events.UserKeyAdded{Fingerprint: name})
+	return events.UserActor(events.UserID{UUID: id})
+}
+
+func (x *erasing) write(p *peer, stream uuid.UUID, by events.Actor, e events.Event) events.Record {
+	r := p.write(x, stream, by, e)
+	x.all = append(x.all, r)
+	return r
+}
+
+func (x *erasing) confirm(p *peer, by events.Actor) events.Record {
+	return x.write(p, x.id, by, events.ErasureConfirmed{Ask: x.ask.Header.ID, What: events.ErasableRecording, Fingerprint: "of the confirmer"})
+}
+
+func (x *erasing) hear() {
+	x.a.hear(x, x.b.Records)
+	x.b.hear(x, x.a.Records)
+	if x.a.state.Digest() != x.b.state.Digest() {
+		x.Fatal("the sites hold different states")
+	}
+}
+
+func (x *erasing) want(erased bool, when string) {
+	x.Helper()
+	for _, p := range []*peer{x.a, x.b} {
+		if _, is := p.state.Erased(x.id); is != erased {
+			x.Errorf("%s: erased is %t", when, is)
+		}
+	}
+}
+
+// Each case happens at b, the confirmation at a, and neither knows of the other, unless
+// after is set; unheard has b know nothing of the ask either.
+func TestWhatUndoesAnErasure(t *testing.T) {
+	for name, c := range map[string]struct {
+		unheard, after, counts bool
+		at                     func(x *erasing)
+	}{
+		"nothing":                               {counts: true, at: func(*erasing) {}},
+		"a withdrawal that did not know of it":  {counts: true, at: func(x *erasing) { x.write(x.b, x.id, x.ada, events.ErasureWithdrawn{}) }},
+		"a withdrawal after it":                 {after: true, counts: true, at: func(x *erasing) { x.write(x.b, x.id, x.ada, events.ErasureWithdrawn{}) }},
+		"the confirmer was disabled elsewhere":  {at: func(x *erasing) { x.write(x.b, x.eve.ID, x.ada, events.UserDisabled{}) }},
+		"the asker was disabled elsewhere":      {unheard: true, at: func(x *erasing) { x.write(x.b, x.ada.ID, x.eve, events.UserDisabled{}) }},
+		"the confirmer was disabled afterwards": {after: true, counts: true, at: func(x *erasing) { x.write(x.b, x.eve.ID, x.ada, events.UserDisabled{}) }},
+		"a key of one was given to the other":   {at: func(x *erasing) { x.write(x.b, x.eve.ID, x.ada, events.UserKeyAdded{Fingerprint: "ada"}) }},
+		"a key of one was given to the other after it, to undo it": {after: true, counts: true, at: func(x *erasing) {
+			x.write(x.b, x.ada.ID, x.eve, events.UserKeyRemoved{Fingerprint: "ada"})
+			x.write(x.b, x.eve.ID, x.eve, events.UserKeyAdded{Fingerprint: "ada"})
+		}},
+		"something else is sealed under that name": {at: func(x *erasing) { x.write(x.b, x.id, x.ada, events.CredentialAdded{Kind: events.Password}) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newErasing(t)
+			if !c.unheard {
+				x.hear()
+			}
+			x.confirm(x.a, x.eve)
+			if c.after {
+				x.hear()
+			}
+			c.at(x)
+			x.hear()
+			x.want(c.counts, name)
+			late := aggregate.New() // which hears b first
+			for _, records := range [][]events.Record{x.b.Records, x.a.Records, x.b.Records} {
+				for _, r := range records {
+					_ = late.Apply(r) // early at first
+				}
+			}
+			if late.Digest() != x.a.state.Digest() {
+				t.Error("another order gives another state")
+			}
+		})
+	}
+}
+
+// Who writes the events by hand needs two administrators all the same, and the ask
+// that it confirms.
+func TestAttackErasureByHand(t *testing.T) {
+	x := newErasing(t)
+	aud := x.user("aud", events.Auditor)
+	stranger := events.UserActor(events.UserID{UUID: aggregatetest.ID("stranger", 0)})
+	for _, by := range []events.Actor{x.ada, aud, stranger, events.SiteActor(x.a.ID), events.UnknownActor()} {
+		x.confirm(x.a, by)
+	}
+	x.write(x.a, x.id, x.eve, events.ErasureConfirmed{What: events.ErasableRecording})                                                 // of no ask
+	x.write(x.a, x.id, x.eve, events.ErasureConfirmed{Ask: x.ask.Header.ID, What: events.ErasableRecording, Fingerprint: "ada"})       // the asker's key
+	x.write(x.b, aggregatetest.ID("session", 1), x.eve, events.ErasureConfirmed{Ask: x.ask.Header.ID, What: events.ErasableRecording}) // of another session
+	x.hear()
+	x.want(false, "by hand")
+	x.write(x.a, x.id, x.eve, events.ErasureWithdrawn{})
+	x.confirm(x.a, x.eve)
+	x.hear()
+	x.want(false, "what was withdrawn")
+	x.ask = x.write(x.b, x.id, aud, events.ErasureAsked{What: events.ErasableRecording})
+	x.confirm(x.b, x.eve)
+	x.ask = x.write(x.b, x.id, x.ada, events.ErasureAsked{What: "all"})
+	x.confirm(x.b, x.eve)
+	x.hear()
+	x.want(false, "asked by an auditor, or of an unknown kind")
+	x.ask = x.write(x.b, x.id, x.ada, events.ErasureAsked{What: events.ErasableRecording})
+	x.confirm(x.b, x.eve)
+	x.hear()
+	x.want(true, "by both")
+}
+
+// An edge erases nothing, and says of itself alone that it has done so.
+func TestAttackErasureAtAnEdge(t *testing.T) {
+	m := newMembers(t)
+	edge, other := newPeer(1), newPeer(2)
+	m.join(edge, events.EdgeSite)
+	m.join(other, events.PeerSite)
+	id, eve := aggregatetest.ID("session", 0), aggregatetest.ID("eve", 0)
+	var admins []events.Actor
+	for _, name := range []string{"ada", "eve"} {
+		user := aggregatetest.ID(name, 0)
+		m.at(m.founder, user, events.UserAdded{Name: name, Role: events.Admin})
+		admins = append(admins, events.UserActor(events.UserID{UUID: user}))
+	}
+	ask := m.by(edge, admins[0], id, events.ErasureAsked{What: events.ErasableRecording})
+	m.by(edge, admins[1], id, events.ErasureConfirmed{Ask: ask.Header.ID, What: events.ErasableRecording})
+	ask = m.by(other, admins[0], id, events.ErasureAsked{What: events.ErasableRecording})
+	m.by(edge, events.UserActor(events.UserID{UUID: eve}), id, events.ErasureConfirmed{Ask: ask.Header.ID, What: events.ErasableRecording})
+	for _, p := range []*peer{m.founder, edge, other} {
+		if _, erased := p.state.Erased(id); erased {
+			t.Error("an edge has erased a recording")
+		}
+	}
+	m.by(other, admins[1], id, events.ErasureConfirmed{Ask: ask.Header.ID, What: events.ErasableRecording})
+	m.at(edge, id, events.ErasureDone{})
+	for _, p := range []*peer{m.founder, edge, other} {
+		x, _ := p.state.Erasure(id)
+		_, erased := p.state.Erased(id)
+		_, done := x.Done(edge.ID)
+		_, founder := x.Done(m.founder.ID)
+		if !erased || !done || founder {
+			t.Errorf("erased %t, done at the edge %t, at the founder %t", erased, done, founder)
+		}
+	}
+}
+
+// erase makes an event of the erasing of a session's recording.
+func (h *history) erase(t *rapid.T, at int, pick picker) {
+	id, ok := pick("session")
+	if credential, other := pick("credential"); other && rapid.IntRange(0, 4).Draw(t, "of something else") == 0 {
+		id, ok = credential, true
+	}
+	if !ok {
+		return
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "erase") {
+	case 0, 1:
+		h.write(t, at, id, events.ErasureAsked{What: events.ErasableRecording, Fingerprint: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "proven")})
+	case 2, 3:
+		var e events.ErasureConfirmed
+		if x, asked := h.peers[at].state.Erasure(id); asked {
+			e.Ask = x.First().At.ID
+		}
+		h.write(t, at, id, e)
+	case 4:
+		h.write(t, at, id, events.ErasureWithdrawn{})
+	default:
+		h.write(t, at, id, events.ErasureDone{})
+	}
+}

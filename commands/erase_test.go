@@ -1,0 +1,151 @@
+package commands_test
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+)
+
+// ended gives a session that is over.
+func (w *world) ended() events.SessionID {
+	w.Helper()
+	s := w.session("olaf")
+	w.do("site", commands.EndSession{Session: s.Session, Reason: events.EndedByClient})
+	return s.Session
+}
+
+func (w *world) erased(id events.SessionID) bool {
+	_, erased := w.state.Erased(id.UUID)
+	return erased
+}
+
+func erase(id events.SessionID) commands.AskErasure {
+	return commands.AskErasure{Session: id, Reason: "a card number"}
+}
+
+// A recording is erased by two administrators and never by one: not under another
+// name, not with another's key, not by somebody without the right.
+func TestAttackErasingAlone(t *testing.T) {
+	w := newWorld(t)
+	granted(w)
+	w.user2("eve", events.Admin)
+	id := w.ended()
+	confirm := commands.ConfirmErasure{Session: id}
+	w.refuses(commands.NotFound, "eve", confirm)
+	w.refuses(commands.Invalid, "ada", commands.AskErasure{Session: id})
+	w.refuses(commands.Denied, "aud", erase(id))
+	w.refuses(commands.Denied, "olaf", erase(id))
+	w.must("ada", erase(id))
+	w.refuses(commands.Conflict, "eve", erase(id))
+	w.refuses(commands.Denied, "ada", confirm)
+	w.refuses(commands.Denied, "aud", confirm)
+	w.refuses(commands.Denied, "olaf", confirm)
+	if _, err := w.tryWith("eve", "ada", confirm); err == nil {
+		t.Error("confirmed with the key of who asked")
+	}
+	w.do("ada", commands.AddUserKey{User: "ada", Key: key("ada2")})
+	w.do("ada", commands.RemoveUserKey{User: "ada", Fingerprint: fingerprint("ada2")})
+	w.do("ada", commands.AddUser{Name: "ada2", Role: events.Admin, Key: key("ada2")})
+	w.refuses(commands.Denied, "ada2", confirm)
+	if w.erased(id) {
+		t.Fatal("erased by one person")
+	}
+	w.must("eve", confirm)
+	if !w.erased(id) {
+		t.Fatal("two administrators did not erase it")
+	}
+	c := last[events.ErasureConfirmed](t, w)
+	if c.AskedBy != w.user("ada").ID || c.Reason != "a card number" || c.What != events.ErasableRecording {
+		t.Errorf("the event says %+v", c)
+	}
+	w.refuses(commands.NotFound, "eve", confirm)
+	w.refuses(commands.NotFound, "ada", erase(id))
+	w.refuses(commands.NotFound, "ada", commands.WithdrawErasure{Session: id})
+	_, err := w.try("ada", commands.ReadSession{Session: id, Owner: w.user("olaf").ID, How: "play"})
+	var r *commands.Refusal
+	if !errors.As(err, &r) || r.Code != commands.NotFound {
+		t.Fatalf("reading gives %v", err)
+	}
+	for _, part := range []string{"erased on 20", "ada asked", "eve confirmed", "a card number"} {
+		if !strings.Contains(r.Message, part) {
+			t.Errorf("%q does not say %q", r.Message, part)
+		}
+	}
+}
+
+// What runs is not erased, nor what has the id of another sealed thing: that session
+// is made up by a site that would have a secret destroyed.
+func TestWhatCanNotBeErased(t *testing.T) {
+	w := newWorld(t)
+	granted(w)
+	w.user2("eve", events.Admin)
+	running := w.session("olaf").Session
+	w.refuses(commands.Conflict, "ada", erase(running))
+	w.refuses(commands.Conflict, "ada", erase(events.SessionID{UUID: w.credential().ID.UUID}))
+
+	id := w.ended()
+	w.must("ada", erase(id))
+	w.must("ada", commands.WithdrawErasure{Session: id, Reason: "evidence"})
+	w.refuses(commands.NotFound, "ada", commands.ConfirmErasure{Session: id})
+	w.refuses(commands.NotFound, "ada", commands.WithdrawErasure{Session: id})
+	w.must("eve", erase(id))
+	w.must("ada", commands.ConfirmErasure{Session: id})
+	if !w.erased(id) {
+		t.Error("not erased after it was asked anew")
+	}
+
+	id = w.ended()
+	w.must("ada", erase(id))
+	w.now = w.now.Add(commands.ProposalLasts + 24*time.Hour)
+	w.refuses(commands.NotFound, "eve", commands.ConfirmErasure{Session: id})
+
+	w = newWorld(t) // written by hand, it counts for nothing either
+	by := w.user("ada").ID
+	made := w.credential().ID.UUID
+	w.user2("eve", events.Admin)
+	for _, stream := range []uuid.UUID{made, uuid.Must(uuid.NewV7())} {
+		w.fact(stream, events.ErasureConfirmed{AskedBy: by, What: events.ErasableRecording})
+		if _, erased := w.state.Erased(stream); erased {
+			t.Error("erased by nobody")
+		}
+	}
+}
+
+// Both sides of a cut ask at once; each confirms what the other has asked.
+func TestErasuresAcrossACut(t *testing.T) {
+	h := newHalves(t)
+	h.a.user2("eve", events.Admin)
+	h.hear()
+	id := h.a.ended()
+	h.hear()
+	h.a.must("ada", erase(id))
+	h.b.must("eve", erase(id))
+	h.hear()
+	h.a.must("ada", commands.ConfirmErasure{Session: id})
+	h.b.must("eve", commands.ConfirmErasure{Session: id})
+	h.hear()
+	if !h.a.erased(id) || !h.b.erased(id) {
+		t.Error("not erased")
+	}
+	for _, w := range []*world{h.a, h.b} {
+		w.do("site", commands.NoteErased{ID: id.UUID})
+		h.hear()
+		x, _ := w.state.Erasure(id.UUID)
+		if _, done := x.Done(w.site.ID); !done {
+			t.Error("its word is not kept")
+		}
+	}
+	x, _ := h.a.state.Erasure(id.UUID)
+	sites := h.a.state.SitesOf(x)
+	if len(sites) != 2 || slices.ContainsFunc(sites, func(s aggregate.SiteErasure) bool { return s.Done == nil || s.Gone }) {
+		t.Errorf("%+v", sites)
+	}
+}

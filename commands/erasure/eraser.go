@@ -1,0 +1,111 @@
+// Package erasure destroys a site's data keys of what two administrators have erased
+// (rule R19). What is erased the state says; here it comes true on the disk.
+package erasure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/holdfast-pam/holdfast/commands"
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/events/seal"
+)
+
+// Config of an Eraser.
+type Config struct {
+	Dispatcher *commands.Dispatcher
+	Sealer     *seal.Sealer
+	Site       events.SiteID
+	Log        *slog.Logger
+}
+
+// Eraser destroys data keys and says so. Safe for concurrent use.
+type Eraser struct {
+	cfg Config
+
+	turn sync.Mutex         // held by who destroys
+	said map[uuid.UUID]bool // of what this process has said that it is done; guarded by turn
+}
+
+// New makes an eraser. From when it returns the sealer neither opens nor takes in what
+// is erased, though it may not be destroyed yet.
+func New(cfg Config) *Eraser {
+	cfg.Sealer.Forget(func(id uuid.UUID) (erased bool) {
+		cfg.Dispatcher.View(func(s *aggregate.State) { _, erased = s.Erased(id) })
+		return erased
+	})
+	return &Eraser{cfg: cfg, said: map[uuid.UUID]bool{}}
+}
+
+// due lists what is erased and not destroyed here, or not said to be. A key that is
+// there again after that came with an old key table, so it is destroyed once more.
+func (e *Eraser) due() (all []uuid.UUID) {
+	e.cfg.Dispatcher.View(func(s *aggregate.State) {
+		_, held := s.HoldOf(e.cfg.Dispatcher.Log()) // then its word would not count, and be said for ever
+		for _, x := range s.Erasures() {
+			_, erased := s.Erased(x.ID)
+			_, runs := s.Session(events.SessionID{UUID: x.ID}) // a site that betrays says so: what runs is recorded
+			_, done := x.Done(e.cfg.Site)
+			if erased && !runs && (e.cfg.Sealer.Has(x.ID) || !done && !held && !e.said[x.ID]) {
+				all = append(all, x.ID)
+			}
+		}
+	})
+	return all
+}
+
+// Once destroys what is due. First the key, then the word: a crash in between has it
+// said by the next start, and nothing is said that is not done.
+func (e *Eraser) Once(ctx context.Context) error {
+	e.turn.Lock()
+	defer e.turn.Unlock()
+	var errs []error
+	for _, id := range e.due() {
+		if err := e.cfg.Sealer.Erase(id); err != nil {
+			errs = append(errs, fmt.Errorf("destroy data key %s, which is erased: %w", id, err))
+			continue
+		}
+		if _, err := e.cfg.Dispatcher.Do(ctx, events.SiteActor(e.cfg.Site), commands.NoteErased{ID: id}); err != nil {
+			errs = append(errs, fmt.Errorf("say that data key %s is destroyed: %w", id, err))
+			continue
+		}
+		e.said[id] = true
+	}
+	return errors.Join(errs...)
+}
+
+// between is the least time between two looks at what is due, and what follows a
+// failure.
+const between, afterFailure = 20 * time.Millisecond, 5 * time.Second
+
+// Run destroys what is due whenever something was decided, until ctx ends.
+func (e *Eraser) Run(ctx context.Context) {
+	for {
+		_, moved := e.cfg.Dispatcher.Applied(events.Origin{})
+		pause := between
+		if err := e.Once(ctx); err != nil && ctx.Err() == nil {
+			e.cfg.Log.Error("what is erased is not destroyed here yet; trying again", "error", err, "in", afterFailure.String())
+			moved, pause = nil, afterFailure
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+		if moved == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-moved:
+		}
+	}
+}
