@@ -1,7 +1,6 @@
 package commands
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -30,29 +29,17 @@ func (c InviteSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 	if err := checkName("site", c.Name); err != nil {
 		return nil, err
 	}
-	switch c.Role {
-	case events.Steward, events.PeerSite, events.EdgeSite:
-	default:
-		return nil, invalid("use one of: steward peer edge", "%s is no role that a site can have", quoted(string(c.Role)))
-	}
-	for _, scope := range c.Scopes {
-		if !slices.Contains(c.Role.Areas(), scope) {
-			return nil, invalid("role "+string(c.Role)+" has: "+words(c.Role.Areas()), "%s is no area that a site of role %s decides on", quoted(string(scope)), c.Role)
-		}
-	}
-	if m, member := s.MeshSite(c.Site); member && m.Role != events.Steward {
-		return nil, conflict("do it at a steward site (mesh status)", "this site has role %s in the mesh: it may not take others in", m.Role)
-	}
-	for _, area := range c.Role.Areas() {
-		if (len(c.Scopes) == 0 || slices.Contains(c.Scopes, area)) && !slices.Contains(s.DecidesOn(c.Site), area) {
-			return nil, conflict("name with --scope less than that", "this site was not admitted to decide on %s, so it can't let others", area)
-		}
+	if err := mayGive(s, c.Site, c.Role, c.Scopes); err != nil {
+		return nil, err
 	}
 	if c.Valid <= 0 || c.Valid > maxInvitation {
 		return nil, invalid("use a length of time such as 1h", "an invitation is good for up to 30 days, not %s", c.Valid)
 	}
 	if len(c.SecretHash) != 32 {
 		return nil, invalid("", "an invitation needs the SHA-256 of a secret")
+	}
+	if self, known := s.Site(c.Site); known && self.Name == c.Name {
+		return nil, conflict("give the newcomer another name (up --site-name)", "this site itself is %s", quoted(c.Name))
 	}
 	for _, m := range s.MeshSites() {
 		if m.Name == c.Name {

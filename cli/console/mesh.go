@@ -14,7 +14,7 @@ import (
 )
 
 var _ = noun(func(c *call) *cobra.Command {
-	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshStatus(),
+	return group("mesh", "Sites that share what they decide and record", c.meshInvite(), c.meshJoin(), c.meshSetRole(), c.meshStatus(),
 		c.meshTakeover(), c.meshHandback(), c.meshDrain(), c.meshLeave(), c.meshFence(), c.meshExposed(), c.meshReconcile(), c.meshHistory(),
 		c.meshMatrix(), c.meshLag(), c.meshTop(), c.meshCopies(), c.meshSetCopies(),
 		c.meshSuccessor(), c.meshLease())
@@ -84,6 +84,9 @@ func (c *call) meshInvite() *cobra.Command {
 			return writeJSON(c.stdout, c.answer("invitation", invitation{
 				Token: token, Name: args[0], Expires: r.Header.Time().Add(valid), ID: r.Header.ID.String(), Role: events.MemberRole(role),
 			}))
+		}
+		if c.onlySteward(events.MemberRole(role)) {
+			c.note("this site is the only steward: were it lost, nobody could take sites in or fence them; mesh set-role makes another one")
 		}
 		c.note("the token is good once, for site %s, for %s; whoever has it can join as that site", Printable(args[0]), valid)
 		_, err = io.WriteString(c.stdout, token+"\n")

@@ -75,7 +75,7 @@ func (s *State) Conflicts() []Conflict {
 	for id, h := range s.mesh.members {
 		all = append(all, values("admission of site", h.newest().value.Name, id.UUID, h, func(e events.SiteAdmitted) string {
 			return fmt.Sprintf("role %s, custodian %t, key %x, decided before %s", e.Role, e.Custodian, e.Identity, events.NewClock(e.Before...))
-		}, "the lesser role counts, of two keys none, of what it decided before what all say", "a steward admits it again")...)
+		}, "the lesser role counts, of two keys none, of what it decided before what all say", "mesh set-role")...)
 	}
 	slices.SortFunc(all, func(a, b Conflict) int {
 		return cmp.Or(cmp.Compare(a.What, b.What), cmp.Compare(a.Name, b.Name), slices.Compare(a.Heads[0].ID[:], b.Heads[0].ID[:]))

@@ -140,6 +140,34 @@ func (s *State) MeshSite(id events.SiteID) (*MeshSite, bool) {
 	return &m, true
 }
 
+// Admission is how a member was admitted.
+type Admission struct {
+	Role      events.MemberRole
+	Scopes    []events.Area
+	Custodian bool
+	Before    []events.ClockEntry // what all say that it had decided before
+	Agreed    bool                // no two stewards say different things
+}
+
+// Admission tells how a member was admitted last.
+func (s *State) Admission(id events.SiteID) Admission {
+	h := s.mesh.members[id]
+	if len(h) == 0 {
+		return Admission{}
+	}
+	e := h.newest().value
+	a := Admission{Role: e.Role, Scopes: e.Scopes, Custodian: e.Custodian, Agreed: len(h) == 1}
+	for _, b := range e.Before {
+		for _, other := range h {
+			b.Position = min(b.Position, events.NewClock(other.value.Before...).At(b.Origin))
+		}
+		if b.Position > 0 {
+			a.Before = append(a.Before, b)
+		}
+	}
+	return a
+}
+
 func stricterRole(a, b events.MemberRole) events.MemberRole {
 	order := []events.MemberRole{events.EdgeSite, events.PeerSite, events.Steward}
 	return order[max(0, min(slices.Index(order, a), slices.Index(order, b)))]
