@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/cli/localsshd"
@@ -222,4 +223,26 @@ func TestADiskThatWentBackInTime(t *testing.T) {
 		t.Errorf("epochs %v after %v", now, held)
 	}
 	whole(t, a, b)
+}
+
+// A site starts, within the time that it gives the others to answer, while one of
+// them takes connections and says nothing.
+func TestASiteStartsWhileAnotherHangs(t *testing.T) {
+	a, b := cuttableMesh(t)
+	c := newMeshSite(t, a.binary, "c", a.admin)
+	c.up()
+	c.do("mesh join "+a.do("mesh invite c --addr "+a.mesh, ""), "")
+	for _, s := range []*meshSite{a, b, c} {
+		for _, other := range []string{"a", "b", "c"} {
+			if other != s.name {
+				s.until("mesh status --json", `"site":"`+other+`","state":"linked"`)
+			}
+		}
+	}
+	signalSite(t, c, syscall.SIGSTOP)
+	defer signalSite(t, c, syscall.SIGCONT)
+	b.crash()
+	a.do("group add made-meanwhile", "")
+	b.up()
+	b.until("group ls", "made-meanwhile")
 }

@@ -113,14 +113,14 @@ func (s *Site) askPeers(ctx context.Context, peers []mesh.Peer) (why string, err
 	if err != nil {
 		return "", err
 	}
-	ctx, cancel := context.WithTimeout(ctx, askTime)
+	asking, cancel := context.WithTimeout(ctx, askTime)
 	defer cancel()
 	answers := make([][]evidence.Head, len(peers))
 	var asked sync.WaitGroup
 	for i, p := range peers {
 		asked.Go(func() {
 			var err error
-			if answers[i], err = mesh.AskHeld(ctx, p, identity, s.who.ID); err != nil {
+			if answers[i], err = mesh.AskHeld(asking, p, identity, s.who.ID); err != nil {
 				s.log.Info("a member could not be asked what it holds of this site's logs", "site", p.Site.String(), "error", err)
 			}
 		})
