@@ -33,7 +33,7 @@ func (s *State) accessLines() (all []string) {
 			add("approval of %s by %s %d %q %q %s given %s", id, a.By, a.Uses, a.Fingerprint, a.Note, a.redeemer, show(a.At))
 		}
 		for event, session := range r.redeemed {
-			add("redeemed %s of %s for %s", event, id, session)
+			add("redeemed %v of %s for %s", event, id, session)
 		}
 		for _, v := range r.reviews {
 			add("review of %s by %s %s %q %q given %s", id, v.By, v.Verdict, v.Note, v.fingerprint, show(v.At))

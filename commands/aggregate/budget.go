@@ -7,8 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -146,7 +144,7 @@ func (s *State) touching(a *Account, self events.SiteID, at time.Time) (sites, g
 // gone.
 func (s *State) knewGone(gone, site events.SiteID, at time.Time) bool {
 	knew := func(m *Mark) bool {
-		wall, known := s.goings[m.ID][site]
+		wall, known := s.goings[m.place()][site]
 		return known && !time.UnixMicro(wall).After(at)
 	}
 	if s.Left(gone) {
@@ -164,16 +162,16 @@ func (s *State) noteGoings(h *events.Header, clock events.Clock) {
 			if m.Origin == by.Origin && m.Position < by.Position || m.Origin != by.Origin && !m.Knows(by) {
 				continue
 			}
-			if wall, known := s.goings[by.ID][h.Site]; known && wall <= h.Wall {
+			if wall, known := s.goings[by.place()][h.Site]; known && wall <= h.Wall {
 				continue
 			}
 			if s.goings == nil {
-				s.goings = map[uuid.UUID]map[events.SiteID]int64{}
+				s.goings = map[events.ClockEntry]map[events.SiteID]int64{}
 			}
-			if s.goings[by.ID] == nil {
-				s.goings[by.ID] = map[events.SiteID]int64{}
+			if s.goings[by.place()] == nil {
+				s.goings[by.place()] = map[events.SiteID]int64{}
 			}
-			s.goings[by.ID][h.Site] = h.Wall
+			s.goings[by.place()][h.Site] = h.Wall
 		}
 	}
 }

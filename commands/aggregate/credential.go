@@ -27,14 +27,14 @@ type Credential struct {
 	alarms   []*Mark                // likewise
 	branches heads[events.SecretID] // versions that came to light and may be true, that no clear knows of
 	revived  map[uuid.UUID]*Mark    // first event that brought something back which a data key has sealed
-	tries    map[events.TryID]try
-	tested   map[events.TryID]*Mark // every login that a rotation announced
-	resets   []*Mark                // announcements of logins that were accepted, none of which knows another
+	tries    map[events.ClockEntry]try
+	said     map[events.TryID][]announced // every login and change that a rotation announced
+	resets   []*Mark                      // announcements of logins that were accepted, none of which knows another
 	shown    map[events.SecretID][]Exposure
-	leases   map[events.LeaseID]*Lease
-	freed    map[events.SecretID]*Mark // newest end of a check-out of each version
-	used     map[events.SecretID]*Mark // newest end of a session with each version
-	failed   []*Mark                   // ends of rotations without success, that no successful one knows of
+	leases   map[events.LeaseID][]*Lease // one each, unless a site betrays
+	freed    map[events.SecretID]*Mark   // newest end of a check-out of each version
+	used     map[events.SecretID]*Mark   // newest end of a session with each version
+	failed   []*Mark                     // ends of rotations without success, that no successful one knows of
 	last     heads[Ended]
 
 	endedElsewhere map[*Session]bool // see otherEnd
@@ -46,6 +46,24 @@ type try struct {
 	open bool             // a change was sent and nothing answers it yet
 	via  events.AccountID // that it was made with, if another one
 	free bool             // it can't have been a wrong login of the account
+}
+
+// announced is a presentation that a rotation said it was about to make. Two under
+// one id, of which one betrays, are two: each is answered by its own site.
+type announced struct {
+	at   *Mark
+	via  events.AccountID // that it was to be made with, if another one
+	test bool
+}
+
+// own lists what an event's site announced under an id and knew.
+func (c *Credential) own(id events.TryID, at *Mark) (all []announced) {
+	for _, a := range c.said[id] {
+		if a.at.Origin.Site == at.Origin.Site && at.Knows(a.at) {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // Level is how far a version has come. It only grows.
@@ -81,11 +99,11 @@ type Version struct {
 	Staged *Mark     // nil like Sealed
 	Key    uuid.UUID // names the data key that it is sealed under
 
-	held      *Mark                  // newest event by which the target may hold it
-	recovered *Mark                  // first event that brought it back, nil for none
-	made      *Mark                  // the event that staged it, nil while only others speak of it
-	sends     map[events.TryID]*Mark // when it was sent
-	not       map[events.TryID]bool  // which of those were refused
+	held      *Mark                       // newest event by which the target may hold it
+	recovered *Mark                       // first event that brought it back, nil for none
+	made      *Mark                       // the event that staged it, nil while only others speak of it
+	sends     map[events.ClockEntry]*Mark // when it was sent, by where that was announced
+	not       map[events.ClockEntry]bool  // which of those were refused
 }
 
 // Version finds a version by id.
@@ -249,7 +267,7 @@ var _ = fold(func(s *State, at *Mark, e events.CredentialAdded) bool {
 	}
 	s.credentials[id] = &Credential{
 		ID: id, Account: e.Account, Kind: e.Kind, Principal: e.Principal, Added: at, Probe: e.Probe, versions: map[events.SecretID]*Version{},
-		tries: map[events.TryID]try{}, tested: map[events.TryID]*Mark{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID]*Lease{},
+		tries: map[events.ClockEntry]try{}, said: map[events.TryID][]announced{}, shown: map[events.SecretID][]Exposure{}, leases: map[events.LeaseID][]*Lease{},
 		freed: map[events.SecretID]*Mark{}, used: map[events.SecretID]*Mark{}, endedElsewhere: map[*Session]bool{},
 	}
 	return true
@@ -271,14 +289,15 @@ var _ = fold(func(s *State, at *Mark, e events.SecretSent) bool {
 	if c == nil {
 		return false
 	}
-	id := events.TryID{UUID: at.ID}
-	c.tries[id] = try{at: at, open: true, via: e.Via, free: e.Proven || !e.Via.IsZero()}
-	v.sends[id] = at
+	id, place := events.TryID{UUID: at.ID}, at.place()
+	c.said[id] = append(c.said[id], announced{at: at, via: e.Via})
+	c.tries[place] = try{at: at, open: true, via: e.Via, free: e.Proven || !e.Via.IsZero()}
+	v.sends[place] = at
 	if via := s.credentialOf(e.Via); via != nil {
-		via.tries[id] = try{at: at}
+		via.tries[place] = try{at: at}
 	}
 	s.inRotation(e.Rotation, at, func(r *Rotation) {
-		r.attempts[id] = &Attempt{ID: id, Version: e.Version, Sent: e.Verb, At: at, Replaces: e.Replaces}
+		r.attempts[place] = &Attempt{ID: id, Version: e.Version, Sent: e.Verb, At: at, Replaces: e.Replaces}
 	})
 	return true
 })
@@ -288,7 +307,9 @@ var _ = fold(func(s *State, at *Mark, e events.SecretApplied) bool {
 	if c == nil {
 		return false
 	}
-	s.forget(c, e.Try)
+	for _, a := range c.own(e.Try, at) {
+		s.forget(c, a.at.place())
+	}
 	s.answer(e.Rotation, at, e.Try, AnswerApplied, "", false)
 	if e.How == events.ByEntry {
 		c.clear(at, e.Version)
@@ -301,18 +322,21 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRefused) bool {
 	if c == nil {
 		return false
 	}
-	v.not[e.Try] = true
-	if e.Rejected {
-		of := s.credentialOf(c.tries[e.Try].via)
-		if of == nil {
-			of = c
+	doubted := c
+	for _, a := range c.own(e.Try, at) {
+		place := a.at.place()
+		v.not[place] = true
+		if via := s.credentialOf(a.via); via != nil {
+			doubted = via
 		}
-		of.doubts = append(of.doubts, at)
+		if e.Rejected {
+			s.charge(c, place)
+		}
+		s.answered(c, place, at, e.NotPresented)
 	}
 	if e.Rejected {
-		s.charge(c, e.Try)
+		doubted.doubts = append(doubted.doubts, at)
 	}
-	s.answered(c, e.Try, at, e.NotPresented)
 	s.answer(e.Rotation, at, e.Try, AnswerRefused, e.Detail, e.NotPresented)
 	return true
 })
@@ -329,8 +353,8 @@ var _ = fold(func(s *State, at *Mark, e events.SecretUnknown) bool {
 		_, v := s.version(at, e.Version, Unknown)
 		v.held = later(v.held, at)
 	}
-	if !e.Try.IsZero() {
-		s.spend(c, e.Try, at)
+	for _, a := range c.own(e.Try, at) {
+		s.spend(c, a.at.place(), at)
 	}
 	c.doubts = append(c.doubts, at)
 	s.answer(e.Rotation, at, e.Try, AnswerUnknown, e.Detail, false)
@@ -342,13 +366,15 @@ var _ = fold(func(s *State, at *Mark, e events.SecretVerified) bool {
 	if c == nil {
 		return false
 	}
-	s.forget(c, e.Try)
+	for _, a := range c.own(e.Try, at) {
+		s.forget(c, a.at.place())
+		if a.test {
+			c.reset(a.at)
+		}
+	}
 	s.answer(e.Rotation, at, e.Try, AnswerAccepted, "", false)
 	c.clear(at, e.Version)
 	s.tookEffect(at, c, e.Version)
-	if m := c.tested[e.Try]; m != nil {
-		c.reset(m)
-	}
 	for _, n := range s.own(e.Session, at) {
 		n.Secret = e.Version
 		c.reset(n.Started)
@@ -390,7 +416,7 @@ func (s *State) version(at *Mark, id events.SecretID, level Level) (*Credential,
 	}
 	v := c.versions[id]
 	if v == nil {
-		v = &Version{ID: id, sends: map[events.TryID]*Mark{}, not: map[events.TryID]bool{}}
+		v = &Version{ID: id, sends: map[events.ClockEntry]*Mark{}, not: map[events.ClockEntry]bool{}}
 		c.versions[id] = v
 	}
 	v.Level = max(v.Level, level)

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -15,14 +14,18 @@ type Exposure struct {
 	At   *Mark
 }
 
-// Lease is a check-out that has not ended.
+// Lease is a check-out.
 type Lease struct {
 	ID      events.LeaseID
 	User    events.UserID
 	Version events.SecretID
 	Until   time.Time
 	Granted *Mark
+
+	over bool // it is kept, since it may end at several sites
 }
+
+func (l *Lease) granted() *Mark { return l.Granted }
 
 // KnownTo lists who was shown a version, the first first.
 func (c *Credential) KnownTo(id events.SecretID) []Exposure {
@@ -32,7 +35,7 @@ func (c *Credential) KnownTo(id events.SecretID) []Exposure {
 // Leases lists the check-outs that have not ended, the first first: more than
 // one only where sites granted them without knowing of each other (rule R11).
 func (c *Credential) Leases() []*Lease {
-	return slices.SortedFunc(maps.Values(c.leases), func(a, b *Lease) int { return a.Granted.Compare(b.Granted) })
+	return slices.DeleteFunc(flat(c.leases, (*Lease).granted), func(l *Lease) bool { return l.over })
 }
 
 // Freed is when a check-out of the version ended last.
@@ -66,7 +69,7 @@ func (c *Credential) expose(at *Mark, id events.SecretID) bool {
 
 // ExclusivityBroken reports whether several people have the secret to themselves
 // (rule R11): sites gave it to them without knowing of each other.
-func (c *Credential) ExclusivityBroken() bool { return len(c.leases) > 1 }
+func (c *Credential) ExclusivityBroken() bool { return len(c.Leases()) > 1 }
 
 var _ = fold(func(s *State, at *Mark, e events.SecretCheckedOut) bool {
 	c, _ := s.version(at, e.Version, Staged)
@@ -74,7 +77,7 @@ var _ = fold(func(s *State, at *Mark, e events.SecretCheckedOut) bool {
 		return false
 	}
 	id := events.LeaseID{UUID: at.ID}
-	c.leases[id] = &Lease{ID: id, User: events.UserID{UUID: at.Actor.ID}, Version: e.Version, Until: e.Until, Granted: at}
+	c.leases[id] = append(c.leases[id], &Lease{ID: id, User: events.UserID{UUID: at.Actor.ID}, Version: e.Version, Until: e.Until, Granted: at})
 	return c.expose(at, e.Version)
 })
 
@@ -83,13 +86,14 @@ var _ = fold(func(s *State, at *Mark, e events.SecretCheckedIn) bool {
 	if c == nil {
 		return false
 	}
-	l := c.leases[e.Lease]
-	if l == nil {
-		return false
+	known := false
+	for _, l := range c.leases[e.Lease] {
+		if at.Knows(l.Granted) {
+			l.over, known = true, true
+			c.freed[l.Version] = later(c.freed[l.Version], at)
+		}
 	}
-	delete(c.leases, e.Lease)
-	c.freed[l.Version] = later(c.freed[l.Version], at)
-	return true
+	return known
 })
 
 // use takes note of the end of a session that a secret was used by.

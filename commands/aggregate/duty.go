@@ -151,16 +151,16 @@ func (s *State) HeldBy(site events.SiteID) []Duty {
 		if ok && whole.Holder == site {
 			all = append(all, whole)
 		}
-		seen := map[uuid.UUID]bool{whole.id(): true}
-		if d, ok := s.RotationHolder(of, events.TargetID{}); ok && d.Holder == site && !seen[d.id()] {
-			seen[d.id()] = true
+		seen := map[events.ClockEntry]bool{whole.place(): true}
+		if d, ok := s.RotationHolder(of, events.TargetID{}); ok && d.Holder == site && !seen[d.place()] {
+			seen[d.place()] = true
 			all = append(all, d)
 		}
 		for _, m := range moves {
 			for _, target := range m.Targets {
 				for _, rotations := range []bool{false, true} {
-					if d, ok := s.holder(of, target, rotations); ok && d.Holder == site && !seen[d.At.ID] {
-						seen[d.At.ID] = true
+					if d, ok := s.holder(of, target, rotations); ok && d.Holder == site && !seen[d.place()] {
+						seen[d.place()] = true
 						all = append(all, d)
 					}
 				}
@@ -171,11 +171,11 @@ func (s *State) HeldBy(site events.SiteID) []Duty {
 	return all
 }
 
-func (d *Duty) id() uuid.UUID {
+func (d *Duty) place() events.ClockEntry {
 	if d.At == nil {
-		return uuid.Nil
+		return events.ClockEntry{}
 	}
-	return d.At.ID
+	return d.At.place()
 }
 
 // Lost lists the moves by which a site lost duties to another without having

@@ -72,7 +72,7 @@ func (c *Credential) reset(m *Mark) {
 // tookEffect forgets the one change by which the target can have come to hold a
 // version: it was let in.
 func (s *State) tookEffect(at *Mark, c *Credential, id events.SecretID) {
-	var sent []events.TryID
+	var sent []events.ClockEntry
 	for try, m := range c.versions[id].sends {
 		if at.Knows(m) {
 			sent = append(sent, try)
@@ -84,7 +84,7 @@ func (s *State) tookEffect(at *Mark, c *Credential, id events.SecretID) {
 }
 
 // forget says that a try does not count.
-func (s *State) forget(c *Credential, id events.TryID) {
+func (s *State) forget(c *Credential, id events.ClockEntry) {
 	via := s.credentialOf(c.tries[id].via)
 	delete(c.tries, id)
 	if via != nil {
@@ -93,7 +93,7 @@ func (s *State) forget(c *Credential, id events.TryID) {
 }
 
 // answered says that a try was over at a time, and whether it showed the target anything.
-func (s *State) answered(c *Credential, id events.TryID, at *Mark, notPresented bool) {
+func (s *State) answered(c *Credential, id events.ClockEntry, at *Mark, notPresented bool) {
 	if notPresented {
 		s.forget(c, id)
 	} else {
@@ -102,7 +102,7 @@ func (s *State) answered(c *Credential, id events.TryID, at *Mark, notPresented 
 }
 
 // charge says that a try was a wrong login after all.
-func (s *State) charge(c *Credential, id events.TryID) {
+func (s *State) charge(c *Credential, id events.ClockEntry) {
 	if t, ok := c.tries[id]; ok && t.via.IsZero() {
 		t.free = false
 		c.tries[id] = t
@@ -110,7 +110,7 @@ func (s *State) charge(c *Credential, id events.TryID) {
 }
 
 // spend says that a try was over at a time.
-func (s *State) spend(c *Credential, id events.TryID, at *Mark) {
+func (s *State) spend(c *Credential, id events.ClockEntry, at *Mark) {
 	t, counts := c.tries[id]
 	if !counts {
 		return
@@ -127,9 +127,10 @@ var _ = fold(func(s *State, at *Mark, e events.SecretTried) bool {
 		return false
 	}
 	id := events.TryID{UUID: at.ID}
-	c.tries[id], c.tested[id] = try{at: at}, at
+	c.tries[at.place()] = try{at: at}
+	c.said[id] = append(c.said[id], announced{at: at, test: true})
 	s.inRotation(e.Rotation, at, func(r *Rotation) {
-		r.attempts[id] = &Attempt{ID: id, Version: e.Version, At: at}
+		r.attempts[at.place()] = &Attempt{ID: id, Version: e.Version, At: at}
 	})
 	return true
 })
@@ -143,9 +144,10 @@ var _ = fold(func(s *State, at *Mark, e events.SecretRejected) bool {
 		return false
 	}
 	if e.Try.IsZero() {
-		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
-	} else {
-		s.spend(c, e.Try, at)
+		c.tries[at.place()] = try{at: at}
+	}
+	for _, a := range c.own(e.Try, at) {
+		s.spend(c, a.at.place(), at)
 	}
 	answer := AnswerRejected
 	if e.Locked {
@@ -166,9 +168,10 @@ var _ = fold(func(s *State, at *Mark, e events.SecretUnanswered) bool {
 		return false
 	}
 	if e.Try.IsZero() {
-		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
-	} else {
-		s.answered(c, e.Try, at, e.NotPresented)
+		c.tries[at.place()] = try{at: at}
+	}
+	for _, a := range c.own(e.Try, at) {
+		s.answered(c, a.at.place(), at, e.NotPresented)
 	}
 	s.answer(e.Rotation, at, e.Try, AnswerNone, e.Detail, e.NotPresented)
 	return true
@@ -178,6 +181,6 @@ var _ = fold(func(s *State, at *Mark, e events.SecretUnanswered) bool {
 // answered: it may have presented its secret.
 func (s *State) lost(at *Mark, n *Session) {
 	if c := s.credentials[n.Credential]; c != nil && !n.Connected {
-		c.tries[events.TryID{UUID: at.ID}] = try{at: at}
+		c.tries[at.place()] = try{at: at}
 	}
 }

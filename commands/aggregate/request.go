@@ -5,8 +5,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -31,7 +29,7 @@ type Request struct {
 	approvals []*Approval // in no particular order
 	denied    heads[string]
 	withdrawn heads[string]
-	redeemed  map[uuid.UUID]events.SessionID // by event, of every log that counted its uses
+	redeemed  map[events.ClockEntry]events.SessionID // by event, of every log that counted its uses
 	reviews   []*Review
 }
 
@@ -101,7 +99,7 @@ func (s *State) putRequest(r *Request) bool {
 	if s.requests[r.ID] != nil {
 		return false
 	}
-	r.redeemed = map[uuid.UUID]events.SessionID{}
+	r.redeemed = map[events.ClockEntry]events.SessionID{}
 	s.requests[r.ID] = r
 	if s.requestsOf[r.User] == nil {
 		s.requestsOf[r.User] = map[events.AccountID][]*Request{}
@@ -127,7 +125,7 @@ var _ = foldAway(func(s *State, at *Mark, e events.ApprovalRedeemed) bool {
 	if r == nil || !s.mayRedeem(r, at) { // only the log that the approvals name can spend them (rule R12)
 		return false
 	}
-	r.redeemed[at.ID] = e.Session
+	r.redeemed[at.place()] = e.Session
 	return true
 })
 

@@ -20,7 +20,7 @@ type Rotation struct {
 
 	latest   *Mark // newest event
 	staged   heads[events.SecretID]
-	attempts map[events.TryID]*Attempt
+	attempts map[events.ClockEntry]*Attempt // by where they were announced
 	retired  bool
 	deferred []*Mark
 	until    time.Time // of the newest deferral
@@ -175,11 +175,12 @@ func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	return r, r != nil
 }
 
-// inRotation lets f change a rotation under way that an event's site knew.
+// inRotation lets f change a rotation under way that an event's site carries out: no
+// other one has a say in it.
 func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bool {
 	any := false
 	for _, r := range s.rotations[id] {
-		if at.Knows(r.Planned) {
+		if r.Planned.Origin.Site == at.Origin.Site && at.Knows(r.Planned) {
 			r.latest = later(r.latest, at)
 			f(r)
 			any = true
@@ -190,11 +191,11 @@ func (s *State) inRotation(id events.RotationID, at *Mark, f func(*Rotation)) bo
 
 func (s *State) answer(rotation events.RotationID, at *Mark, id events.TryID, answer Answer, detail string, notPresented bool) {
 	s.inRotation(rotation, at, func(r *Rotation) {
-		a := r.attempts[id]
-		if a == nil || a.Answered != nil && a.Answered.Compare(at) > 0 {
-			return
+		for _, a := range r.attempts {
+			if a.ID == id && at.Knows(a.At) && (a.Answered == nil || a.Answered.Compare(at) < 0) {
+				a.Answer, a.Answered, a.Detail, a.NotPresented = answer, at, detail, notPresented
+			}
 		}
-		a.Answer, a.Answered, a.Detail, a.NotPresented = answer, at, detail, notPresented
 	})
 }
 
@@ -205,7 +206,7 @@ var _ = fold(func(s *State, at *Mark, e events.RotationPlanned) bool {
 	}
 	s.rotations[id] = append(s.rotations[id], &Rotation{
 		ID: id, Credential: e.Credential, Account: e.Account, Why: e.Why, SettleOnly: e.SettleOnly, Planned: at,
-		latest: at, attempts: map[events.TryID]*Attempt{},
+		latest: at, attempts: map[events.ClockEntry]*Attempt{},
 	})
 	s.rotationsOf.add(e.Credential, id)
 	return true

@@ -18,15 +18,20 @@ func (s *State) secretLines() []string {
 				show(v.recovered), show(v.held), showMap(v.sends, show), showMap(v.not, func(bool) string { return "" }))
 		}
 		for try, t := range c.tries {
-			add("try %s of %s at %s open %t free %t via %s", try, id, show(t.at), t.open, t.free, t.via)
+			add("try %v of %s at %s open %t free %t via %s", try, id, show(t.at), t.open, t.free, t.via)
 		}
 		for version, of := range c.shown {
 			for _, e := range of {
 				add("shown %s of %s to %s at %s", version, id, e.User, show(e.At))
 			}
 		}
-		for lease, l := range c.leases {
-			add("lease %s of %s %s %s until %s at %s", lease, id, l.User, l.Version, l.Until, show(l.Granted))
+		for try, all := range c.said {
+			for _, a := range all {
+				add("announced %s of %s at %s via %s test %t", try, id, show(a.at), a.via, a.test)
+			}
+		}
+		for _, l := range flat(c.leases, (*Lease).granted) {
+			add("lease %s of %s %s %s until %s at %s over %t", l.ID, id, l.User, l.Version, l.Until, show(l.Granted), l.over)
 		}
 		add("resets of %s %s", id, showMarks(c.resets))
 		add("uses of %s freed %s used %s", id, showMap(c.freed, show), showMap(c.used, show))
@@ -35,8 +40,8 @@ func (s *State) secretLines() []string {
 		id := r.ID
 		add("rotation %s %s %s %s %t planned %s latest %s staged %s retired %t deferred %s until %s %q ends %s", id, r.Credential, r.Account,
 			r.Why, r.SettleOnly, show(r.Planned), show(r.latest), showHeads(r.staged), r.retired, showMarks(r.deferred), r.until, r.why, showEnds(r.ends))
-		for try, a := range r.attempts {
-			add("attempt %s of %s %s %s for %s at %s: %s at %s %q %t", try, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail, a.NotPresented)
+		for _, a := range r.attempts {
+			add("attempt %s of %s %s %s for %s at %s: %s at %s %q %t", a.ID, id, a.Version, a.Sent, a.Replaces, show(a.At), a.Answer, show(a.Answered), a.Detail, a.NotPresented)
 		}
 	}
 	for id, h := range s.rotationPolicies {

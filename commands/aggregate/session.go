@@ -125,7 +125,7 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 // it does.
 func (s *State) SessionLets(n *Session, now time.Time) string {
 	if !n.Request.IsZero() {
-		return s.RequestLets(s.requests[n.Request], n.Approvals, now)
+		return s.requestLets(s.requests[n.Request], n, now)
 	}
 	return grantEnded(s.GrantLets(n.Grant, n.User, n.Account, now))
 }
@@ -134,7 +134,7 @@ func (s *State) SessionLets(n *Session, now time.Time) string {
 // session; zero for none.
 func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
 	if r := s.requests[n.Request]; r != nil {
-		return s.requestEnd(r, n.Approvals)
+		return s.requestEnd(r, n)
 	}
 	if g, ok := s.Grant(n.Grant); ok {
 		return g.Until(now)

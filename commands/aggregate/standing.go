@@ -4,8 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -223,11 +221,11 @@ func (s *State) RequestFor(user events.UserID, account events.AccountID, log eve
 	return best, standing
 }
 
-// RequestLets tells why a request does not let a session go on that was started
-// under it by these approvals; empty if it does. Uses are spent at the start,
+// requestLets tells why a request does not let a session go on that was started
+// under it; empty if it does. Uses are spent at the start,
 // and approvers may leave afterwards; but an approval that is suspended (rule
 // R9) never was one.
-func (s *State) RequestLets(r *Request, approvals []uuid.UUID, now time.Time) string {
+func (s *State) requestLets(r *Request, n *Session, now time.Time) string {
 	if r == nil {
 		return "its request is not known"
 	}
@@ -239,23 +237,29 @@ func (s *State) RequestLets(r *Request, approvals []uuid.UUID, now time.Time) st
 	case Void, Suspended:
 		return "the request counts no more: " + v.Why
 	}
-	if until := s.requestEnd(r, approvals); !until.IsZero() && !now.Before(until) {
+	if until := s.requestEnd(r, n); !until.IsZero() && !now.Before(until) {
 		return "the time of the request is over"
 	}
 	for _, a := range r.approvals {
-		if slices.Contains(approvals, a.At.ID) && s.suspended(a.At) {
+		if n.approvedBy(a) && s.suspended(a.At) {
 			return "an approval is suspended: its approver had been disabled at another site"
 		}
 	}
 	return ""
 }
 
-// requestEnd is when a session ends that was started by these approvals,
+// approvedBy reports whether a session was started by an approval: it names it, and
+// its site knew it, or it would be another one under the same id.
+func (n *Session) approvedBy(a *Approval) bool {
+	return slices.Contains(n.Approvals, a.At.ID) && n.Started.Knows(a.At)
+}
+
+// requestEnd is when a session ends by the approvals that it was started by,
 // whoever of the approvers is left; zero if it goes on when the time is over.
-func (s *State) requestEnd(r *Request, approvals []uuid.UUID) time.Time {
+func (s *State) requestEnd(r *Request, n *Session) time.Time {
 	from, lasts, keep := r.Made.Time(), r.For, !r.BreakGlass
 	for _, a := range r.approvals {
-		if at := a.At.Time(); slices.Contains(approvals, a.At.ID) && at.After(from) {
+		if at := a.At.Time(); n.approvedBy(a) && at.After(from) {
 			from = at
 		}
 	}

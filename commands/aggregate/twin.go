@@ -17,7 +17,10 @@ import (
 // makes no twin of another's.
 //
 // Sessions, grants and rotations are forgotten once they have ended. Of those each
-// stands for itself, by the log that made it; see there.
+// stands for itself, by the log that made it; see there. So does what is named by the
+// id of the event that said it: logins and changes at a target, check-outs, approvals
+// and their uses. Each is kept by its place, and an answer is to what its own site had
+// said.
 
 // made is an aggregate by its kind and id.
 type made struct {
