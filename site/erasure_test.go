@@ -118,10 +118,7 @@ func (x *erasing) done(at *member, of ...*member) {
 			e, asked := s.Erasure(x.session.UUID)
 			all = asked
 			for _, m := range of {
-				if asked {
-					_, done := e.Done(m.ID())
-					all = all && done
-				}
+				all = all && s.HasErased(e, m.ID()) != nil
 			}
 		})
 		return all

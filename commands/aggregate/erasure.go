@@ -184,10 +184,21 @@ func (x *Erasure) Open() []*ErasureAsk {
 // another matter.
 func (x *Erasure) Confirmed() bool { return len(x.confirmed) > 0 }
 
-// Done gives the event by which a site said last that it holds no key any more.
-func (x *Erasure) Done(site events.SiteID) (*Mark, bool) {
-	m, ok := x.done[site]
-	return m, ok
+// HasErased gives the event by which a site said last that it holds no key any more;
+// nil if it has not. It knew of a confirmation that counts, since one that fell may have
+// let the key back in, and said so in its newest log: one that was set aside was perhaps
+// written with another disk (rule R15), and an old one has the key.
+func (s *State) HasErased(x *Erasure, site events.SiteID) *Mark {
+	m := x.done[site]
+	if m == nil || !slices.ContainsFunc(x.confirmed, func(w *erasureWord) bool { return m.Knows(w.at) && s.erases(x, w) }) {
+		return nil
+	}
+	for o := range s.logs {
+		if o.Site == site && o.Epoch > m.Origin.Epoch {
+			return nil
+		}
+	}
+	return m
 }
 
 func (s *State) erasureLines(add func(format string, args ...any)) {
@@ -226,7 +237,7 @@ func (s *State) SitesOf(x *Erasure) (all []SiteErasure) {
 		}
 	}
 	for _, id := range sites {
-		all = append(all, SiteErasure{Site: id, Done: x.done[id], Gone: s.Fenced(id) || s.Left(id)})
+		all = append(all, SiteErasure{Site: id, Done: s.HasErased(x, id), Gone: s.Fenced(id) || s.Left(id)})
 	}
 	slices.SortFunc(all, func(a, b SiteErasure) int { return slices.Compare(a.Site.UUID[:], b.Site.UUID[:]) })
 	return all

@@ -30,8 +30,7 @@ type Config struct {
 type Eraser struct {
 	cfg Config
 
-	turn sync.Mutex         // held by who destroys
-	said map[uuid.UUID]bool // of what this process has said that it is done; guarded by turn
+	turn sync.Mutex // held by who destroys
 }
 
 // New makes an eraser. From when it returns the sealer neither opens nor takes in what
@@ -41,7 +40,7 @@ func New(cfg Config) *Eraser {
 		cfg.Dispatcher.View(func(s *aggregate.State) { _, erased = s.Erased(id) })
 		return erased
 	})
-	return &Eraser{cfg: cfg, said: map[uuid.UUID]bool{}}
+	return &Eraser{cfg: cfg}
 }
 
 // due lists what is erased and not destroyed here, or not said to be. A key that is
@@ -52,8 +51,7 @@ func (e *Eraser) due() (all []uuid.UUID) {
 		for _, x := range s.Erasures() {
 			_, erased := s.Erased(x.ID)
 			_, runs := s.Session(events.SessionID{UUID: x.ID}) // a site that betrays says so: what runs is recorded
-			_, done := x.Done(e.cfg.Site)
-			if erased && !runs && (e.cfg.Sealer.Has(x.ID) || !done && !held && !e.said[x.ID]) {
+			if erased && !runs && (e.cfg.Sealer.Has(x.ID) || !held && s.HasErased(x, e.cfg.Site) == nil) {
 				all = append(all, x.ID)
 			}
 		}
@@ -74,16 +72,14 @@ func (e *Eraser) Once(ctx context.Context) error {
 		}
 		if _, err := e.cfg.Dispatcher.Do(ctx, events.SiteActor(e.cfg.Site), commands.NoteErased{ID: id}); err != nil {
 			errs = append(errs, fmt.Errorf("say that data key %s is destroyed: %w", id, err))
-			continue
 		}
-		e.said[id] = true
 	}
 	return errors.Join(errs...)
 }
 
 // between is the least time between two looks at what is due, and what follows a
 // failure.
-const between, afterFailure = 20 * time.Millisecond, 5 * time.Second
+const between, afterFailure = 50 * time.Millisecond, 5 * time.Second
 
 // Run destroys what is due whenever something was decided, until ctx ends.
 func (e *Eraser) Run(ctx context.Context) {

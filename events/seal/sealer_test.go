@@ -6,9 +6,9 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/uuid"
 	tinkaead "github.com/tink-crypto/tink-go/v2/aead/subtle"
@@ -478,25 +478,53 @@ func TestAttackErasedKeyComesBack(t *testing.T) {
 	if s.sealer.Has(id) {
 		t.Error("the table has it")
 	}
+}
 
-	for range 60 { // opened while it is destroyed
-		erased.Store(false)
-		id = uuid.New()
-		k, err := s.sealer.NewKey(ctx, id)
-		must(t, err)
-		sealed, err := k.Seal(nil, []byte("x"), here)
-		must(t, err)
-		k.Release()
-		var opening sync.WaitGroup
-		var got *DataKey
-		opening.Go(func() { got, _ = s.sealer.Key(ctx, id) })
-		opening.Go(func() { erased.Store(true); must(t, s.sealer.Erase(id)) })
-		opening.Wait()
-		if got != nil {
-			if _, err := got.Open(sealed, here); err == nil {
-				t.Fatal("a key that was being opened outlived its erasure")
-			}
-			got.Release()
+// slowProvider waits in the middle of opening a data key.
+type slowProvider struct {
+	Provider
+	began, proceed chan struct{}
+}
+
+func (p *slowProvider) Unwrap(ctx context.Context, sealed, info []byte) (Secret, error) {
+	if p.began != nil {
+		close(p.began)
+		p.began = nil
+		select {
+		case <-p.proceed:
+		case <-time.After(100 * time.Millisecond):
 		}
 	}
+	return p.Provider.Unwrap(ctx, sealed, info)
+}
+
+// A key that is being opened when it is destroyed is not held afterwards.
+func TestAttackErasedKeyWhileItIsOpened(t *testing.T) {
+	ctx, s := context.Background(), newTestSite(t)
+	own, err := OpenKeyFile(filepath.Join(s.dir, "site.key"))
+	must(t, err)
+	slow := &slowProvider{Provider: own}
+	must(t, s.sealer.Unseal(ctx, slow))
+	id := uuid.New()
+	k, err := s.sealer.NewKey(ctx, id)
+	must(t, err)
+	sealed, err := k.Seal(nil, []byte("x"), here)
+	must(t, err)
+	k.Release()
+	began, erased := make(chan struct{}), make(chan struct{})
+	slow.began, slow.proceed = began, erased
+	go func() {
+		<-began
+		_ = s.sealer.Erase(id)
+		close(erased)
+	}()
+	got, err := s.sealer.Key(ctx, id)
+	<-erased
+	if err == nil {
+		_, err = got.Open(sealed, here)
+		got.Release()
+	}
+	wantErr(t, err, ErrNotFound)
+	_, err = s.sealer.Key(ctx, id)
+	wantErr(t, err, ErrNotFound)
 }
