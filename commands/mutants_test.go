@@ -98,6 +98,7 @@ var mutants = []mutant{
 	{"I12 a key that is being opened outlives its erasure", "../events/seal/sealer.go", "	s.making.RLock() // until it is held: an erasure meanwhile would miss it\n	defer s.making.RUnlock()\n", "", "../events/seal", "TestAttackErasedKey"},
 	{"members: a site answers for the logins of another", "aggregate/credential.go", "a.at.Origin.Site == at.Origin.Site && at.Knows(a.at)", "at.Knows(a.at)", "./aggregate", "TestAttackALogin"},
 	{"members: a site has a say in the rotation of another", "aggregate/rotation.go", "r.Planned.Origin.Site == at.Origin.Site && at.Knows(r.Planned) {\n			r.latest", "at.Knows(r.Planned) {\n			r.latest", "./aggregate", "TestAttackALogin"},
+	{"members: an edge voids what another one makes", "aggregate/twin.go", "!s.mayMake(at, e) || s.alone(h.Type, at) {", "!s.mayMake(at, e) {", "./aggregate", "TestAttackBreakGlassOfAnEdge"},
 	{"members: a check-out takes the place of another", "aggregate/disclosure.go", "append(c.leases[id], ", "append([]*Lease(nil), ", "./aggregate", "TestAttackALease|TestAttackNamedTwice"},
 	{"members: two uses under one id are one", "aggregate/request.go", "r.redeemed[at.place()]", "r.redeemed[events.ClockEntry{}]", "./aggregate", "TestAttackApprovals"},
 	{"members: another approval under its id prolongs a session", "aggregate/standing.go", "a.At.ID) && n.Started.Knows(a.At)", "a.At.ID)", "./aggregate", "TestAttackApprovals"},

@@ -369,7 +369,7 @@ func started(s *aggregate.State, r events.Record) (Started, error) {
 	if g, ok := s.Grant(n.Grant); ok {
 		out.Expires, out.Terms = g.Expires, s.TermsOf(g)
 	}
-	if q, ok := s.Request(n.Request); ok {
+	if q, ok := s.RequestOf(n); ok {
 		out.Terms = s.Standing(q, n.Started.Time()).Terms
 	}
 	return out, nil

@@ -1,6 +1,8 @@
 package commands
 
 import (
+	"slices"
+
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 )
@@ -22,10 +24,12 @@ func (c WithdrawRequest) Decide(s *aggregate.State, by events.Actor, env Env) ([
 	if err := checkText("reason", c.Reason); err != nil {
 		return nil, err
 	}
-	r, ok := s.Request(c.Request)
-	if !ok || r.User != user {
+	own := s.RequestsOf(user)
+	i := slices.IndexFunc(own, func(r *aggregate.Request) bool { return r.ID == c.Request })
+	if i < 0 {
 		return nil, notFound("see `request ls`", "no request %s of yours", c.Request)
 	}
+	r := own[i]
 	if v := s.Standing(r, env.Now); v.State == aggregate.Denied || v.State == aggregate.Withdrawn || v.State == aggregate.Lapsed {
 		return nil, conflict("", "request %s is %s: %s", r.ID, v.State, v.Why)
 	}

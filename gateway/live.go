@@ -257,7 +257,7 @@ func (s *Server) standing(e *live) (reason events.EndReason, why string) {
 // site; one by break-glass may.
 func (s *Server) silence(state *aggregate.State, u *aggregate.User, n *aggregate.Session) string {
 	if n != nil && !n.Request.IsZero() {
-		if r, ok := state.Request(n.Request); ok && r.BreakGlass {
+		if r, ok := state.RequestOf(n); ok && r.BreakGlass {
 			return ""
 		}
 	}

@@ -33,7 +33,7 @@ func runningSession(s *aggregate.State, n *aggregate.Session) projections.Sessio
 		SiteID: n.Started.Origin.Site, UserID: n.User, AccountID: n.Account, TargetID: n.Target, Credential: n.Credential, Secret: n.Secret, Grant: n.Grant,
 		Request: n.Request, Approvals: n.Approvals,
 	}
-	if r, ok := s.Request(n.Request); ok {
+	if r, ok := s.RequestOf(n); ok {
 		out.Why, out.Ticket, out.BreakGlass = r.Reason, r.Ticket, r.BreakGlass
 	}
 	if u, ok := s.User(n.User); ok {

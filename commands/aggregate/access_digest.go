@@ -26,7 +26,8 @@ func (s *State) accessLines() (all []string) {
 	for id, p := range s.policies {
 		add("policy %s %+v made %s removed %t", id, p.PolicyAdded, show(p.Added), p.Removed)
 	}
-	for id, r := range s.requests {
+	for _, r := range s.Requests() {
+		id := r.ID
 		add("request %s %s %s %q %q %s %s %d %s %q %t %s made %s under %v denied %s withdrawn %s", id, r.User, r.Account, r.Reason, r.Ticket, r.From,
 			r.For, r.Uses, r.Decide, r.Fingerprint, r.BreakGlass, r.Review, show(r.Made), r.policies, showHeads(r.denied), showHeads(r.withdrawn))
 		for _, a := range r.approvals {

@@ -18,9 +18,9 @@ import (
 // Holds say up to where logs have effect.
 type Holds struct {
 	Logs  map[events.Origin]uint64
-	Sites map[events.SiteID]bool     // all logs of which count for nothing, but for those named above
-	Twins map[made]events.ClockEntry // what was made twice, and the place of the making that counts, the zero one for none
-	Pasts map[events.Origin]uint64   // up to where decisions are from before their site joined, where it is told differently
+	Sites map[events.SiteID]bool   // all logs of which count for nothing, but for those named above
+	Twins map[made]bool            // what was made twice, of which none counts
+	Pasts map[events.Origin]uint64 // up to where decisions are from before their site joined, where it is told differently
 }
 
 // Equal reports whether both hold the same.
@@ -42,8 +42,8 @@ func (h Holds) String() string {
 	for site := range h.Sites {
 		lines = append(lines, fmt.Sprintf("%s\n", site))
 	}
-	for m, winner := range h.Twins {
-		lines = append(lines, fmt.Sprintf("%s %s %v\n", m.kind, m.id, winner))
+	for m := range h.Twins {
+		lines = append(lines, fmt.Sprintf("%s %s\n", m.kind, m.id))
 	}
 	for o, size := range h.Pasts {
 		lines = append(lines, fmt.Sprintf("past of %s %d\n", o, size))

@@ -351,8 +351,8 @@ func (s *State) made(h *events.Header) *Mark {
 			return g.Added
 		}
 	case "request", "approval", "access":
-		if r := s.requests[events.RequestID{UUID: id}]; r != nil {
-			return r.Made
+		if all := s.requests[events.RequestID{UUID: id}]; len(all) > 0 && !all[0].alone() {
+			return all[0].Made
 		}
 	case "policy":
 		if p := s.policies[events.PolicyID{UUID: id}]; p != nil {
@@ -383,6 +383,9 @@ func (s *State) made(h *events.Header) *Mark {
 // aggregate is here already is a matter of the order of arrival. What its own log
 // makes later is not unknown: a target is scanned before it is added.
 func (s *State) unknownTo(at *Mark, h *events.Header) bool {
+	if m, ok := aggregateOf(h); ok && m.kind == "request" {
+		return !makers[h.Type] && len(s.requests[events.RequestID{UUID: at.Stream}]) > 0 && len(s.asked(at)) == 0
+	}
 	made := s.made(h)
 	return made != nil && made.Origin != at.Origin && !at.Knows(made)
 }

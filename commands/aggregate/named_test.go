@@ -275,3 +275,69 @@ func TestAttackApprovalsUnderOneID(t *testing.T) {
 		t.Errorf("two uses under one id count as %d", r.Redeemed())
 	}
 }
+
+// An edge, and a peer, take no access by break-glass of another edge away by making
+// something under its id: nobody decides there which of two edges was first, so each
+// stands for itself, at its own site. A no ends it.
+func TestAttackBreakGlassOfAnEdge(t *testing.T) {
+	m, b, c, d := newMembers(t), newPeer(1), newPeer(2), newPeer(3)
+	m.join(b, events.EdgeSite)
+	m.join(c, events.EdgeSite)
+	m.join(d, events.PeerSite)
+	id := func(kind string, n int) uuid.UUID { return aggregatetest.ID(kind, n) }
+	bob, ada, eve := events.UserID{UUID: id("user", 1)}, events.UserID{UUID: id("user", 2)}, events.UserID{UUID: id("user", 3)}
+	account, request, session := events.AccountID{UUID: id("account", 1)}, id("request", 1), id("session", 1)
+	for _, u := range []events.UserID{bob, ada, eve} {
+		m.at(m.founder, u.UUID, events.UserAdded{Name: u.String(), Role: events.Admin})
+	}
+	m.at(m.founder, id("target", 1), events.TargetAdded{Name: "t"})
+	m.at(m.founder, account.UUID, events.AccountAdded{Name: "root", Target: events.TargetID{UUID: id("target", 1)}})
+	m.by(m.founder, events.UserActor(ada), id("glass", 1), events.GlassChangeProposed{Change: events.GlassChange{User: bob, Allow: true, Selector: "*+*", MaxTime: 3600, Review: 60}})
+	m.by(m.founder, events.UserActor(eve), id("glass", 1), events.GlassChangeConfirmed{Fingerprint: "eve"})
+	for _, p := range []*peer{c, d} {
+		frozen := p.state.Clock()
+		p.Knows = func() events.Clock { return frozen.With(p.Origin(), p.state.At(p.Origin())) }
+	}
+	before := len(m.all)
+	m.by(b, events.UserActor(bob), request, events.AccessBreakGlass{User: bob, Account: account, Reason: "fire", For: 3600})
+	m.at(b, session, events.SessionStarted{User: bob, Account: account, Request: events.RequestID{UUID: request}})
+	good := len(m.all)
+	m.by(c, events.UserActor(eve), request, events.AccessBreakGlass{User: eve, Account: account, Reason: "evil", For: 3600})
+	m.by(c, events.UserActor(bob), request, events.RequestWithdrawn{Reason: "evil"})
+	m.by(d, events.UserActor(eve), request, events.RequestMade{User: eve, Account: account, Reason: "evil", For: 60, Uses: 1})
+	ours, theirs := m.all[before:good:good], slices.Clone(m.all[good:])
+	digest := ""
+	for n, order := range [][]events.Record{slices.Concat(m.all[:before], ours, theirs), slices.Concat(m.all[:before], theirs, ours),
+		slices.Concat(m.all[:before], theirs[2:], ours, theirs[:2])} {
+		s := settle(t, order)
+		if n > 0 && s.Digest() != digest {
+			t.Error("the order of arrival decides")
+		}
+		digest = s.Digest()
+		running, ok := s.Session(events.SessionID{UUID: session})
+		if !ok || s.SessionLets(running, aggregatetest.Epoch) != "" {
+			t.Errorf("the session does not go on: %q", s.SessionLets(running, aggregatetest.Epoch))
+		}
+		if r, ok := s.RequestOf(running); !ok || r.Reason != "fire" {
+			t.Errorf("the session's request is %+v", r)
+		}
+		if r, v := s.RequestFor(bob, account, b.Origin(), aggregatetest.Epoch); r == nil || r.Reason != "fire" || !v.Lets() {
+			t.Errorf("the access is gone: %+v", r)
+		}
+	}
+	m.by(m.founder, events.UserActor(ada), request, events.RequestDenied{Reason: "no fire"})
+	s := settle(t, m.all)
+	if running, _ := s.Session(events.SessionID{UUID: session}); s.SessionLets(running, aggregatetest.Epoch) == "" {
+		t.Error("a no ends nothing")
+	}
+	m.by(c, events.UserActor(bob), request, events.AccessBreakGlass{User: bob, Account: account, Reason: "again", For: 60})
+	m.by(m.founder, events.UserActor(ada), request, events.RequestReviewed{Verdict: events.Fine})
+	m.by(m.founder, events.UserActor(ada), request, events.RequestMade{User: ada, Account: account, Reason: "evil, too", For: 60, Uses: 1})
+	want := settle(t, m.all)
+	rapid.Check(t, func(t *rapid.T) {
+		other := settle(t, (&history{all: m.all}).permute(t))
+		if other.Digest() != want.Digest() {
+			t.Fatalf("another order of arrival gives another state:\n%s", unlike(want.Lines(), other.Lines()))
+		}
+	})
+}

@@ -1,7 +1,6 @@
 package aggregate
 
 import (
-	"maps"
 	"slices"
 	"time"
 
@@ -24,6 +23,7 @@ type Request struct {
 	Review      time.Time // of break-glass: when the review is due
 	Made        *Mark
 
+	own      events.Origin     // that made it, where that may not decide on access: it stands for itself under its id
 	policies []events.PolicyID // that bound it when it was made
 
 	approvals []*Approval // in no particular order
@@ -88,19 +88,52 @@ var _ = fold(func(s *State, at *Mark, e events.RequestMade) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.AccessBreakGlass) bool {
-	return s.mayMake(at, e) && s.putRequest(&Request{
+	r := &Request{
 		ID: events.RequestID{UUID: at.Stream}, User: e.User, Account: e.Account, Reason: e.Reason, Ticket: e.Ticket,
 		For: time.Duration(e.For) * time.Second, Fingerprint: e.Fingerprint, BreakGlass: true, Review: e.Review, Made: at,
-	})
+	}
+	if s.alone("access.break_glass", at) {
+		r.own = at.Origin
+	}
+	return s.mayMake(at, e) && s.putRequest(r)
 })
+
+// alone reports whether an event makes a request that stands for itself.
+func (s *State) alone(eventType string, at *Mark) bool {
+	return eventType == "access.break_glass" && !s.decides(at, events.AreaAccess)
+}
+
+func (r *Request) alone() bool { return r.own != events.Origin{} }
+
+// asked lists what an event's site knew under the id of a request: one, unless a site
+// betrays.
+func (s *State) asked(at *Mark) (all []*Request) {
+	for _, r := range s.requests[events.RequestID{UUID: at.Stream}] {
+		if r.Made.Origin == at.Origin || at.Knows(r.Made) {
+			all = append(all, r)
+		}
+	}
+	return all
+}
 
 // putRequest makes a request.
 func (s *State) putRequest(r *Request) bool {
-	if s.requests[r.ID] != nil {
+	all := s.requests[r.ID]
+	if slices.ContainsFunc(all, func(o *Request) bool { return o.own == r.own }) {
 		return false
 	}
 	r.redeemed = map[events.ClockEntry]events.SessionID{}
-	s.requests[r.ID] = r
+	all = append(slices.Clone(all), r)
+	slices.SortFunc(all, func(a, b *Request) int {
+		switch {
+		case b.alone() && !a.alone(): // which is the first
+			return -1
+		case a.alone() && !b.alone():
+			return 1
+		}
+		return a.Made.Compare(b.Made)
+	})
+	s.requests[r.ID] = all
 	if s.requestsOf[r.User] == nil {
 		s.requestsOf[r.User] = map[events.AccountID][]*Request{}
 	}
@@ -109,62 +142,84 @@ func (s *State) putRequest(r *Request) bool {
 }
 
 var _ = fold(func(s *State, at *Mark, e events.RequestApproved) bool {
-	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r == nil || at.Actor.Kind != events.ByUser {
+	all := s.asked(at)
+	if at.Actor.Kind != events.ByUser {
 		return false
 	}
-	r.approvals = append(r.approvals, &Approval{
-		By: events.UserID{UUID: at.Actor.ID}, Uses: e.Uses, Fingerprint: e.Fingerprint, Note: e.Note, At: at,
-		redeemer: events.Origin{Site: e.Site, Epoch: e.Epoch, Kind: events.Ctl},
-	})
-	return true
+	for _, r := range all {
+		r.approvals = append(r.approvals, &Approval{
+			By: events.UserID{UUID: at.Actor.ID}, Uses: e.Uses, Fingerprint: e.Fingerprint, Note: e.Note, At: at,
+			redeemer: events.Origin{Site: e.Site, Epoch: e.Epoch, Kind: events.Ctl},
+		})
+	}
+	return len(all) > 0
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.ApprovalRedeemed) bool {
-	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r == nil || !s.mayRedeem(r, at) { // only the log that the approvals name can spend them (rule R12)
-		return false
+	spent := false
+	for _, r := range s.asked(at) {
+		if s.mayRedeem(r, at) { // only the log that the approvals name can spend them (rule R12)
+			r.redeemed[at.place()], spent = e.Session, true
+		}
 	}
-	r.redeemed[at.place()] = e.Session
-	return true
+	return spent
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.RequestDenied) bool {
-	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r != nil {
+	all := s.asked(at)
+	for _, r := range all {
 		r.denied.put(at, e.Reason)
 	}
-	return r != nil
+	return len(all) > 0
 })
 
 var _ = foldAway(func(s *State, at *Mark, e events.RequestWithdrawn) bool {
-	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r != nil {
+	all := s.asked(at)
+	for _, r := range all {
 		r.withdrawn.put(at, e.Reason)
 	}
-	return r != nil
+	return len(all) > 0
 })
 
 var _ = fold(func(s *State, at *Mark, e events.RequestReviewed) bool {
-	r := s.requests[events.RequestID{UUID: at.Stream}]
-	if r == nil || !r.BreakGlass || at.Actor.Kind != events.ByUser {
-		return false
+	reviewed := false
+	for _, r := range s.asked(at) {
+		if r.BreakGlass && at.Actor.Kind == events.ByUser {
+			r.reviews = append(r.reviews, &Review{
+				By: events.UserID{UUID: at.Actor.ID}, Verdict: e.Verdict, Note: e.Note, At: at, fingerprint: e.Fingerprint,
+			})
+			reviewed = true
+		}
 	}
-	r.reviews = append(r.reviews, &Review{
-		By: events.UserID{UUID: at.Actor.ID}, Verdict: e.Verdict, Note: e.Note, At: at, fingerprint: e.Fingerprint,
-	})
-	return true
+	return reviewed
 })
 
 // Request finds a request by id.
 func (s *State) Request(id events.RequestID) (*Request, bool) {
-	r, ok := s.requests[id]
-	return r, ok
+	if all := s.requests[id]; len(all) > 0 {
+		return all[0], true
+	}
+	return nil, false
+}
+
+// RequestOf finds the request that a session was started under: that of its own site,
+// of several under one id.
+func (s *State) RequestOf(n *Session) (found *Request, ok bool) {
+	for _, r := range s.requests[n.Request] {
+		switch {
+		case !n.Started.Knows(r.Made):
+		case r.own.Site == n.Started.Origin.Site:
+			return r, true
+		case found == nil:
+			found = r
+		}
+	}
+	return found, found != nil
 }
 
 // Requests lists all requests in the order they were made.
 func (s *State) Requests() []*Request {
-	return slices.SortedFunc(maps.Values(s.requests), func(a, b *Request) int { return a.Made.Compare(b.Made) })
+	return flat(s.requests, func(r *Request) *Mark { return r.Made })
 }
 
 // RequestsFor lists a user's requests for an account in the order they were made.

@@ -10,7 +10,7 @@ import (
 type requesting struct {
 	policies       map[events.PolicyID]*Policy
 	policiesByName index[string, events.PolicyID]
-	requests       map[events.RequestID]*Request
+	requests       map[events.RequestID][]*Request // one each, unless a site betrays
 	requestsOf     map[events.UserID]map[events.AccountID][]*Request
 	proposals      map[uuid.UUID]*GlassProposal // by stream
 	glass          map[events.UserID][]glassWord
@@ -21,7 +21,7 @@ func newRequesting() requesting {
 	return requesting{
 		policies:       map[events.PolicyID]*Policy{},
 		policiesByName: index[string, events.PolicyID]{},
-		requests:       map[events.RequestID]*Request{},
+		requests:       map[events.RequestID][]*Request{},
 		requestsOf:     map[events.UserID]map[events.AccountID][]*Request{},
 		proposals:      map[uuid.UUID]*GlassProposal{},
 		glass:          map[events.UserID][]glassWord{},

@@ -125,7 +125,8 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 // it does.
 func (s *State) SessionLets(n *Session, now time.Time) string {
 	if !n.Request.IsZero() {
-		return s.requestLets(s.requests[n.Request], n, now)
+		r, _ := s.RequestOf(n)
+		return s.requestLets(r, n, now)
 	}
 	return grantEnded(s.GrantLets(n.Grant, n.User, n.Account, now))
 }
@@ -133,7 +134,7 @@ func (s *State) SessionLets(n *Session, now time.Time) string {
 // SessionUntil is the next moment at which time alone may end what allows a
 // session; zero for none.
 func (s *State) SessionUntil(n *Session, now time.Time) time.Time {
-	if r := s.requests[n.Request]; r != nil {
+	if r, ok := s.RequestOf(n); ok {
 		return s.requestEnd(r, n)
 	}
 	if g, ok := s.Grant(n.Grant); ok {

@@ -16,6 +16,9 @@ import (
 // no more than a member can do that may decide on such aggregates; who may not
 // makes no twin of another's.
 //
+// A request for access may be made by a site that does not decide on access: by
+// breaking the glass. Such a one stands for itself, by the log that made it.
+//
 // Sessions, grants and rotations are forgotten once they have ended. Of those each
 // stands for itself, by the log that made it; see there. So does what is named by the
 // id of the event that said it: logins and changes at a target, check-outs, approvals
@@ -100,28 +103,18 @@ func (s *State) twinOf(h *events.Header) bool {
 	if len(s.holds.Twins) == 0 {
 		return false
 	}
-	none := events.ClockEntry{}
-	if m, ok := aggregateOf(h); ok {
-		if winner, twice := s.holds.Twins[m]; twice && winner == none {
-			return true
-		}
-	}
-	if !makers[h.Type] {
-		return false
-	}
-	winner, twice := s.holds.Twins[madeBy(h)]
-	return twice && winner != events.ClockEntry{Origin: h.Origin(), Position: h.Position}
+	m, ok := aggregateOf(h)
+	return ok && s.holds.Twins[m] || makers[h.Type] && s.holds.Twins[madeBy(h)]
 }
 
 // noteTwin keeps the place of a making of what was, or now is, made twice. It
 // reports whether another one is there already.
 func (s *State) noteTwin(h *events.Header, at *Mark, e events.Event) bool {
-	if !makers[h.Type] || !s.mayMake(at, e) {
+	if !makers[h.Type] || !s.mayMake(at, e) || s.alone(h.Type, at) {
 		return false
 	}
 	m, first := madeBy(h), s.maker(h)
-	_, twice := s.holds.Twins[m]
-	if !twice && (first == nil || at.Knows(first)) {
+	if !s.holds.Twins[m] && (first == nil || at.Knows(first)) {
 		return first != nil
 	}
 	if s.twins == nil {
@@ -152,23 +145,17 @@ func (s *State) mayMake(at *Mark, e events.Event) bool {
 	return true
 }
 
-// twinsNow lists what was made twice, with the place of the event that counts, the
-// zero one for none: the one that all others knew of, of those by sites that may decide on it.
-func (s *State) twinsNow() map[made]events.ClockEntry {
-	var all map[made]events.ClockEntry
+// twinsNow lists what was made twice: no making is one that all others knew of.
+func (s *State) twinsNow() map[made]bool {
+	var all map[made]bool
 	for m, marks := range s.twins {
 		if foremost(marks) != nil {
 			continue
 		}
-		deciding := slices.DeleteFunc(slices.Clone(marks), func(at *Mark) bool { return m.kind == "request" && !s.decides(at, events.AreaAccess) })
-		winner := events.ClockEntry{}
-		if one := foremost(deciding); one != nil {
-			winner = one.place()
-		}
 		if all == nil {
-			all = map[made]events.ClockEntry{}
+			all = map[made]bool{}
 		}
-		all[m] = winner
+		all[m] = true
 	}
 	return all
 }
@@ -190,13 +177,21 @@ func (s *State) Stray(h *events.Header, clock events.Clock) bool {
 }
 
 func (s *State) twinConflicts() (all []Conflict) {
-	for m, winner := range s.twinsNow() {
+	for m := range s.twinsNow() {
 		c := Conflict{What: "id of " + m.kind, Name: m.id.String(), Ruling: "none of them counts", Settle: "mesh fence the site that made it again; then the other one counts"}
-		if winner != (events.ClockEntry{}) {
-			c.Ruling = "the one counts whose site may decide on it"
-		}
 		for _, at := range s.twins[m] {
 			c.Heads = append(c.Heads, ConflictHead{ID: at.ID, Of: m.id, Value: "made by site " + at.Origin.Site.String(), At: at})
+		}
+		slices.SortFunc(c.Heads, func(a, b ConflictHead) int { return a.At.Compare(b.At) })
+		all = append(all, c)
+	}
+	for id, of := range s.requests {
+		if len(of) < 2 {
+			continue
+		}
+		c := Conflict{What: "id of request", Name: id.String(), Ruling: "each stands for itself, for sessions of its own site", Settle: "mesh fence the site that made it again"}
+		for _, r := range of {
+			c.Heads = append(c.Heads, ConflictHead{ID: r.Made.ID, Of: id.UUID, Value: "made by site " + r.Made.Origin.Site.String(), At: r.Made})
 		}
 		slices.SortFunc(c.Heads, func(a, b ConflictHead) int { return a.At.Compare(b.At) })
 		all = append(all, c)
@@ -205,8 +200,8 @@ func (s *State) twinConflicts() (all []Conflict) {
 }
 
 func (s *State) twinLines(add func(format string, args ...any)) {
-	for m, winner := range s.twinsNow() {
-		add("made twice: %s %s by %s, counts %v", m.kind, m.id, showMarks(s.twins[m]), winner)
+	for m := range s.twinsNow() {
+		add("made twice: %s %s by %s", m.kind, m.id, showMarks(s.twins[m]))
 	}
 }
 
