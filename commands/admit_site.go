@@ -81,6 +81,7 @@ var _ = register[AdmitSite]("AdmitSite", bySite)
 // Decide refuses every invitation but an open one under its name and secret, that
 // was made in this very log: in another one nobody knows whether it was used. The
 // same site may ask again, also when the time is over: its answer may have been lost.
+// One that has left never comes back; another one may have its name.
 func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	if err := c.Keys.check(); err != nil {
 		return nil, err
@@ -114,7 +115,7 @@ func (c AdmitSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 		return refuse("the site is a member already, by another key or invitation")
 	}
 	for _, m := range s.MeshSites() {
-		if m.Name == c.Keys.Name || bytes.Equal(m.Identity, c.Keys.Identity) {
+		if m.Name == c.Keys.Name && !s.Left(m.Site) || bytes.Equal(m.Identity, c.Keys.Identity) {
 			return refuse("a member has that name or key")
 		}
 	}

@@ -68,28 +68,3 @@ func (c ReconcileSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]e
 	}
 	return d.done()
 }
-
-// LeaveMesh is this site's last word in the mesh.
-type LeaveMesh struct{ Reason string }
-
-var _ = register[LeaveMesh]("LeaveMesh", byAdmin|headroom)
-
-// Decide refuses a site that still carries something out for the others.
-func (c LeaveMesh) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	if err := checkText("reason", c.Reason); err != nil {
-		return nil, err
-	}
-	if c.Reason == "" {
-		return nil, invalid("say why with --reason", "leaving the mesh needs a reason")
-	}
-	self := env.Log.Site
-	if _, member := s.MeshSite(self); !member || s.Left(self) {
-		return nil, conflict("", "this site is in no mesh")
-	}
-	if d, moved := s.Holder(self, events.TargetID{}); !moved || d.Holder == self || len(s.HeldBy(self)) > 0 {
-		return nil, conflict("mesh drain --to SITE gives it away", "this site carries out work of the mesh")
-	}
-	d := newDecision(by, env)
-	d.add(self.UUID, events.SiteLeft{Reason: c.Reason})
-	return d.done()
-}

@@ -42,7 +42,7 @@ func (c InviteSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]even
 		return nil, conflict("give the newcomer another name (up --site-name)", "this site itself is %s", quoted(c.Name))
 	}
 	for _, m := range s.MeshSites() {
-		if m.Name == c.Name {
+		if m.Name == c.Name && !s.Left(m.Site) {
 			return nil, conflict("give the newcomer another name (up --site-name)", "site %s is a member already", quoted(c.Name))
 		}
 	}

@@ -84,7 +84,8 @@ func movable(s *aggregate.State, env Env, site string, targets []string, reason 
 	return of, ids, nil
 }
 
-// FindMember finds a site of the mesh by name or id.
+// FindMember finds a site of the mesh by name or id. Of several that had a name it is
+// the one that has not left.
 func FindMember(s *aggregate.State, ref string) (*aggregate.MeshSite, error) {
 	id, err := uuid.Parse(ref)
 	var found []*aggregate.MeshSite
@@ -92,6 +93,9 @@ func FindMember(s *aggregate.State, ref string) (*aggregate.MeshSite, error) {
 		if err == nil && m.Site.UUID == id || err != nil && m.Name == ref {
 			found = append(found, m)
 		}
+	}
+	if here := slices.DeleteFunc(slices.Clone(found), func(m *aggregate.MeshSite) bool { return s.Left(m.Site) }); len(here) > 0 {
+		found = here
 	}
 	switch len(found) {
 	case 0:

@@ -115,7 +115,7 @@ func TestANameInConflictIsSettledById(t *testing.T) {
 // so in the log. Commands that come later are in this test by being registered.
 func TestAttackOnlyTheRightActorsGiveCommands(t *testing.T) {
 	bySite := []string{
-		"RestoreSite", "FoundMesh", "AdmitSite", "RecordSync", "RecordFork", "RecordMasked", "NotePresence", "NoteKeeping", "RecordRevision", "BreakExclusivity", "RecordAccounts", "YieldDuties", "NoteErased", "EndSuccessions", "Succeed", "RecoverSecrets", "RecordDoubt",
+		"RestoreSite", "FoundMesh", "AdmitSite", "RecordSync", "RecordFork", "RecordMasked", "NotePresence", "NoteKeeping", "RecordRevision", "BreakExclusivity", "RecordAccounts", "YieldDuties", "NoteErased", "EndSuccessions", "Succeed", "RecoverSecrets", "RecordDoubt", "CloseSites",
 		"ConnectSession", "CreateCA", "CreateSite", "DenyAccess", "EndSession", "IssueCertificate", "NoteChannels", "NoteFiles", "RecordClockJump", "RecordDamage",
 		"RecordStorage", "RefuseHostKey", "RefuseInSession", "StartSite", "StopSite",
 	}

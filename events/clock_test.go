@@ -153,3 +153,39 @@ func TestClockSnapshot(t *testing.T) {
 		}
 	})
 }
+
+// Of the logs of sites that have left nothing is written into clocks any more: a clock
+// says what moved, and in each new log once what there is. So sites that have left need
+// not be taken out of clocks (rule R18).
+func TestLogsThatStandStillCostNothing(t *testing.T) {
+	cost := func(left int) (first, event int) {
+		var coder ClockCoder
+		var clock Clock
+		origin := func(n int) Origin {
+			return Origin{Site: SiteID{UUID: uuid.UUID{14: byte(n >> 8), 15: byte(n)}}, Epoch: 1, Kind: Ctl}
+		}
+		for n := range 2 + left {
+			clock = clock.With(origin(n), 100_000)
+		}
+		delta, err := coder.Delta(clock)
+		if err != nil {
+			t.Fatal(err)
+		}
+		first = len(delta)
+		const steps = 1000
+		for n := range uint64(steps) {
+			clock = clock.With(origin(0), 100_001+n).With(origin(1), 100_001+n)
+			if delta, err = coder.Delta(clock); err != nil {
+				t.Fatal(err)
+			}
+			event += len(delta)
+		}
+		return first, event / steps
+	}
+	firstFew, eventFew := cost(0)
+	firstMany, eventMany := cost(50)
+	t.Logf("a site with two live peers: %d bytes for the first clock of a log and %d for each event; beside 50 that left %d and %d", firstFew, eventFew, firstMany, eventMany)
+	if eventMany != eventFew || firstMany > firstFew+50*24 {
+		t.Errorf("sites that have left cost something: %d bytes for each event instead of %d, %d for the first clock", eventMany, eventFew, firstMany)
+	}
+}

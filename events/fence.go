@@ -19,13 +19,25 @@ type SiteReinstated struct {
 
 var _ = define[SiteReinstated]("site.reinstated", 1)
 
-// SiteLeft is a site's own last word in a mesh. What it writes after it is kept by
-// nobody else.
+// SiteLeft is a site's own last word in a mesh: its place is where its log of
+// decisions ends for the others (rule R18). What the site writes after it is its own
+// affair.
 type SiteLeft struct {
-	Reason string `json:"reason"`
+	Reason string       `json:"reason"`
+	Logs   []ClockEntry `json:"logs,omitempty"` // where its logs of recordings end
 }
 
 var _ = define[SiteLeft]("site.left", 1)
+
+// SiteClosed ends all logs of a site that has left, for ever: nothing counts of them
+// beyond these sizes, nor of those that are not named (rule R18). Its stream is that
+// site. A steward says so as soon as it hears that the site has left; so whoever has
+// the keys of that site can neither go on in a new epoch nor write the last word away.
+type SiteClosed struct {
+	Logs []ClockEntry `json:"logs"`
+}
+
+var _ = define[SiteClosed]("site.closed", 1)
 
 // ForkSettled is a person's word that the fork of a log was looked at. Nothing after
 // the place where its branches part has effect, before and after: what was worth

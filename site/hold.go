@@ -46,7 +46,7 @@ func (s *Site) fold(apply func(*aggregate.State) error) (*aggregate.State, error
 		if err != nil && !errors.Is(err, aggregate.ErrEarly) {
 			return nil, err
 		}
-		next := state.Holds(s.who.ID)
+		next := state.Holds()
 		if next.Equal(holds) {
 			return state, err // early: not for want of a hold
 		}
@@ -82,7 +82,7 @@ func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
 func (s *Site) applyHolds(ctx context.Context) time.Duration {
 	same, sameLogs := true, true
 	s.commands.View(func(state *aggregate.State) {
-		next := state.Holds(s.who.ID)
+		next := state.Holds()
 		same, sameLogs = next.Equal(state.HeldWith()), next.SameLogs(state.HeldWith())
 	})
 	if same {
@@ -155,93 +155,6 @@ func (s *Site) recoverSecrets(ctx context.Context) {
 		s.log.Warn("a target may hold a secret that a part of a log names which does not count; its site tests it",
 			"credential", r.Header.Stream.String(), "event", r.Header.ID.String())
 	}
-}
-
-// leaveTime is how long a site that leaves waits until a peer holds all of it.
-const leaveTime = 30 * time.Second
-
-// Leave gives all work of this site to another one, says so in its log, and ends the
-// links once the members in reach hold its last word.
-func (s *Site) Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error) {
-	s.mesh.turn.Lock()
-	defer s.mesh.turn.Unlock()
-	if _, err := s.GiveDuties(ctx, by, commands.GiveDuties{To: to, Reason: reason}); err != nil {
-		nothing := false
-		s.commands.View(func(state *aggregate.State) {
-			d, moved := state.Holder(s.who.ID, events.TargetID{})
-			nothing = moved && d.Holder != s.who.ID && len(state.HeldBy(s.who.ID)) == 0
-		})
-		if !nothing {
-			return nil, err
-		}
-	}
-	s.mesh.leaving.Store(true)
-	defer func() {
-		s.mesh.leaving.Store(false)
-		if n := s.node(); n != nil {
-			_, peers := s.peers()
-			n.SetPeers(peers)
-		}
-	}()
-	records, err := s.commands.Do(ctx, by, commands.LeaveMesh{Reason: reason})
-	if err != nil {
-		return nil, err
-	}
-	if !s.givenOn(ctx, records[len(records)-1].Header) {
-		s.log.Warn("this site has left the mesh, and no member in reach holds all that it wrote; keep its data directory", "waited", leaveTime.String())
-	}
-	return records, nil
-}
-
-// givenOn waits until a member holds this site's last word, and all else that is held
-// here and by nobody that stays.
-func (s *Site) givenOn(ctx context.Context, last events.Header) bool {
-	ctx, cancel := context.WithTimeout(ctx, leaveTime)
-	defer cancel()
-	for {
-		if n := s.node(); n != nil {
-			logs, err := n.Matrix(ctx)
-			if err != nil {
-				return false
-			}
-			for _, member := range s.staying() {
-				if s.holdsAll(member, logs, last) {
-					return true
-				}
-			}
-		}
-		if sleep(ctx, 100*time.Millisecond) != nil {
-			return false
-		}
-	}
-}
-
-// staying lists the other members that have not gone.
-func (s *Site) staying() (all []events.SiteID) {
-	s.commands.View(func(state *aggregate.State) {
-		for _, m := range state.MeshSites() {
-			if m.Site != s.who.ID && !state.Left(m.Site) && !state.Fenced(m.Site) {
-				all = append(all, m.Site)
-			}
-		}
-	})
-	return all
-}
-
-// holdsAll reports whether a member is known to hold the decisions of those that have
-// gone, this site's among them: what the others have decided they hold themselves.
-func (s *Site) holdsAll(member events.SiteID, logs []mesh.LogStanding, last events.Header) bool {
-	staying := s.staying()
-	for _, l := range logs {
-		// the node may not have seen yet that the log has grown
-		if l.Log == last.Origin() && l.There[member] < last.Position {
-			return false
-		}
-		if l.Log.Kind == events.Ctl && !slices.Contains(staying, l.Log.Site) && l.There[member] < l.Here {
-			return false
-		}
-	}
-	return true
 }
 
 // trouble says what somebody has to look at in a member's logs.

@@ -247,7 +247,7 @@ func TestAttackMadeTwiceOnTheWire(t *testing.T) {
 		t.Helper()
 		for _, m := range []*member{a, c} {
 			err := m.commands.Await(t.Context(), func(s *aggregate.State, _ time.Time) bool {
-				return s.Holds(m.ID()).Equal(s.HeldWith()) && len(s.Targets()) == want
+				return s.Holds().Equal(s.HeldWith()) && len(s.Targets()) == want
 			})
 			if err != nil {
 				t.Fatal(err)

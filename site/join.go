@@ -127,8 +127,14 @@ func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.S
 	}
 	s.mesh.turn.Lock()
 	defer s.mesh.turn.Unlock()
-	inMesh := s.mesh.joined.Load() != nil
-	s.commands.View(func(state *aggregate.State) { inMesh = inMesh || len(state.MeshSites()) > 1 })
+	inMesh, left := s.mesh.joined.Load() != nil, false
+	s.commands.View(func(state *aggregate.State) {
+		inMesh = inMesh || len(state.MeshSites()) > 1
+		left = state.Left(s.who.ID)
+	})
+	if left {
+		return none, errLeft(s.who.Name)
+	}
 	if inMesh {
 		return none, &commands.Refusal{Code: commands.Conflict, Message: ErrInMesh.Error()}
 	}

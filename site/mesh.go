@@ -148,8 +148,10 @@ func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 		}
 		for _, m := range state.MeshSites() {
 			alone := state.Left(s.who.ID) && !s.mesh.leaving.Load()
-			gone := m.Site != s.who.ID && (alone || state.Left(m.Site) || state.Fenced(m.Site))
-			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity, Gone: gone}, Addr: m.Addr}
+			member := mesh.Member{Site: m.Site, Identity: m.Identity}
+			member.Gone = m.Site != s.who.ID && (alone || state.Left(m.Site) || state.Fenced(m.Site))
+			member.Ends, member.Closed = state.Ends(m.Site)
+			known[m.Site] = mesh.Peer{Member: member, Addr: m.Addr}
 		}
 	})
 	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) }) {
@@ -196,8 +198,14 @@ func (s *Site) node() *mesh.Node {
 func (s *Site) runMesh(ctx context.Context) {
 	var last []mesh.Peer
 	var pairs, entrusted []events.SiteID
+	saying := false
 	for ctx.Err() == nil {
 		_, moved := s.commands.Applied(events.Origin{})
+		if !saying && s.leaves() {
+			saying = true
+			s.mesh.leaving.Store(true)
+			s.background.Go(func() { s.sayFarewell(ctx) })
+		}
 		var again <-chan time.Time
 		if rest := s.applyHolds(ctx); rest > 0 {
 			again = time.After(rest)
@@ -224,6 +232,7 @@ func (s *Site) runMesh(ctx context.Context) {
 			s.node().SetPairs(p)
 			pairs = p
 		}
+		s.closeSites(ctx)
 		s.yieldDuties(ctx)
 		s.recoverSecrets(ctx)
 		select {
@@ -235,7 +244,7 @@ func (s *Site) runMesh(ctx context.Context) {
 }
 
 func samePeer(a, b mesh.Peer) bool {
-	return a.Site == b.Site && a.Addr == b.Addr && a.Gone == b.Gone && bytes.Equal(a.Identity, b.Identity)
+	return a.Site == b.Site && a.Addr == b.Addr && a.Gone == b.Gone && a.Closed == b.Closed && bytes.Equal(a.Identity, b.Identity) && slices.Equal(a.Ends, b.Ends)
 }
 
 // copies implements [mesh.Copies] over the logs of other sites.
@@ -403,6 +412,7 @@ func (s *Site) Mesh(ctx context.Context) ([]MeshSite, error) {
 			out = append(out, at)
 		}
 	})
+	s.noteMissing(out, s.OtherLogs())
 	if j := s.mesh.joined.Load(); j != nil && len(out) == 0 { // nothing came from the mesh yet
 		for _, m := range j.Members {
 			out = append(out, MeshSite{ID: m.Site, Site: m.Name, State: "unreachable", Addr: m.Addr})
@@ -478,6 +488,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 func (s *Site) emptyState() *aggregate.State {
 	state := aggregate.New()
 	state.CheckForks(checkFork)
+	state.SetSelf(s.who.ID)
 	if j := s.mesh.joined.Load(); j != nil {
 		state.Joined(s.who.ID, j.Mesh, events.NewClock(j.Before...))
 	}
@@ -489,7 +500,7 @@ func (s *Site) maskViews() {
 	s.source.Mask(func(h *events.Header, clock events.Clock) (why string) {
 		s.commands.View(func(state *aggregate.State) {
 			if size, held := state.HoldOf(h.Origin()); held && h.Position > size && !aggregate.IsClaim(h.Type) {
-				why = "its log is held from there on: its site was fenced, or wrote it twice"
+				why = "its log is held from there on: its site was fenced, has left, or wrote it twice"
 				return
 			}
 			if why = state.MaskOf(h, clock); why == "" && state.Stray(h, clock) {

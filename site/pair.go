@@ -147,7 +147,7 @@ func (s *Site) pair() (sites []events.SiteID) {
 	}
 	s.commands.View(func(state *aggregate.State) {
 		for _, m := range state.MeshSites() {
-			if m.Name == s.cfg.Mesh.Pair && m.Site != s.who.ID {
+			if m.Name == s.cfg.Mesh.Pair && m.Site != s.who.ID && !state.Left(m.Site) {
 				sites = append(sites, m.Site)
 			}
 		}

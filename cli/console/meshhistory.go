@@ -15,7 +15,7 @@ import (
 // meshEvents are the types of events that are the history of a mesh, or the
 // first words of such types.
 var meshEvents = []string{
-	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "site.fenced", "site.reinstated", "site.left", "mesh.masked", "duty", "sync", "fork",
+	"site.invited", "site.invitation_withdrawn", "site.admitted", "site.restored", "site.doubted", "log.tail_dropped", "site.fenced", "site.reinstated", "site.left", "site.closed", "mesh.masked", "duty", "sync", "fork",
 	"site.successor_named", "site.succession_ended", "recording", "site.keeping",
 }
 

@@ -148,7 +148,7 @@ func (s *State) knewGone(gone, site events.SiteID, at time.Time) bool {
 		return known && !time.UnixMicro(wall).After(at)
 	}
 	if s.Left(gone) {
-		return knew(s.cuts.left[gone])
+		return slices.ContainsFunc(s.leavings(gone), knew)
 	}
 	return slices.ContainsFunc(s.FencesOf(gone), func(f *Fence) bool { return knew(f.At) })
 }

@@ -30,7 +30,7 @@ func (s *State) partings() (all []parting) {
 			p.custodian = p.custodian || a.custodian
 		}
 		if s.Left(m.Site) {
-			p.by = append(p.by, s.cuts.left[m.Site])
+			p.by = append(p.by, s.leavings(m.Site)...)
 		}
 		for _, f := range s.FencesOf(m.Site) {
 			p.by = append(p.by, f.At)
@@ -52,7 +52,7 @@ func (s *State) partings() (all []parting) {
 
 // parts are the types of events that may change who has custody.
 func parts(eventType string) bool {
-	return claims[eventType] || eventType == "site.admitted" || eventType == "site.left"
+	return claims[eventType] || eventType == "site.admitted" || eventType == "site.left" || eventType == "site.closed"
 }
 
 // Partings are the places of the events that took custody from sites, the newest

@@ -89,16 +89,27 @@ func TestAKeyMadeByWhoDidNotKnowIsExposed(t *testing.T) {
 	x.exposed(true, false, true)
 }
 
-// Custody ends by leaving, and by being taken in again without it. It comes back by
-// being taken in again with it.
-func TestCustodyEndsAndComesBack(t *testing.T) {
+// Custody ends by leaving, for ever.
+func TestCustodyEndsWhenASiteLeaves(t *testing.T) {
 	x := newVaultOf(t)
 	x.put(t, x.b, x.b.ID, events.SiteLeft{Reason: "closed"})
 	x.a.hear(t, x.all[len(x.all)-1:])
 	x.stage(x.a, 1)
 	x.exposed(true, false)
+	x.admit(x.b, true)
+	x.exposed(true, false)
+	if build(t, x.a.ID, x.all, nil).Custodian(x.b.ID) {
+		t.Error("a site that has left is a custodian again")
+	}
+}
+
+// Custody ends by being taken in again without it, and comes back by being taken in
+// again with it.
+func TestCustodyEndsAndComesBack(t *testing.T) {
+	x := newVaultOf(t)
+	x.stage(x.a, 1)
 	x.admit(x.b, false)
-	x.exposed(true, true) // the place that made it none is another one: changed once too often
+	x.exposed(true, true)
 	x.stage(x.a, 2)
 	x.exposed(true, true, false)
 	x.admit(x.b, true)

@@ -64,7 +64,9 @@ func (s *State) lines() []string {
 	s.successionLines(add)
 	s.erasureLines(add)
 	for origin, l := range s.logs {
-		add("log %s %d", origin, s.held(origin, l.position))
+		if size := s.held(origin, l.position); size > 0 { // one that counts for nothing is not given on
+			add("log %s %d", origin, size)
+		}
 	}
 	all = append(all, s.caLines()...)
 	all = append(all, s.accessLines()...)

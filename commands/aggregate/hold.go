@@ -20,6 +20,7 @@ type Holds struct {
 	Logs  map[events.Origin]uint64
 	Sites map[events.SiteID]bool   // all logs of which count for nothing, but for those named above
 	Twins map[made]bool            // what was made twice, of which none counts
+	Ends  map[events.Origin]uint64 // where logs of sites that have left end, if what came first said something else
 	Pasts map[events.Origin]uint64 // up to where decisions are from before their site joined, where it is told differently
 }
 
@@ -30,7 +31,7 @@ func (h Holds) Equal(o Holds) bool {
 
 // SameLogs reports whether both hold the same logs.
 func (h Holds) SameLogs(o Holds) bool {
-	return maps.Equal(h.Logs, o.Logs) && maps.Equal(h.Sites, o.Sites)
+	return maps.Equal(h.Logs, o.Logs) && maps.Equal(h.Sites, o.Sites) && maps.Equal(h.Ends, o.Ends)
 }
 
 // String lists them, in an order that depends on nothing else.
@@ -41,6 +42,9 @@ func (h Holds) String() string {
 	}
 	for site := range h.Sites {
 		lines = append(lines, fmt.Sprintf("%s\n", site))
+	}
+	for o, size := range h.Ends {
+		lines = append(lines, fmt.Sprintf("%s ends %d\n", o, size))
 	}
 	for m := range h.Twins {
 		lines = append(lines, fmt.Sprintf("%s %s\n", m.kind, m.id))
@@ -82,7 +86,8 @@ type cuts struct {
 	settled    map[events.Origin][]*Mark
 	fences     map[events.SiteID][]*Fence
 	reinstated map[events.SiteID][]*Mark
-	left       map[events.SiteID]*Mark
+	left       map[events.SiteID][]*lastWord
+	closed     map[events.SiteID][]*closing
 }
 
 // CheckForks has proofs of forks count only where check finds nothing wrong with
@@ -136,21 +141,6 @@ var _ = fold(func(s *State, at *Mark, _ events.SiteReinstated) bool {
 	s.cuts.reinstated[site] = append(s.cuts.reinstated[site], at)
 	return true
 })
-
-var _ = fold(func(s *State, at *Mark, _ events.SiteLeft) bool {
-	if s.cuts.left == nil {
-		s.cuts.left = map[events.SiteID]*Mark{}
-	}
-	site := events.SiteID{UUID: at.Stream}
-	s.cuts.left[site] = later(s.cuts.left[site], at)
-	return true
-})
-
-// Left reports whether a site has left the mesh, and was not taken in again since.
-func (s *State) Left(site events.SiteID) bool {
-	left := s.cuts.left[site]
-	return left != nil && !slices.ContainsFunc(s.mesh.admissions[site], func(a *admission) bool { return a.at.Knows(left) })
-}
 
 // ForkOf is up to where a log counts that was written twice.
 func (s *State) ForkOf(o events.Origin) (size uint64, forked bool) {
@@ -226,8 +216,11 @@ func (s *State) cutsNow(f *Fence, depth int) bool {
 }
 
 // free reports whether an event is not in a part of its log that its site knew to
-// be cut, or that follows a fork.
+// be cut, or that follows a fork or the end of its log.
 func (s *State) free(m *Mark, depth int) bool {
+	if size, ends := s.EndOf(m.Origin); ends && m.Position > size {
+		return false
+	}
 	if size, forked := s.ForkOf(m.Origin); forked && m.Position > size {
 		return false
 	}
@@ -238,9 +231,10 @@ func (s *State) free(m *Mark, depth int) bool {
 
 // Holds tells up to where logs are to have effect at a site, as far as is known
 // there. Where that is not what the state was made with (see [State.SetHolds]), it
-// must be built anew. A site that others have fenced goes on by itself.
-func (s *State) Holds(self events.SiteID) Holds {
-	h := Holds{Logs: map[events.Origin]uint64{}, Sites: map[events.SiteID]bool{}, Twins: s.twinsNow(), Pasts: s.pastsNow()}
+// must be built anew. A site that others have fenced, or that has left, goes on by
+// itself.
+func (s *State) Holds() Holds {
+	h := Holds{Logs: map[events.Origin]uint64{}, Sites: map[events.SiteID]bool{}, Twins: s.twinsNow(), Ends: s.endsNow(), Pasts: s.pastsNow()}
 	cut := func(o events.Origin, size uint64) {
 		if at, held := h.Logs[o]; !held || size < at {
 			h.Logs[o] = size
@@ -252,7 +246,7 @@ func (s *State) Holds(self events.SiteID) Holds {
 		}
 	}
 	for site := range s.cuts.fences {
-		if site == self {
+		if site == s.self {
 			continue
 		}
 		for _, f := range s.FencesOf(site) {
@@ -276,12 +270,29 @@ func (s *State) SetHolds(h Holds) { s.holds = h }
 // HeldWith is what the state was made with.
 func (s *State) HeldWith() Holds { return s.holds }
 
-// HoldOf is up to where a log has effect; false where it is not held.
-func (s *State) HoldOf(o events.Origin) (size uint64, held bool) {
+// holdOf is what forks and fences that the state was built with leave of a log.
+func (s *State) holdOf(o events.Origin) (size uint64, held bool) {
 	if size, held = s.holds.Logs[o]; held {
 		return size, true
 	}
 	return 0, s.holds.Sites[o.Site]
+}
+
+// heldWith is up to where a log counts for them.
+func (s *State) heldWith(o events.Origin, position uint64) uint64 {
+	if size, held := s.holdOf(o); held {
+		return min(size, position)
+	}
+	return position
+}
+
+// HoldOf is up to where a log has effect; false where it is not held.
+func (s *State) HoldOf(o events.Origin) (size uint64, held bool) {
+	size, held = s.holdOf(o)
+	if end, ends := s.EndOf(o); ends && (!held || end < size) {
+		return end, true
+	}
+	return size, held
 }
 
 func (s *State) cutLines(add func(format string, args ...any)) {
@@ -298,10 +309,11 @@ func (s *State) cutLines(add func(format string, args ...any)) {
 	for site, all := range s.cuts.reinstated {
 		add("reinstated %s %s", site, showMarks(all))
 	}
-	for site, m := range s.cuts.left {
-		add("left %s %s", site, show(m))
-	}
+	s.leavingLines(add)
 	for o, key := range s.cuts.keys {
+		if size, ends := s.EndOf(o); ends && size == 0 {
+			continue
+		}
 		add("key of %s %s", o, key)
 	}
 }

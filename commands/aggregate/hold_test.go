@@ -48,21 +48,21 @@ func fenceOf(p, of *peer) events.SiteFenced {
 
 // build makes the state of some records as a site does: anew, until what it holds
 // is what it calls for.
-func build(t *testing.T, self events.SiteID, records []events.Record, check func(events.ForkProved, string, []byte) error) *aggregate.State {
-	t.Helper()
+func build(t fataler, self events.SiteID, records []events.Record, check func(events.ForkProved, string, []byte) error) *aggregate.State {
 	var holds aggregate.Holds
 	for range 8 {
 		s := aggregate.New()
 		s.CheckForks(check)
+		s.SetSelf(self)
 		s.SetHolds(holds)
 		deliver(t, s, records)
-		if next := s.Holds(self); next.Equal(holds) {
+		if next := s.Holds(); next.Equal(holds) {
 			return s
 		} else {
 			holds = next
 		}
 	}
-	t.Fatal("it never settles")
+	t.Fatalf("it never settles")
 	return nil
 }
 

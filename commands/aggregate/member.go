@@ -44,7 +44,7 @@ type maskKey struct {
 // founder after having decided so much. It is told before anything is applied, so
 // that identities of before are never taken for the mesh's.
 func (s *State) Joined(self, founder events.SiteID, before events.Clock) {
-	s.mesh.founder, s.mesh.self = founder, self
+	s.mesh.founder, s.self = founder, self
 	s.joinedWith = fmt.Sprintf("mesh %s, without %s\n", founder, before)
 	s.joined(before.Entries(), self)
 }
@@ -222,7 +222,7 @@ func (s *State) admittedFor(at *Mark, e events.SiteAdmitted) []events.Area {
 // stranger reports whether a site has not been admitted to the mesh yet as far
 // as is known here: what it wrote has to wait until it is.
 func (s *State) stranger(site events.SiteID) bool {
-	return !s.mesh.founder.IsZero() && site != s.mesh.founder && site != s.mesh.self && len(s.mesh.admissions[site]) == 0
+	return !s.mesh.founder.IsZero() && site != s.mesh.founder && site != s.self && len(s.mesh.admissions[site]) == 0
 }
 
 // areaOf gives the area of an event type, and whether it is instead one that
@@ -256,7 +256,7 @@ const ofEverySite events.Area = "of every site"
 var exceptions = map[string]events.Area{
 	"site.invited": events.AreaMesh, "site.invitation_withdrawn": events.AreaMesh, "site.admitted": events.AreaMesh,
 	"ca.trusted": events.AreaAccess, "ca.distrusted": events.AreaAccess, "ca.certificate_revoked": events.AreaAccess,
-	"site.fenced": events.AreaMesh, "site.reinstated": events.AreaMesh, "fork.settled": events.AreaMesh,
+	"site.fenced": events.AreaMesh, "site.closed": events.AreaMesh, "site.reinstated": events.AreaMesh, "fork.settled": events.AreaMesh,
 	"duty.yielded":            events.AreaSessions, // gives up what is another's already
 	"erasure.done":            ofEverySite,         // each has keys to destroy
 	"ca.certificate_issued":   events.AreaSessions,

@@ -54,7 +54,6 @@ func (v *Invitation) Used() bool { return len(v.used) > 0 }
 // mesh is what a site knows of the mesh that it is in.
 type mesh struct {
 	founder     events.SiteID // zero for a site alone
-	self        events.SiteID // whose state this is, where it joined
 	admissions  map[events.SiteID][]*admission
 	masks       map[maskKey]*Masked
 	told        map[toldKey]uint64

@@ -38,6 +38,7 @@ type peer struct {
 
 func newPeer(n int) *peer {
 	p := &peer{aggregatetest.NewSite(n), aggregate.New()}
+	p.state.SetSelf(p.ID)
 	p.Knows = p.state.Clock
 	return p
 }

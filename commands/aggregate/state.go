@@ -16,6 +16,7 @@ type State struct {
 	logs       map[events.Origin]*log
 	holds      Holds
 	cuts       cuts
+	self       events.SiteID                              // whose state this is; zero for nobody's
 	before     map[events.SiteID]map[events.Origin]uint64 // up to where sites decided before they joined the mesh, as it was told first
 	joinedWith string                                     // what Joined was told; "" for a founder and a lone site
 	mesh       mesh

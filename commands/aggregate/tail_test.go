@@ -103,7 +103,7 @@ func TestASecretBeyondWhereALogCountsIsACandidate(t *testing.T) {
 		s := aggregate.New()
 		deliver(t, s, append(first, x.all...))
 		v, ok := x.credential(s).Version(staged[1])
-		if twins := s.Holds(x.a.ID).Twins; len(twins) > 0 || !ok || v.Staged.Origin != x.b.Origin() {
+		if twins := s.Holds().Twins; len(twins) > 0 || !ok || v.Staged.Origin != x.b.Origin() {
 			t.Errorf("%s: taken back, the version is %+v, and twins are %v", name, v, twins)
 		}
 	}

@@ -100,7 +100,7 @@ func New(cfg Config) *Manager {
 func (m *Manager) OnEvent(r events.Record) {
 	switch r.Header.Type {
 	case "site.started", "rotation.planned", "rotation.ended", "rotation.policy_set", "secret.revealed", "secret.checked_out", "secret.checked_in",
-		"secret.rejected", "secret.applied", "secret.verified", "session.ended", "account.added", "account.removed", "account.restored", "target.restored", "account.via_set", "duty.taken", "duty.given", "site.fenced", "site.left":
+		"secret.rejected", "secret.applied", "secret.verified", "session.ended", "account.added", "account.removed", "account.restored", "target.restored", "account.via_set", "duty.taken", "duty.given", "site.fenced", "site.left", "site.closed":
 		signal(m.due)
 	}
 	switch r.Header.Type {

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -71,6 +72,24 @@ type Member struct {
 	Site     events.SiteID
 	Identity []byte // public key that its links and log keys answer to
 	Gone     bool   // it left, or is fenced: its logs are exchanged, and it is not spoken to
+	// Ends are where logs of a site end that has left: nothing beyond is asked for or
+	// given on (rule R18). With Closed its other logs of decisions have ended, too.
+	Ends   []events.ClockEntry
+	Closed bool
+}
+
+// end is where a log ends; beyond reach unless its site has left.
+func (c *Core) end(o events.Origin) uint64 {
+	m := c.members[o.Site]
+	for _, e := range m.Ends {
+		if e.Origin == o {
+			return e.Position
+		}
+	}
+	if m.Closed && o.Kind == events.Ctl {
+		return 0
+	}
+	return math.MaxUint64
 }
 
 // LinkID names a link between two sites for as long as it is up. The shell
@@ -125,7 +144,8 @@ type log struct {
 	root   events.Hash
 	head   []byte // covers size; of logs written elsewhere only
 
-	payloads bool // they were asked for
+	payloads bool   // they were asked for
+	end      uint64 // likewise no more than up to here
 
 	ahead   evidence.Tree // over what is verified and not durable yet, too
 	waiting []Batch       // verified, in order; the first `storing` of them are being stored
@@ -259,6 +279,8 @@ func (c *Core) setMembers(m Members) {
 			c.gotKey(l, k)
 		}
 	}
+	c.reconsider()
+	c.stale = true
 }
 
 // opened takes in a log that the site holds: at its start, or when it began a

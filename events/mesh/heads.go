@@ -179,7 +179,7 @@ func (h *headFile) newest() storedHead {
 
 // after is the greatest head over at most limit bytes more than records up to
 // from have, at least the next one; its size is 0 when there is none.
-func (h *headFile) after(from uint64, limit uint64) storedHead {
+func (h *headFile) after(from, to, limit uint64) storedHead {
 	i := sort.Search(len(h.heads), func(i int) bool { return h.heads[i].size > from })
 	if i == len(h.heads) {
 		return storedHead{}
@@ -190,7 +190,7 @@ func (h *headFile) after(from uint64, limit uint64) storedHead {
 	}
 	best := h.heads[i]
 	for _, head := range h.heads[i+1:] {
-		if head.bytes-start > limit || head.size-from > sparseRecords {
+		if head.size > to || head.bytes-start > limit || head.size-from > sparseRecords {
 			break
 		}
 		best = head

@@ -67,11 +67,12 @@ func TestHeadFileCutAndChoice(t *testing.T) {
 	if err := h.add(headsUpTo(10)); err != nil {
 		t.Fatal(err)
 	}
-	for _, c := range []struct{ from, limit, want uint64 }{
-		{0, 1, 3}, {0, 900, 9}, {3, 600, 9}, {4, 600, 9}, {29, 1, 30}, {30, 1000, 0}, {0, 1 << 20, 30},
+	for _, c := range []struct{ from, to, limit, want uint64 }{
+		{0, 30, 1, 3}, {0, 30, 900, 9}, {3, 30, 600, 9}, {4, 30, 600, 9}, {29, 30, 1, 30}, {30, 30, 1000, 0}, {0, 30, 1 << 20, 30},
+		{0, 20, 1 << 20, 18}, {18, 20, 1 << 20, 21}, // no head ends there: the next one, or it would never be given
 	} {
-		if got := h.after(c.from, c.limit); got.size != c.want {
-			t.Errorf("after %d within %d bytes: %d, want %d", c.from, c.limit, got.size, c.want)
+		if got := h.after(c.from, c.to, c.limit); got.size != c.want {
+			t.Errorf("after %d up to %d within %d bytes: %d, want %d", c.from, c.to, c.limit, got.size, c.want)
 		}
 	}
 	if err := h.cut(20); err != nil {

@@ -50,6 +50,7 @@ type sub struct {
 	pushed   uint64 // position of the last record pushed
 	sent     uint64 // what they have with it: they may have got more from others
 	acked    uint64
+	to       uint64 // the peer wants nothing beyond
 	payloads bool
 	reading  bool
 	failed   bool // reading failed; the next Subscribe tries again

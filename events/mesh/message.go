@@ -73,9 +73,10 @@ type Holding struct {
 // otherwise. Asking again starts over from the size given.
 type Subscribe struct {
 	Origin   events.Origin `cbor:"1,keyasint"`
-	From     uint64        `cbor:"2,keyasint"` // records that the sender has
-	Payloads bool          `cbor:"3,keyasint"` // false: headers are enough
-	Stop     bool          `cbor:"4,keyasint"` // do not push this log any more
+	From     uint64        `cbor:"2,keyasint"`           // records that the sender has
+	Payloads bool          `cbor:"3,keyasint"`           // false: headers are enough
+	Stop     bool          `cbor:"4,keyasint"`           // do not push this log any more
+	To       uint64        `cbor:"5,keyasint,omitempty"` // nothing beyond, where a head ends there; 0 for no bound
 }
 
 // Batch is records of one log with the signed head that covers exactly up to

@@ -1,6 +1,8 @@
 package mesh
 
 import (
+	"cmp"
+	"math"
 	"slices"
 	"time"
 
@@ -26,7 +28,7 @@ func (c *Core) gotSubscribe(l *link, m Subscribe) {
 		l.wanted[lane] = slices.Insert(l.wanted[lane], i, m.Origin)
 	}
 	reading := l.subs[m.Origin] != nil && l.subs[m.Origin].reading // what comes of it is passed over
-	l.subs[m.Origin] = &sub{from: m.From, sent: m.From, acked: m.From, payloads: m.Payloads, reading: reading}
+	l.subs[m.Origin] = &sub{from: m.From, sent: m.From, acked: m.From, to: cmp.Or(m.To, math.MaxUint64), payloads: m.Payloads, reading: reading}
 }
 
 // gotAck frees what was under way. A sync peer holds what was pushed to it and it
@@ -61,7 +63,7 @@ func (c *Core) push(l *link) {
 			lg, s := c.logs[o], l.subs[o]
 			s.reading = true
 			l.last[lane] = o
-			c.emit(Read{Link: l.id, Origin: o, From: s.sent, To: lg.size, Bytes: int(min(room, uint64(c.cfg.BatchSize))), Payloads: s.payloads, Own: lg.own})
+			c.emit(Read{Link: l.id, Origin: o, From: s.sent, To: min(lg.size, s.to, c.end(o)), Bytes: int(min(room, uint64(c.cfg.BatchSize))), Payloads: s.payloads, Own: lg.own})
 		}
 	}
 }
@@ -73,7 +75,7 @@ func (c *Core) inTurn(l *link, lane Lane) []events.Origin {
 	for _, o := range l.wanted[lane] {
 		lg, s := c.logs[o], l.subs[o]
 		switch {
-		case lg == nil || s.reading || s.failed || s.sent >= lg.size || l.other[o]:
+		case lg == nil || s.reading || s.failed || s.sent >= min(lg.size, s.to, c.end(o)) || l.other[o]:
 		case o.Compare(l.last[lane]) > 0:
 			after = append(after, o)
 		default:

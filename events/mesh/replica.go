@@ -230,7 +230,7 @@ func placeHeads(before storedHead, s Store) ([]storedHead, error) {
 func (r *replica) read(ctx context.Context, in Read) ReadDone {
 	out := ReadDone{Link: in.Link, Origin: in.Origin, From: in.From}
 	r.mu.Lock()
-	head := r.heads.after(in.From, uint64(in.Bytes))
+	head := r.heads.after(in.From, in.To, uint64(in.Bytes))
 	r.mu.Unlock()
 	if head.size == 0 {
 		out.Err = fmt.Errorf("no head covers log %s after %d", in.Origin, in.From)

@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -19,6 +20,12 @@ func (c *Core) chooseSources() {
 			continue
 		}
 		old := c.links[lg.source]
+		if lg.ahead.Size() >= c.end(lg.origin) {
+			if old != nil {
+				c.unsubscribe(old, lg)
+			}
+			continue
+		}
 		stalled := old != nil && c.stalled(lg)
 		if stalled {
 			lg.avoided[lg.source] = c.now + silent*c.cfg.HaveEvery
@@ -28,8 +35,7 @@ func (c *Core) chooseSources() {
 			continue
 		}
 		if old != nil && old != best {
-			delete(old.fed, lg.origin)
-			c.send(old, CtlLane, Subscribe{Origin: lg.origin, Stop: true})
+			c.unsubscribe(old, lg)
 		}
 		lg.source, lg.asked = best.id, c.now
 		best.fed[lg.origin] = true
@@ -37,15 +43,26 @@ func (c *Core) chooseSources() {
 	}
 }
 
-func (c *Core) subscribe(l *link, lg *log) {
-	lg.payloads = c.cfg.Payloads(lg.origin)
-	c.send(l, CtlLane, Subscribe{Origin: lg.origin, From: lg.ahead.Size(), Payloads: lg.payloads})
+func (c *Core) unsubscribe(l *link, lg *log) {
+	delete(l.fed, lg.origin)
+	lg.source = 0
+	c.send(l, CtlLane, Subscribe{Origin: lg.origin, Stop: true})
 }
 
-// reconsider asks anew for logs of which this site wants more than before, or less.
+func (c *Core) subscribe(l *link, lg *log) {
+	lg.payloads, lg.end = c.cfg.Payloads(lg.origin), c.end(lg.origin)
+	m := Subscribe{Origin: lg.origin, From: lg.ahead.Size(), Payloads: lg.payloads}
+	if lg.end < math.MaxUint64 {
+		m.To = lg.end
+	}
+	c.send(l, CtlLane, m)
+}
+
+// reconsider asks anew for logs of which this site wants more than before, or less:
+// of their payloads, or since their site has left.
 func (c *Core) reconsider() {
 	for _, lg := range c.logsInOrder() {
-		if l := c.links[lg.source]; l != nil && !lg.own && lg.payloads != c.cfg.Payloads(lg.origin) {
+		if l := c.links[lg.source]; l != nil && !lg.own && (lg.payloads != c.cfg.Payloads(lg.origin) || lg.end != c.end(lg.origin)) && lg.ahead.Size() < c.end(lg.origin) {
 			c.subscribe(l, lg)
 		}
 	}
@@ -85,8 +102,9 @@ func (c *Core) bestSource(lg *log) *link {
 // stalled reports whether somebody has said for a while that they have more than
 // what the source gave.
 func (c *Core) stalled(lg *log) bool {
+	end := c.end(lg.origin)
 	behind := slices.ContainsFunc(c.peers, func(l *link) bool {
-		return l.ready && !l.other[lg.origin] && l.have[lg.origin].Size > lg.ahead.Size()
+		return l.ready && !l.other[lg.origin] && min(l.have[lg.origin].Size, end) > lg.ahead.Size()
 	})
 	switch {
 	case !behind || lg.storing > 0:
@@ -113,6 +131,9 @@ func (c *Core) gotBatch(l *link, lane Lane, b Batch) {
 		return
 	case l.other[b.Origin]:
 		c.useless(l, b.Origin, "")
+		return
+	case lg.ahead.Size() >= c.end(b.Origin):
+		c.useless(l, b.Origin, "is beyond where its site has left")
 		return
 	case b.First > lg.ahead.Size()+1:
 		c.useless(l, b.Origin, fmt.Sprintf("begins at position %d, the next one is %d", b.First, lg.ahead.Size()+1))

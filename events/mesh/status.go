@@ -86,8 +86,10 @@ func (c *Core) Status() []SiteStatus {
 			if a != nil {
 				has = a.has[lg.origin]
 			}
-			s.Lag += lg.size - min(lg.size, has)
-			s.Behind += has - min(lg.size, has)
+			end := c.end(lg.origin)
+			has, here := min(has, end), min(lg.size, end)
+			s.Lag += here - min(here, has)
+			s.Behind += has - min(here, has)
 		}
 		for _, l := range c.peers {
 			if l.site == site && l.ready {
