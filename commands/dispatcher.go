@@ -150,7 +150,10 @@ func (d *Dispatcher) inTurn(ctx context.Context, by events.Actor, c Command) (re
 		return nil, refusal, nil
 	}
 	if refusal == nil && by.Kind == events.ByUser {
-		if refusal = beyondAdmission(d.cfg.State, d.cfg.Log, drafts); refusal != nil {
+		if refusal = beyondAdmission(d.cfg.State, d.cfg.Log, drafts); refusal == nil {
+			refusal = beyondThisVersion(d.cfg.State, by, drafts)
+		}
+		if refusal != nil {
 			return nil, refusal, nil
 		}
 	}

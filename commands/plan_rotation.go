@@ -31,6 +31,9 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if owner := s.Owner(a); by.Kind == events.BySite && owner.UUID != by.ID {
 		return nil, conflict("", "what is scheduled for %s is carried out at site %s", accountOnTarget(a.Name, t.Name), owner)
 	}
+	if _, barred := s.Barred(a.ID.UUID, t.ID.UUID, a.Credential.UUID); barred {
+		return nil, barredBy(accountOnTarget(a.Name, t.Name))
+	}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))

@@ -201,6 +201,9 @@ func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, re
 	if found != nil {
 		return nil, nil, found
 	}
+	if _, barred := s.Barred(a.ID.UUID, t.ID.UUID, a.Credential.UUID); barred {
+		return nil, nil, barredBy(accountOnTarget(a.Name, t.Name))
+	}
 	if reason == "" {
 		return nil, nil, invalid("say why with --reason TEXT", "showing a secret needs a reason")
 	}

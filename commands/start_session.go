@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/uuid"
+
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
@@ -57,6 +59,19 @@ type path struct {
 	target  *aggregate.Target
 	pass    pass
 	secret  *aggregate.Version
+}
+
+// ids are the aggregates that the session depends on.
+func (p path) ids() []uuid.UUID {
+	ids := []uuid.UUID{p.user.ID.UUID, p.account.ID.UUID, p.target.ID.UUID, p.account.Credential.UUID, events.RoleStream(p.user.Role)}
+	if g := p.pass.grant; g != nil {
+		return append(ids, g.ID.UUID, g.Group.UUID)
+	}
+	ids = append(ids, p.pass.request.ID.UUID)
+	for _, policy := range p.pass.request.Policies() {
+		ids = append(ids, policy.UUID)
+	}
+	return ids
 }
 
 // pass is what lets a user through to an account: a grant that stands, or a
@@ -136,6 +151,13 @@ func (c StartSession) findReady(s *aggregate.State, user *aggregate.User, env En
 	}
 	if no = findNews(s, user, p.pass, env); no != nil {
 		return p, no
+	}
+	if id, barred := s.Barred(p.ids()...); barred {
+		return p, &denial{
+			reason: events.NewerDecision, detail: fmt.Sprintf("on %s, which this version can't read", id),
+			message: "a newer holdfast has decided something on " + accountOnTarget(c.Account, c.Target) + ", or on your right to it, that this site can't read",
+			hint:    "log in through a newer site, or ask for this one to be upgraded",
+		}
 	}
 	if p.secret, no = c.findSecret(s, p); no != nil {
 		return p, no

@@ -27,6 +27,7 @@ const (
 	NoFactor        DenyReason = "second factor missing"    // needed, and not proven by this login
 	FactorRefused   DenyReason = "second factor refused"    // wrong, spent, locked, or not to be checked now
 	Stale           DenyReason = "no news"                  // of the user's home site, and the role is strict (rule R10)
+	NewerDecision   DenyReason = "newer decision"           // on something of the session, by a version that this one can't read (rule R20)
 	BadInvitation   DenyReason = "invitation refused"       // not open, or not for who showed it
 )
 

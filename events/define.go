@@ -54,6 +54,11 @@ func define[T any](name string, version uint16) struct{} {
 	return struct{}{}
 }
 
+// Bars reports whether events of a type must not be passed over by who does not know
+// it (rule R20): its name ends with an exclamation mark. A type that takes something
+// away, or narrows it, gets such a name once sites of older versions may read it.
+func Bars(name string) bool { return strings.HasSuffix(name, "!") }
+
 // Catalogue lists all event types by name and version.
 func Catalogue() []Type {
 	var all []Type

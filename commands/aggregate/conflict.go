@@ -42,6 +42,7 @@ func (s *State) Conflicts() []Conflict {
 	all = append(all, s.nameConflicts()...)
 	all = append(all, s.grantConflicts()...)
 	all = append(all, s.twinConflicts()...)
+	all = append(all, s.barredConflicts()...)
 	all = append(all, s.archiveConflicts()...)
 	for _, u := range s.users {
 		all = append(all, values("session limit of user", u.Name, u.ID.UUID, u.limits, number, lowestCounts, "user limit "+u.ID.String())...)

@@ -60,6 +60,7 @@ func (s *State) lines() []string {
 	}
 	s.meshLines(add)
 	s.twinLines(add)
+	s.barredLines(add)
 	s.dutyLines(add)
 	s.successionLines(add)
 	s.erasureLines(add)

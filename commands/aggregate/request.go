@@ -267,3 +267,6 @@ func (s *State) isOther(r *Request, by events.UserID, fingerprint string) bool {
 func (s *State) Overdue(r *Request, now time.Time) bool {
 	return r.BreakGlass && !now.Before(r.Review) && s.ReviewOf(r) == nil
 }
+
+// Policies are those that bound the request when it was made.
+func (r *Request) Policies() []events.PolicyID { return r.policies }

@@ -28,6 +28,7 @@ type State struct {
 	recordings recordings
 	erasures   map[uuid.UUID]*Erasure // by what is erased
 	counts     Counts
+	barred     map[uuid.UUID][]barring // aggregates, by what a newer holdfast decided on them that is not read here
 
 	successions successions
 
@@ -276,6 +277,7 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 	if !folded {
 		if !catalogued[h.Type] {
 			s.counts.Unknown++
+			s.newer(at, h)
 		}
 		return
 	}
@@ -283,6 +285,9 @@ func (s *State) change(r *events.Record, clock events.Clock) {
 	if err != nil {
 		s.count(err)
 		if !entry.takesAway {
+			if errors.Is(err, events.ErrUnknownType) {
+				s.newer(at, h)
+			}
 			return
 		}
 		e = entry.zero
