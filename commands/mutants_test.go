@@ -26,6 +26,8 @@ var mutants = []mutant{
 	{"R3 two claims are no contest", "aggregate/credential.go", "|| slices.ContainsFunc(c.truth,", "|| false && slices.ContainsFunc(c.truth,",
 		"./rotation", "TestSitesThatRotateTheSameSecret"},
 	{"R3 each site spends the whole budget", "aggregate/budget.go", "share, parts := all/n,", "share, parts := all/min(1, n),", "./aggregate", "TestAttackBudgetsNeverAddUp"},
+	{"R3 what a fenced site still logs in is forgotten", "aggregate/budget.go", "s.unheardOf(g, a.Credential, at, now) > 0 || ", "", "./aggregate", "TestLoginsOfAFencedSite"},
+	{"R3 a fenced site spends what is the others'", "aggregate/unheard.go", "return min(n, max(0, all-1))", "return n * 16", "./aggregate", "TestAttackLoginsOfAFencedSite"},
 	{"R3 the alarm stays", "aggregate/credential.go", "at != nil && !m.Knows(at)", "at != nil && false", "./rotation", "TestSitesThatRotateTheSameSecret"},
 	{"R4 a session presents one version only", "lockout/login.go", "const maxPresented = 2", "const maxPresented = 1", "./rotation", "TestSnapshotIsFoundBySessions"},
 	{"R5 no candidate but the newest is kept", "aggregate/credential.go", "const keptCandidates = 3", "const keptCandidates = -1", "./rotation", "TestNoWorkingSecretIsEverLost|TestSnapshotIsFoundBySessions"},

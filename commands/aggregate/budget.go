@@ -33,12 +33,14 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 	}
 	p := s.RotationPolicy(a)
 	window := time.Duration(p.LockoutWindow) * time.Second
-	tries := c.Spent(now.Add(-window), p.Cumulative)
+	since := now.Add(-window)
+	tries := c.Spent(since, p.Cumulative)
 	room, first := max(0, int(p.LockoutThreshold)-1), now
 	if s.Left(site) && s.Owner(a) != site { // what is the others' it touches no more
 		room = 0
 	}
-	left = s.shareLeft(a, site, room, tries, now.Add(-window))
+	left = s.shareLeft(a, site, room, tries, since, now)
+	room -= s.unheardSpent(a, site, room, since, now)
 	for _, t := range tries { // what others are known to have spent is not spent again
 		room -= t.N
 		if t.Oldest.Before(first) {
@@ -58,8 +60,8 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 // to have known for the length of a window that a site has gone, some may reckon with it
 // or have spent by that, and some not: the least share that anybody may reckon with
 // counts.
-func (s *State) shareLeft(a *Account, site events.SiteID, all int, tries map[events.SiteID]Spending, since time.Time) int {
-	sites, going := s.touching(a, site, since)
+func (s *State) shareLeft(a *Account, site events.SiteID, all int, tries map[events.SiteID]Spending, since, now time.Time) int {
+	sites, going := s.touching(a, site, since, now)
 	moves, least := s.movesOf(a), math.MaxInt
 	for n := sites; n <= sites+going; n++ {
 		share, parts := all/n, s.parts(a, site, moves, all%n)
@@ -117,8 +119,9 @@ func (s *State) parts(a *Account, site events.SiteID, moves []handed, rest int) 
 }
 
 // touching counts the sites that may present the secret of an account, and those that
-// have gone, of which not all were known to know it at a time.
-func (s *State) touching(a *Account, self events.SiteID, at time.Time) (sites, going int) {
+// have gone, of which not all were known to know it at a time, or that have logged in
+// since.
+func (s *State) touching(a *Account, self events.SiteID, at, now time.Time) (sites, going int) {
 	live, gone := []events.SiteID{self}, []events.SiteID{}
 	for _, site := range s.presenters(a) {
 		switch {
@@ -130,7 +133,7 @@ func (s *State) touching(a *Account, self events.SiteID, at time.Time) (sites, g
 		}
 	}
 	for _, g := range gone {
-		if slices.ContainsFunc(live, func(l events.SiteID) bool { return !s.knewGone(g, l, at) }) {
+		if s.unheardOf(g, a.Credential, at, now) > 0 || slices.ContainsFunc(live, func(l events.SiteID) bool { return !s.knewGone(g, l, at) }) {
 			going++
 		}
 	}

@@ -23,6 +23,7 @@ type State struct {
 	twins      map[made][]*Mark // of what was made more than once, all the makings
 	parted     []parting        // follows from cuts and mesh
 	tails      map[tail][]*Recovery
+	unheard    map[tail][]int64                              // logins, microseconds since 1970 UTC; likewise no part of what sites agree on
 	goings     map[events.ClockEntry]map[events.SiteID]int64 // when each site first knew of an event by which one went, microseconds since 1970 UTC
 	duties     duties
 	recordings recordings

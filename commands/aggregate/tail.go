@@ -47,7 +47,7 @@ func (s *State) noteTail(r *events.Record, clock events.Clock) {
 	var version events.SecretID
 	var staged *events.SecretStaged
 	switch h.Type {
-	case "secret.staged", "secret.sent", "secret.applied", "secret.unknown", "secret.verified":
+	case "secret.staged", "secret.sent", "secret.applied", "secret.unknown", "secret.verified", "secret.tried", "secret.rejected", "secret.unanswered":
 	default:
 		return
 	}
@@ -56,6 +56,7 @@ func (s *State) noteTail(r *events.Record, clock events.Clock) {
 	if err != nil || s.credentials[at.credential] == nil || s.MaskOf(h, clock) != "" {
 		return
 	}
+	s.noteUnheard(h, e)
 	switch e := e.(type) {
 	case events.SecretStaged:
 		version, staged = events.SecretID{UUID: h.ID}, &e
