@@ -53,6 +53,7 @@ var mutants = []mutant{
 	{"members: identities of before count", "aggregate/member.go", "if area == events.AreaAccess || area == events.AreaMesh {", "if false {", "./aggregate", "BeforeJoining"},
 	{"members: who knows of no admission may decide", "aggregate/member.go", "case area != events.AreaSessions:", "case false:", "./aggregate", "Rogue"},
 	{"members: a site speaks for another", "aggregate/member.go", "if h.Stream != h.Site.UUID {", "if false {", "./aggregate", "Rogue"},
+	{"members: a past that others tell", "aggregate/member.go", "if e.Origin.Site == site {", "if true || e.Origin.Site == site {", "./aggregate", "TestAttackThePastOfAThirdSite"},
 	{"members: a second founder", "aggregate/mesh.go", "(at.Origin.Site != id || !s.mesh.founder.IsZero() && s.mesh.founder != id)", "at.Origin.Site != id", "./aggregate", "Rogue"},
 	{"members: strangers count", "aggregate/state.go", "if s.stranger(h.Site) {", "if false {", "./aggregate", "Stranger|NothingOfASite|BeforeJoining"},
 	{"members: the order of arrival decides", "aggregate/state.go", "|| s.unknownTo(at, h) || ", "|| ", "./aggregate", "DidNotKnow"},

@@ -1,6 +1,7 @@
 package aggregate_test
 
 import (
+	"fmt"
 	"slices"
 	"testing"
 
@@ -330,6 +331,29 @@ func TestAttackTwoPasts(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A steward takes a newcomer in beside another one, and says with it something about the
+// past of a third site: nobody has a say in that, whatever comes first.
+func TestAttackThePastOfAThirdSite(t *testing.T) {
+	m, b, c, d := newMembers(t), newPeer(1), newPeer(2), newPeer(3)
+	m.join(b, events.Steward)
+	for n := range 3 {
+		c.write(t, aggregatetest.ID("target", n), events.SiteActor(c.ID), events.TargetAdded{Name: fmt.Sprint("web", n), Addr: "h:22"})
+	}
+	before := []events.ClockEntry{{Origin: c.Origin(), Position: 3}}
+	m.at(m.founder, c.ID.UUID, events.SiteAdmitted{Name: "c", Identity: make([]byte, 32), Role: events.PeerSite, Before: before})
+	frozen := b.state.Clock()
+	b.Knows = func() events.Clock { return frozen.With(b.Origin(), b.state.At(b.Origin())) }
+	m.at(m.founder, d.ID.UUID, events.SiteAdmitted{Name: "d", Identity: make([]byte, 32), Role: events.PeerSite})
+	m.at(b, d.ID.UUID, events.SiteAdmitted{Name: "d", Identity: make([]byte, 32), Role: events.PeerSite, Before: []events.ClockEntry{{Origin: c.Origin(), Position: 1}}})
+	one, two := m.all[len(m.all)-2], m.all[len(m.all)-1]
+	rest := append(slices.Clone(m.all[:len(m.all)-2]), c.Records...)
+	for name, order := range map[string][]events.Record{"first": {two, one}, "last": {one, two}} {
+		if s := settleAs(t, slices.Concat(rest, order), func(*aggregate.State) {}); len(s.Targets()) != 3 {
+			t.Errorf("said %s: of the targets that a third site had before it joined %d are left", name, len(s.Targets()))
+		}
 	}
 }
 
