@@ -114,7 +114,7 @@ func (s *Site) salvage(ctx context.Context, path string, o events.Origin, why er
 		return err
 	}
 	if size == 0 && filepath.Dir(path) == s.data.log(o.Kind) {
-		return why // not even who wrote it
+		return why // not even who wrote it: the keys that are here are held against what it published
 	}
 	for _, file := range besideRecords {
 		b, err := os.ReadFile(filepath.Join(path, file))
