@@ -7,6 +7,8 @@ import (
 	"hash/crc32"
 	"os"
 	"sort"
+
+	"golang.org/x/sys/unix"
 )
 
 // headFile keeps the heads that cover a copy of a log, one for each place where
@@ -19,10 +21,12 @@ import (
 //	.   4  CRC-32C of all of the above
 //
 // integers big-endian. What does not check at the end was never acknowledged
-// and is cut off on opening. Not safe for concurrent use.
+// and is cut off on opening. Zeros stand ahead of the end: a write into them is made
+// durable without the file system's journal. Not safe for concurrent use.
 type headFile struct {
 	file  *os.File
 	size  int64
+	room  int64 // up to where there is something in the file, heads or zeros
 	heads []storedHead
 }
 
@@ -41,6 +45,8 @@ const (
 	sparseRecords = 4096
 	// headsMax is the length over which the file is written anew on opening.
 	headsMax = 1 << 20
+	// headsAhead is how many zeros are written at once.
+	headsAhead = 64 << 10
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -70,6 +76,7 @@ func openHeads(path string) (*headFile, error) {
 	if err := errors.Join(h.file.Truncate(h.size), h.file.Sync()); err != nil {
 		return nil, errors.Join(fmt.Errorf("open heads: %w", err), h.file.Close())
 	}
+	h.room = h.size
 	return h, nil
 }
 
@@ -144,13 +151,24 @@ func (h *headFile) add(heads []storedHead) error {
 	for _, head := range heads {
 		b = appendHead(b, head)
 	}
-	if _, err := h.file.WriteAt(b, h.size); err != nil {
-		return err
+	end := h.size + int64(len(b))
+	if end > h.room {
+		if _, err := h.file.WriteAt(append(b, make([]byte, headsAhead)...), h.size); err != nil {
+			return err
+		}
+		if err := h.file.Sync(); err != nil {
+			return err
+		}
+		h.room = end + headsAhead
+	} else {
+		if _, err := h.file.WriteAt(b, h.size); err != nil {
+			return err
+		}
+		if err := unix.Fdatasync(int(h.file.Fd())); err != nil {
+			return err
+		}
 	}
-	if err := h.file.Sync(); err != nil {
-		return err
-	}
-	h.size += int64(len(b))
+	h.size = end
 	h.heads = append(h.heads, heads...)
 	return nil
 }
@@ -165,7 +183,7 @@ func (h *headFile) cut(size uint64) error {
 	for _, head := range h.heads[n:] {
 		h.size -= int64(headsFixed + len(head.note) + 4)
 	}
-	h.heads = h.heads[:n]
+	h.heads, h.room = h.heads[:n], h.size
 	return errors.Join(h.file.Truncate(h.size), h.file.Sync())
 }
 

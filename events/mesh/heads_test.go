@@ -37,6 +37,7 @@ func TestHeadFileSurvivesATornEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	b = bytes.TrimRight(b, "\x00") // what stands ahead
 	for cut := whole; cut <= int64(len(b)); cut++ {
 		if err := os.WriteFile(path, b[:cut], 0o600); err != nil {
 			t.Fatal(err)
