@@ -124,6 +124,9 @@ var _ = foldAway(func(s *State, at *Mark, e events.SessionEnded) bool {
 // SessionLets tells why what allowed a session does not let it go on; empty if
 // it does.
 func (s *State) SessionLets(n *Session, now time.Time) string {
+	if s.over(n.Account, n.Started) {
+		return "the account was removed, though it may be restored"
+	}
 	if !n.Request.IsZero() {
 		r, _ := s.RequestOf(n)
 		return s.requestLets(r, n, now)
