@@ -8,32 +8,34 @@ import (
 )
 
 // disclosures tells who was shown which version of a secret, and for how long
-// they had it to themselves.
+// they had it to themselves. Each row is one event by its place: others may say
+// something under the same id, and hide nothing by that.
 var _ = register(projection{
 	name:    "disclosures",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE disclosures (
-	id BLOB PRIMARY KEY,
-	set_stamp BLOB, credential BLOB, version BLOB, user BLOB, at INTEGER, reason TEXT NOT NULL DEFAULT '', until INTEGER,
-	end_stamp BLOB, ended INTEGER, expired INTEGER NOT NULL DEFAULT 0
+	stamp BLOB PRIMARY KEY,
+	id BLOB NOT NULL, credential BLOB, version BLOB, user BLOB, at INTEGER, reason TEXT NOT NULL, until INTEGER
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX disclosures_credential ON disclosures (credential);`,
+CREATE INDEX disclosures_credential ON disclosures (credential);
+CREATE TABLE disclosures_ends (
+	id BLOB PRIMARY KEY, stamp BLOB, ended INTEGER, expired INTEGER NOT NULL DEFAULT 0
+) STRICT, WITHOUT ROWID;`,
 	on: []handler{on(secretRevealed), on(secretCheckedOut), on(secretCheckedIn)},
 })
 
-var (
-	setDisclosure = keepFirst("disclosures", "id", "set_stamp", "credential", "version", "user", "at", "reason", "until")
-	endDisclosure = keepFirst("disclosures", "id", "end_stamp", "ended", "expired")
-)
+const addDisclosure = "INSERT INTO disclosures (stamp, id, credential, version, user, at, reason, until) VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+
+var endDisclosure = keepFirst("disclosures_ends", "id", "stamp", "ended", "expired")
 
 func secretRevealed(w *writer, r *record, e events.SecretRevealed) error {
-	return w.exec(setDisclosure, r.Header.ID[:], r.stamp(), r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, nil)
+	return w.exec(addDisclosure, r.stamp(), r.Header.ID[:], r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, nil)
 }
 
 func secretCheckedOut(w *writer, r *record, e events.SecretCheckedOut) error {
-	return w.exec(setDisclosure, r.Header.ID[:], r.stamp(), r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, e.Until.UnixMicro())
+	return w.exec(addDisclosure, r.stamp(), r.Header.ID[:], r.stream(), e.Version.UUID[:], blob(r.Header.Actor.ID), r.Header.Wall, e.Reason, e.Until.UnixMicro())
 }
 
 func secretCheckedIn(w *writer, r *record, e events.SecretCheckedIn) error {
@@ -54,8 +56,8 @@ type Disclosure struct {
 }
 
 func (q *query) disclosures(id events.CredentialID) ([]Disclosure, error) {
-	return list(q, scanDisclosure, `SELECT d.id, d.version, COALESCE(u.name, ''), d.user, d.at, d.reason, d.until, d.ended, d.expired
-		FROM disclosures d LEFT JOIN users u ON u.id = d.user WHERE d.credential = ? ORDER BY d.set_stamp`, id.UUID[:])
+	return list(q, scanDisclosure, `SELECT d.id, d.version, COALESCE(u.name, ''), d.user, d.at, d.reason, d.until, e.ended, COALESCE(e.expired, 0)
+		FROM disclosures d LEFT JOIN disclosures_ends e ON e.id = d.id LEFT JOIN users u ON u.id = d.user WHERE d.credential = ? ORDER BY d.stamp`, id.UUID[:])
 }
 
 func scanDisclosure(row scanner) (d Disclosure, err error) {

@@ -12,22 +12,27 @@ import (
 )
 
 // What was said of a request, by whom and when. What it is worth now depends on
-// policies, groups and people, and is decided where access is decided.
+// policies, groups and people, and is decided where access is decided. Each making and
+// each word is a row by its place: others may say something under the same ids, and
+// hide nothing by that.
 var _ = register(projection{
 	name:    "requests",
-	version: 1,
+	version: 2,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE requests (
+	stamp BLOB PRIMARY KEY,
+	id BLOB NOT NULL, user BLOB, account BLOB, reason TEXT NOT NULL, ticket TEXT NOT NULL, starts INTEGER,
+	lasts INTEGER NOT NULL, uses INTEGER NOT NULL, decide INTEGER, glass INTEGER NOT NULL, review INTEGER, made INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX requests_id ON requests (id);
+CREATE INDEX requests_user ON requests (user, stamp);
+CREATE TABLE requests_ends (
 	id BLOB PRIMARY KEY,
-	set_stamp BLOB, user BLOB, account BLOB, reason TEXT NOT NULL DEFAULT '', ticket TEXT NOT NULL DEFAULT '', starts INTEGER,
-	lasts INTEGER NOT NULL DEFAULT 0, uses INTEGER NOT NULL DEFAULT 0, decide INTEGER, glass INTEGER NOT NULL DEFAULT 0, review INTEGER, made INTEGER,
 	off_stamp BLOB, off INTEGER, off_by BLOB, off_how TEXT NOT NULL DEFAULT '', off_reason TEXT NOT NULL DEFAULT ''
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX requests_made ON requests (set_stamp);
-CREATE INDEX requests_user ON requests (user, set_stamp);
 CREATE TABLE requests_words (
-	event BLOB PRIMARY KEY, request BLOB NOT NULL, stamp BLOB NOT NULL, kind TEXT NOT NULL, by BLOB, at INTEGER NOT NULL,
+	stamp BLOB PRIMARY KEY, event BLOB NOT NULL, request BLOB NOT NULL, kind TEXT NOT NULL, by BLOB, at INTEGER NOT NULL,
 	uses INTEGER NOT NULL, verdict TEXT NOT NULL, note TEXT NOT NULL, session BLOB
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX requests_words_of ON requests_words (request, stamp);`,
@@ -37,21 +42,21 @@ CREATE INDEX requests_words_of ON requests_words (request, stamp);`,
 	},
 })
 
-var (
-	setRequest = keepLast("requests", "id", "set_stamp",
-		"user", "account", "reason", "ticket", "starts", "lasts", "uses", "decide", "glass", "review", "made")
-	endRequest = keepFirst("requests", "id", "off_stamp", "off", "off_by", "off_how", "off_reason")
+var endRequest = keepFirst("requests_ends", "id", "off_stamp", "off", "off_by", "off_how", "off_reason")
+
+const (
+	addRequest = `INSERT INTO requests (id, stamp, user, account, reason, ticket, starts, lasts, uses, decide, glass, review, made)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
+	addWord = `INSERT INTO requests_words (event, request, stamp, kind, by, at, uses, verdict, note, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
 )
 
-const addWord = `INSERT INTO requests_words (event, request, stamp, kind, by, at, uses, verdict, note, session) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`
-
 func requestMade(w *writer, r *record, e events.RequestMade) error {
-	return w.exec(setRequest, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), e.Reason, e.Ticket, micros(e.From),
+	return w.exec(addRequest, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), e.Reason, e.Ticket, micros(e.From),
 		count(e.For), e.Uses, micros(e.Decide), false, nil, r.Header.Wall)
 }
 
 func accessBreakGlass(w *writer, r *record, e events.AccessBreakGlass) error {
-	return w.exec(setRequest, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), e.Reason, e.Ticket, nil,
+	return w.exec(addRequest, r.stream(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), e.Reason, e.Ticket, nil,
 		count(e.For), 0, nil, true, micros(e.Review), r.Header.Wall)
 }
 
@@ -117,16 +122,15 @@ type Word struct {
 }
 
 const selectRequest = `SELECT r.id, r.user, COALESCE(u.name, ''), r.account, COALESCE(a.name, ''), a.target, COALESCE(t.name, ''), r.reason, r.ticket,
-	r.made, r.starts, r.lasts, r.uses, r.decide, r.glass, r.review, r.off, r.off_by, COALESCE(o.name, ''), r.off_how, r.off_reason, r.set_stamp
+	r.made, r.starts, r.lasts, r.uses, r.decide, r.glass, r.review, e.off, e.off_by, COALESCE(o.name, ''), COALESCE(e.off_how, ''), COALESCE(e.off_reason, ''), r.stamp
 	FROM requests r LEFT JOIN users u ON u.id = r.user LEFT JOIN accounts a ON a.id = r.account LEFT JOIN targets t ON t.id = a.target
-	LEFT JOIN users o ON o.id = r.off_by`
+	LEFT JOIN requests_ends e ON e.id = r.id LEFT JOIN users o ON o.id = e.off_by`
 
 // Requests lists requests, the newest first. Of the filter it uses everything
 // but Live.
 func (p *Projections) Requests(ctx context.Context, f Filter) (found Page[Request], err error) {
 	err = p.read(ctx, func(q *query) error {
 		var w where
-		w.add("r.set_stamp IS NOT NULL")
 		if f.User != "" {
 			_, ids, err := q.lookup(userNoun, f.User)
 			if err != nil {
@@ -141,7 +145,7 @@ func (p *Projections) Requests(ctx context.Context, f Filter) (found Page[Reques
 			}
 			w.among("a.target", ids)
 		}
-		end, err := w.pageBy("r.set_stamp", f)
+		end, err := w.pageBy("r.stamp", f)
 		if err != nil {
 			return err
 		}
@@ -152,10 +156,11 @@ func (p *Projections) Requests(ctx context.Context, f Filter) (found Page[Reques
 	return found, err
 }
 
-// Request finds one request by its id.
+// Request finds one request by its id; of several, of which a site betrays, the one
+// that sorts first.
 func (p *Projections) Request(ctx context.Context, id events.RequestID) (r Request, err error) {
 	err = p.read(ctx, func(q *query) error {
-		all, err := list(q, scanRequest, selectRequest+" WHERE r.id = ? AND r.set_stamp IS NOT NULL", id.UUID[:])
+		all, err := list(q, scanRequest, selectRequest+" WHERE r.id = ? ORDER BY r.stamp", id.UUID[:])
 		if err == nil && len(all) == 0 {
 			return &NotFoundError{"request", id.String()}
 		}
