@@ -278,6 +278,9 @@ func (s *Site) keepKeys(ctx context.Context, from events.SiteID, keys [][]byte) 
 		}
 		if errors.Is(err, seal.ErrOtherWrap) {
 			err = s.contestKey(ctx, from, k)
+			if _, proven := s.provenKeys.Load(k.ID); err == nil && proven {
+				kept = append(kept, k.ID) // of another maker's wrap, it opens what there is
+			}
 		} else if added {
 			s.wanted.came(k.ID)
 		}

@@ -38,10 +38,12 @@ func goesAlone(s *aggregate.State, site events.SiteID, p events.RotationPolicy, 
 	return !others(s, site) || p.Isolated == events.IsolatedAlways || p.Isolated == events.IsolatedAsked && why == events.WhyAsked
 }
 
-// others reports whether any other site may open secrets.
+// others reports whether any other site may open secrets, and is thought to be there:
+// one whose work was taken over is gone, as far as anybody knows.
 func others(s *aggregate.State, site events.SiteID) bool {
 	for _, m := range s.MeshSites() {
-		if m.Site != site && s.Custodian(m.Site) {
+		d, moved := s.RotationHolder(m.Site, events.TargetID{})
+		if m.Site != site && s.Custodian(m.Site) && (!moved || d.Holder == m.Site) {
 			return true
 		}
 	}

@@ -2,6 +2,7 @@ package rotation_test
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,7 +41,10 @@ func (c peers) Held(_ context.Context, v vault.Sealed, staged events.ClockEntry)
 			return true
 		}
 	}
-	risk := c.x.credential("app").Unsettled() || c.p.policy == events.IsolatedAlways
+	risk := c.x.credential("app").Unsettled() || c.p.policy == events.IsolatedAlways || !slices.ContainsFunc(c.p.nodes, func(y *node) bool {
+		d, moved := c.x.state.RotationHolder(y.site.ID, events.TargetID{})
+		return y != c.x && (!moved || d.Holder == y.site.ID) // one that is not gone
+	})
 	for _, r := range c.x.state.Rotations() {
 		if id, ok := r.Staged(); ok && id == v.Version {
 			risk = risk || c.p.policy == events.IsolatedAsked && r.Why == events.WhyAsked
@@ -132,6 +136,24 @@ func TestSchedulesWaitForASecondSite(t *testing.T) {
 		s.after(time.Minute)
 		if all := s.sent(); len(all) != n+1 || all[n].Alone {
 			t.Fatalf("with another site in reach: %+v", all[n:])
+		}
+	})
+}
+
+// Nobody waits for a site whose work was taken over: it is gone.
+func TestNoScheduleWaitsForASiteThatIsGone(t *testing.T) {
+	var o others
+	serveBeside(t, nil, &o, func(s *served) {
+		s.inAMesh()
+		s.policy(events.RotationPolicy{Every: 24 * 3600})
+		s.after(25 * time.Hour)
+		if n := s.rotated(); len(n) != 0 {
+			t.Fatalf("rotated with nobody in reach: %v", n)
+		}
+		s.do(commands.TakeOver{Site: "b", Reason: "burnt down"})
+		s.after(time.Minute)
+		if all := s.sent(); s.rotated()[events.WhySchedule] != 1 || len(all) != 1 || !all[0].Alone {
+			t.Fatalf("after the takeover: %+v", all)
 		}
 	})
 }
