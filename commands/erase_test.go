@@ -149,3 +149,32 @@ func TestErasuresAcrossACut(t *testing.T) {
 		t.Errorf("%+v", sites)
 	}
 }
+
+// The secrets of an account are erased by two administrators when it is removed, and
+// it does not come back without them.
+func TestErasingSecrets(t *testing.T) {
+	w := newWorld(t)
+	w.user2("eve", events.Admin)
+	erase := commands.AskSecretsErasure{Account: "root", Target: "web1", Reason: "gdpr"}
+	confirm := commands.ConfirmSecretsErasure{Account: "root", Target: "web1"}
+	w.refuses(commands.Conflict, "ada", erase)
+	cred := w.credential().ID.UUID
+	w.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"})
+	w.refuses(commands.Denied, "aud", erase)
+	w.refuses(commands.NotFound, "eve", confirm)
+	w.must("ada", erase)
+	w.refuses(commands.Conflict, "eve", erase)
+	w.refuses(commands.Denied, "ada", confirm)
+	w.refuses(commands.Denied, "aud", confirm)
+	w.must("ada", commands.WithdrawSecretsErasure{Account: "root", Target: "web1"})
+	w.refuses(commands.NotFound, "eve", confirm)
+	w.must("eve", erase)
+	// An ask for the recording of a session of that id is another matter.
+	w.fact(cred, events.ErasureAsked{What: events.ErasableRecording, Reason: "x"})
+	w.must("ada", confirm)
+	if !w.state.KeyErased(cred) {
+		t.Error("not erased")
+	}
+	w.refuses(commands.NotFound, "ada", confirm)
+	w.refuses(commands.NotFound, "ada", commands.RestoreAccount{Account: "root", Target: "web1", Reason: "x"})
+}

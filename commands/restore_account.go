@@ -19,14 +19,17 @@ type RestoreAccount struct {
 
 var _ = register[RestoreAccount]("RestoreAccount", byAdmin|headroom)
 
-// Decide refuses an account that was not removed, whose target is, or whose name
-// another one has by now.
+// Decide refuses an account that was not removed, whose target is, whose secrets are
+// erased, or whose name another one has by now.
 func (c RestoreAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	if err := checkRestore(c.Reason); err != nil {
 		return nil, err
 	}
 	a, t, err := findArchived(s, c.Account, c.Target)
 	if err != nil {
+		return nil, err
+	}
+	if err := refuseErasedSecrets(s, a, t); err != nil {
 		return nil, err
 	}
 	name := accountOnTarget(a.Name, t.Name)

@@ -9,8 +9,12 @@ import "github.com/google/uuid"
 // Erasable is what can be erased.
 type Erasable string
 
-// ErasableRecording is the recording of a session; the stream is the session.
-const ErasableRecording Erasable = "recording"
+const (
+	// ErasableRecording is the recording of a session; the stream is the session.
+	ErasableRecording Erasable = "recording"
+	// ErasableSecrets are all versions of a removed account's secret; the stream is the credential.
+	ErasableSecrets Erasable = "secrets"
+)
 
 // ErasureAsked asks for an erasure. By itself it changes nothing.
 type ErasureAsked struct {

@@ -6,11 +6,14 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// Erasure is what became of the wish to erase a recording (rule R19). It comes from the
+// Erasure is what became of the wish to erase a recording, or the secrets of a removed
+// account (rule R19). It comes from the
 // state that decides, and not from a projection: what it says may change with what is
 // heard late.
 type Erasure struct {
-	Session     events.SessionID `json:"session"`
+	Session     events.SessionID `json:"session,omitzero"`
+	Account     string           `json:"account,omitempty"` // of which the secrets are erased
+	AccountID   events.AccountID `json:"account_id,omitzero"`
 	State       string           `json:"state"` // "asked", "withdrawn", "void" or "erased"
 	Reason      string           `json:"reason"`
 	AskedBy     string           `json:"asked_by"`

@@ -2,11 +2,13 @@ package site
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +17,7 @@ import (
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
+	"github.com/holdfast-pam/holdfast/commands/vault"
 	"github.com/holdfast-pam/holdfast/events"
 	"github.com/holdfast-pam/holdfast/events/mesh"
 	"github.com/holdfast-pam/holdfast/events/seal"
@@ -330,4 +333,80 @@ func TestErasedWhileItIsRead(t *testing.T) {
 	}
 	key.Release()
 	x.gone(a)
+}
+
+// The secrets of a removed account are erased, under whatever data keys, at a custodian
+// that was cut off as well; those of other accounts are not.
+func TestAttackErasedSecretsComeBack(t *testing.T) {
+	x := newCustody(t)
+	x.do(x.a, commands.AddUser{Name: "eve", Role: events.Admin, Key: newPublicKey(t)})
+	var eve events.Actor
+	x.a.commands.View(func(s *aggregate.State) {
+		u, _ := s.UserByName("eve")
+		eve = events.UserActor(u.ID)
+	})
+	first := x.current(x.a)
+	other, err := vault.Add(t.Context(), x.a.sealer, events.Password, seal.NewSecret([]byte("other")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.do(x.a, commands.AddAccount{Name: "www", Target: "web1", Secret: other})
+	x.do(x.a, commands.FenceSite{Site: "c", Reason: "so that there is another data key"})
+	second := x.put(x.a, "second")
+	if second.Key == uuid.Nil {
+		t.Fatal("both versions are sealed under one data key")
+	}
+	all := []vault.Sealed{first, second, other}
+	for _, m := range []*member{x.a, x.b} {
+		m.hears(x.a)
+		end := time.Now().Add(30 * time.Second)
+		for got := opens(t, m.sealer, all...); slices.Contains(got, false); got = opens(t, m.sealer, all...) {
+			if time.Now().After(end) {
+				t.Fatalf("%s opens %v before", m.Name(), got)
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+	}
+	var wraps [][]byte // what b would give back
+	public, err := seal.ParsePublicKey(x.a.ID().UUID, x.a.keys.Status().Public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id := range x.b.sealer.KeyIDs() {
+		w, err := x.b.sealer.WrapFor(t.Context(), id, public)
+		if err != nil {
+			continue
+		}
+		b, err := json.Marshal(sharedKey{id, w})
+		if err != nil {
+			t.Fatal(err)
+		}
+		wraps = append(wraps, b)
+	}
+
+	x.do(x.a, commands.RemoveAccount{Account: "root", Target: "web1"})
+	x.do(x.a, commands.AskSecretsErasure{Account: "root", Target: "web1", Reason: "gdpr"})
+	if _, err := x.a.commands.Do(t.Context(), eve, commands.ConfirmSecretsErasure{Account: "root", Target: "web1"}); err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range []*member{x.a, x.b} {
+		m.hears(x.a)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		err := m.commands.Await(ctx, func(s *aggregate.State, _ time.Time) bool {
+			e, asked := s.Erasure(first.Credential.UUID)
+			return asked && s.HasErased(e, m.ID()) != nil
+		})
+		if err != nil {
+			t.Fatalf("%s does not erase them: %v", m.Name(), err)
+		}
+	}
+	x.a.acceptKeys(t.Context(), mesh.GotWraps{Site: x.b.ID(), Wraps: mesh.Wraps{Keys: wraps}})
+	for _, m := range []*member{x.a, x.b} {
+		for name, sealer := range map[string]*seal.Sealer{m.Name(): m.sealer, "a copy of its disk": copyOf(t, m)} {
+			if got := opens(t, sealer, all...); !slices.Equal(got, []bool{false, false, true}) {
+				t.Errorf("%s opens the first, the second and another account's secret: %v", name, got)
+			}
+		}
+	}
 }

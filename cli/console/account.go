@@ -32,7 +32,7 @@ func accountName(a projections.Account) string { return a.Name + "+" + a.Target 
 
 var _ = noun(func(c *call) *cobra.Command {
 	return group("account", "Logins on targets, whose credentials this site presents",
-		c.accountAdd(), c.accountSet(), c.accountDiscover(), c.accountRemove(), c.accountRestore(), c.accountList(), c.accountShow())
+		c.accountAdd(), c.accountSet(), c.accountDiscover(), c.accountRemove(), c.accountRestore(), c.accountErase(), c.accountErasures(), c.accountList(), c.accountShow())
 })
 
 // splitAccount reads ACCOUNT+TARGET. The target stands behind the last +.

@@ -1,9 +1,11 @@
 package console
 
 import (
+	"context"
 	"slices"
 	"strings"
 
+	"github.com/google/uuid"
 	"github.com/spf13/cobra"
 
 	"github.com/holdfast-pam/holdfast/commands"
@@ -13,7 +15,12 @@ import (
 )
 
 var erasureColumns = []column[projections.Erasure]{
-	{"session", func(e projections.Erasure) string { return e.Session.String() }},
+	{"of", func(e projections.Erasure) string {
+		if e.Account != "" {
+			return e.Account
+		}
+		return e.Session.String()
+	}},
 	{"state", func(e projections.Erasure) string { return e.State }},
 	{"asked", func(e projections.Erasure) string { return stamp(e.Asked) }},
 	{"asked by", func(e projections.Erasure) string { return e.AskedBy }},
@@ -49,7 +56,19 @@ func erasureOf(s *aggregate.State, x *aggregate.Erasure) projections.Erasure {
 		return m.Actor.ID.String()
 	}
 	ask := x.First()
-	out := projections.Erasure{Session: events.SessionID{UUID: x.ID}, State: "withdrawn", Done: []projections.ErasedSite{}, Waiting: []string{}, Gone: []string{}}
+	out := projections.Erasure{State: "withdrawn", Done: []projections.ErasedSite{}, Waiting: []string{}, Gone: []string{}}
+	c, secrets := s.Credential(events.CredentialID{UUID: x.ID})
+	if secrets = secrets && ask.What == events.ErasableSecrets; secrets {
+		out.AccountID, out.Account = c.Account, c.Account.String()
+		if a, known := s.Account(c.Account); known {
+			out.Account = a.Name
+			if t, known := s.Target(a.Target); known {
+				out.Account += "+" + t.Name
+			}
+		}
+	} else {
+		out.Session = events.SessionID{UUID: x.ID}
+	}
 	if open := x.Open(); len(open) > 0 {
 		ask, out.State = open[0], "asked"
 	}
@@ -107,49 +126,95 @@ func erasureDetails(s projections.Session) []column[projections.Session] {
 	}
 }
 
-func (c *call) sessionErase() *cobra.Command {
-	var reason string
-	var confirm, withdraw bool
-	cmd := c.verb("erase ID", "Ask to erase a recording for ever, confirm what another administrator asked, or withdraw it", change, func(args []string) error {
-		if confirm && (withdraw || reason != "") {
-			return usageError("--confirm stands alone: the reason is that of who asked")
+// wish is the options of verbs that erase.
+type wish struct {
+	reason            string
+	confirm, withdraw bool
+}
+
+func (w *wish) flags(cmd *cobra.Command, stays string) *cobra.Command {
+	cmd.Flags().StringVar(&w.reason, "reason", "", "why, for the audit and for whoever confirms it")
+	cmd.Flags().BoolVar(&w.confirm, "confirm", false, "make true what another administrator asked; nobody can take that back")
+	cmd.Flags().BoolVar(&w.withdraw, "withdraw", false, "take back what was asked and not confirmed")
+	cmd.Long = cmd.Short + ".\n" +
+		"Each site destroys its data keys as soon as it knows, and says so (" + stays + "). A backup from before holds the keys; see docs/vault.md."
+	return cmd
+}
+
+// decide carries out what is wished, and says what comes next.
+func (w *wish) decide(c *call, verb string, ask, confirm, withdraw commands.Command) error {
+	if w.confirm && (w.withdraw || w.reason != "") {
+		return usageError("--confirm stands alone: the reason is that of who asked")
+	}
+	cmd, eventType := ask, "erasure.asked"
+	switch {
+	case w.confirm:
+		cmd, eventType = confirm, "erasure.confirmed"
+	case w.withdraw:
+		cmd, eventType = withdraw, "erasure.withdrawn"
+	}
+	err := carryOut(c, "erasure", eventType, cmd, c.findErasure)
+	if err == nil && eventType == "erasure.asked" {
+		c.note("another administrator has to confirm it: %s --confirm", verb)
+	}
+	return err
+}
+
+// findErasure finds what became of an erasure by the id of what is erased.
+func (c *call) findErasure(_ *projections.Projections, _ context.Context, ref string) (e projections.Erasure, err error) {
+	err = &projections.NotFoundError{Noun: "erasure", Ref: ref}
+	id, bad := uuid.Parse(ref)
+	if bad != nil {
+		return e, err
+	}
+	c.cfg.Site.Commands().View(func(s *aggregate.State) {
+		if x, asked := s.Erasure(id); asked {
+			e, err = erasureOf(s, x), nil
 		}
+	})
+	return e, err
+}
+
+func (c *call) sessionErase() *cobra.Command {
+	var w wish
+	return w.flags(c.verb("erase ID", "Ask to erase a recording for ever, confirm what another administrator asked, or withdraw it", change, func(args []string) error {
 		s, err := c.session("session erase", args[0])
 		if err != nil {
 			return err
 		}
-		var cmd commands.Command = commands.AskErasure{Session: s.ID, Reason: reason}
-		eventType := "erasure.asked"
-		switch {
-		case confirm:
-			cmd, eventType = commands.ConfirmErasure{Session: s.ID}, "erasure.confirmed"
-		case withdraw:
-			cmd, eventType = commands.WithdrawErasure{Session: s.ID, Reason: reason}, "erasure.withdrawn"
-		}
-		if err := carryOut(c, "session", eventType, cmd, c.findSession); err != nil {
+		return w.decide(c, "session erase "+s.ID.String(), commands.AskErasure{Session: s.ID, Reason: w.reason},
+			commands.ConfirmErasure{Session: s.ID}, commands.WithdrawErasure{Session: s.ID, Reason: w.reason})
+	}), "session erasures")
+}
+
+func (c *call) accountErase() *cobra.Command {
+	var w wish
+	return w.flags(c.verb("erase ACCOUNT+TARGET", "Ask to erase all secrets of a removed account for ever, confirm what another administrator asked, or withdraw it", change, func(args []string) error {
+		account, target, err := accountRef(args[0])
+		if err != nil {
 			return err
 		}
-		if !confirm && !withdraw {
-			c.note("another administrator has to confirm it: session erase %s --confirm", s.ID)
-		}
-		return nil
-	})
-	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit and for whoever confirms it")
-	cmd.Flags().BoolVar(&confirm, "confirm", false, "make true what another administrator asked; nobody can take that back")
-	cmd.Flags().BoolVar(&withdraw, "withdraw", false, "take back what was asked and not confirmed")
-	cmd.Long = cmd.Short + ".\n" +
-		"Each site destroys its data key of the recording as soon as it knows, and says so (session erasures); nothing\n" +
-		"opens it again. What the logs say in clear stays: who, when, where, names of files. A backup from before holds\n" +
-		"the key; see docs/vault.md."
-	return cmd
+		return w.decide(c, "account erase "+Printable(args[0]), commands.AskSecretsErasure{Account: account, Target: target, Reason: w.reason},
+			commands.ConfirmSecretsErasure{Account: account, Target: target}, commands.WithdrawSecretsErasure{Account: account, Target: target, Reason: w.reason})
+	}), "account erasures")
 }
 
 func (c *call) sessionErasures() *cobra.Command {
-	return c.verb("erasures", "List recordings that somebody asked to erase, and the sites that have not done so", read, func([]string) error {
+	return c.erasures("List recordings that somebody asked to erase, and the sites that have not done so", events.ErasableRecording)
+}
+
+func (c *call) accountErasures() *cobra.Command {
+	return c.erasures("List accounts whose secrets somebody asked to erase, and the sites that have not done so", events.ErasableSecrets)
+}
+
+func (c *call) erasures(short string, what events.Erasable) *cobra.Command {
+	return c.verb("erasures", short, read, func([]string) error {
 		var all []projections.Erasure
 		c.cfg.Site.Commands().View(func(s *aggregate.State) {
 			for _, x := range slices.Backward(s.Erasures()) {
-				all = append(all, erasureOf(s, x))
+				if x.First().What == what {
+					all = append(all, erasureOf(s, x))
+				}
 			}
 		})
 		return list(c, "erasure", all, erasureColumns)

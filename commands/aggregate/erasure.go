@@ -12,7 +12,7 @@ import (
 // Erasure is what is said about erasing one thing: who asks for it, who confirms
 // that, and which sites have done it (rule R19).
 type Erasure struct {
-	ID uuid.UUID // of what is erased: its session
+	ID uuid.UUID // of what is erased: a session, or a credential
 
 	asks      []*ErasureAsk
 	confirmed []*erasureWord
@@ -113,15 +113,78 @@ func (s *State) Erased(id uuid.UUID) (first Erased, ok bool) {
 }
 
 func (s *State) erases(x *Erasure, w *erasureWord) bool {
-	switch {
-	case w.ask.What != events.ErasableRecording:
+	switch w.ask.What {
+	case events.ErasableRecording:
+		if s.sealsElse(x.ID) {
+			return false // a site that betrays gave its session the name of another data key
+		}
+	case events.ErasableSecrets:
+		if !s.wasArchived(events.CredentialID{UUID: x.ID}, w.at) {
+			return false
+		}
+	default:
 		return false // of a newer version
-	case s.sealsElse(x.ID):
-		return false // a site that betrays gave its session the name of another data key
-	case x.takenBack(w.ask, w.at):
+	}
+	return !x.takenBack(w.ask, w.at) && s.twoAdmins(w)
+}
+
+// wasArchived reports whether the account of a credential was in the archive when its
+// secrets were erased, and nothing was done to them that the confirmation did not know
+// of: a rotation on the other side of a cut may have made the only secret that works
+// (rule R7). What follows the confirmation does not matter.
+func (s *State) wasArchived(id events.CredentialID, at *Mark) bool {
+	c := s.credentials[id]
+	if c == nil {
 		return false
 	}
-	return s.twoAdmins(w)
+	a := s.accounts[c.Account]
+	if a == nil || a.Credential != id {
+		return false
+	}
+	unheard := func(m *Mark) bool { return m != nil && !at.Knows(m) && !m.Knows(at) }
+	for _, v := range c.versions {
+		if unheard(v.made) || unheard(v.recovered) || slices.ContainsFunc(slices.Collect(maps.Values(v.sends)), unheard) {
+			return false
+		}
+	}
+	archives := []*archive{&a.archive}
+	if t := s.targets[a.Target]; t != nil {
+		archives = append(archives, &t.archive)
+	}
+	archived := false
+	for _, r := range archives {
+		archived = archived || len(s.standing(r)) > 0
+		for _, back := range r.restores {
+			if unheard(back) && !s.suspended(back) {
+				return false
+			}
+			archived = archived || back.Knows(at)
+		}
+	}
+	return archived
+}
+
+// KeyErased reports whether a data key is to be destroyed: all that it seals is erased.
+func (s *State) KeyErased(key uuid.UUID) bool {
+	if _, erased := s.Erased(key); erased && !s.sealsElse(key) {
+		return true
+	}
+	sealed := s.SealedUnder(key)
+	return len(sealed) > 0 && s.cas[events.CAID{UUID: key}] == nil && s.factors[events.FactorID{UUID: key}] == nil &&
+		!slices.ContainsFunc(sealed, func(c *Credential) bool { _, erased := s.Erased(c.ID.UUID); return !erased })
+}
+
+// KeysOf lists the data keys of what is erased.
+func (s *State) KeysOf(x *Erasure) []uuid.UUID {
+	keys := []uuid.UUID{x.ID}
+	if c := s.credentials[events.CredentialID{UUID: x.ID}]; c != nil {
+		for _, v := range c.versions {
+			if !slices.Contains(keys, v.Key) {
+				keys = append(keys, v.Key)
+			}
+		}
+	}
+	return slices.DeleteFunc(keys, func(key uuid.UUID) bool { return !s.KeyErased(key) })
 }
 
 // takenBack reports whether an ask was withdrawn as far as an event knows; nil knows

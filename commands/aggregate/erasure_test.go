@@ -20,6 +20,7 @@ type erasing struct {
 	ada, eve events.Actor
 	id       uuid.UUID
 	ask      events.Record
+	first    int // of a version of a secret, in all
 }
 
 func newErasing(t *testing.T) *erasing {
@@ -175,7 +176,7 @@ func TestAttackErasureAtAnEdge(t *testing.T) {
 // erase makes an event of the erasing of a session's recording.
 func (h *history) erase(t *rapid.T, at int, pick picker) {
 	id, ok := pick("session")
-	if credential, other := pick("credential"); other && rapid.IntRange(0, 4).Draw(t, "of something else") == 0 {
+	if credential, other := pick("credential"); other && rapid.Bool().Draw(t, "of something else") {
 		id, ok = credential, true
 	}
 	if !ok {
@@ -183,7 +184,8 @@ func (h *history) erase(t *rapid.T, at int, pick picker) {
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "erase") {
 	case 0, 1:
-		h.write(t, at, id, events.ErasureAsked{What: events.ErasableRecording, Fingerprint: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "proven")})
+		what := rapid.SampledFrom([]events.Erasable{events.ErasableRecording, events.ErasableSecrets}).Draw(t, "what is erased")
+		h.write(t, at, id, events.ErasureAsked{What: what, Fingerprint: rapid.SampledFrom([]string{"a", "b"}).Draw(t, "proven")})
 	case 2, 3:
 		var e events.ErasureConfirmed
 		if x, asked := h.peers[at].state.Erasure(id); asked {
@@ -201,7 +203,8 @@ func (h *history) erase(t *rapid.T, at int, pick picker) {
 // order they are heard.
 func TestOrderOfErasuresDoesNotMatter(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		h := &history{ids: map[string][]uuid.UUID{"session": {aggregatetest.ID("session", 0), aggregatetest.ID("session", 1)}}}
+		target, account, credential := aggregatetest.ID("target", 0), aggregatetest.ID("account", 0), aggregatetest.ID("credential", 0)
+		h := &history{ids: map[string][]uuid.UUID{"session": {aggregatetest.ID("session", 0), aggregatetest.ID("session", 1)}, "credential": {credential}}}
 		for n := range 3 {
 			h.peers = append(h.peers, newPeer(n))
 			h.heard = append(h.heard, nil)
@@ -217,11 +220,15 @@ func TestOrderOfErasuresDoesNotMatter(t *testing.T) {
 		for _, id := range h.ids["session"] {
 			add(id, events.SessionStarted{})
 		}
+		add(target, events.TargetAdded{Name: "web1", Addr: "h:22"})
+		add(account, events.AccountAdded{Name: "root", Target: events.TargetID{UUID: target}, Credential: events.CredentialID{UUID: credential}})
+		add(credential, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: events.Password})
+		add(account, events.AccountRemoved{})
 		h.sync(t, 1, 0)
 		h.sync(t, 2, 0)
 		for range rapid.IntRange(5, 25).Draw(t, "steps") {
 			at := rapid.IntRange(0, 2).Draw(t, "site")
-			switch user := rapid.SampledFrom(h.ids["user"]).Draw(t, "user"); rapid.IntRange(0, 9).Draw(t, "what") {
+			switch user := rapid.SampledFrom(h.ids["user"]).Draw(t, "user"); rapid.IntRange(0, 12).Draw(t, "what") {
 			case 0, 1:
 				h.sync(t, at, rapid.IntRange(0, 2).Draw(t, "from"))
 			case 2:
@@ -230,6 +237,11 @@ func TestOrderOfErasuresDoesNotMatter(t *testing.T) {
 				if rapid.IntRange(0, 3).Draw(t, "disable") == 0 {
 					h.write(t, at, user, events.UserDisabled{})
 				}
+			case 4:
+				h.write(t, at, credential, events.SecretStaged{Sealed: []byte("x")})
+			case 5:
+				e := rapid.SampledFrom([]events.Event{events.AccountRemoved{}, events.AccountRestored{}}).Draw(t, "account")
+				h.write(t, at, account, e)
 			default:
 				h.erase(t, at, func(sort string) (uuid.UUID, bool) {
 					ids := h.known(at, sort)
@@ -253,4 +265,66 @@ func TestOrderOfErasuresDoesNotMatter(t *testing.T) {
 			}
 		}
 	})
+}
+
+// The secrets of an account are erased when it is in the archive, and nothing was done
+// to them of which the confirmation does not know.
+func TestErasedSecretsOfARemovedAccount(t *testing.T) {
+	target, account := aggregatetest.ID("target", 0), aggregatetest.ID("account", 0)
+	for name, c := range map[string]struct {
+		inUse, after, counts bool
+		at                   func(x *erasing)
+	}{
+		"nothing":                    {counts: true, at: func(*erasing) {}},
+		"the account is in use":      {inUse: true, at: func(*erasing) {}},
+		"a rotation on another site": {at: func(x *erasing) { x.write(x.b, x.id, x.ada, events.SecretStaged{Sealed: []byte("new")}) }},
+		"a version of before is sent on another site": {at: func(x *erasing) {
+			x.write(x.b, x.id, events.SiteActor(x.b.ID), events.SecretSent{Version: events.SecretID{UUID: x.all[x.first].Header.ID}})
+		}},
+		"a version is staged by who knows":  {after: true, counts: true, at: func(x *erasing) { x.write(x.b, x.id, x.ada, events.SecretStaged{Sealed: []byte("new")}) }},
+		"restored by who does not know":     {at: func(x *erasing) { x.write(x.b, account, x.ada, events.AccountRestored{}) }},
+		"restored by who knows, to undo it": {after: true, counts: true, at: func(x *erasing) { x.write(x.b, account, x.ada, events.AccountRestored{}) }},
+		"restored and removed by who does not know": {at: func(x *erasing) {
+			x.write(x.b, account, x.ada, events.AccountRestored{})
+			x.write(x.b, account, x.ada, events.AccountRemoved{})
+		}},
+		"removed once more": {after: true, counts: true, at: func(x *erasing) { x.write(x.b, account, x.ada, events.AccountRemoved{}) }},
+	} {
+		t.Run(name, func(t *testing.T) {
+			x := newErasing(t)
+			x.id = aggregatetest.ID("credential", 0)
+			x.write(x.a, target, x.ada, events.TargetAdded{Name: "web1", Addr: "h:22"})
+			x.write(x.a, account, x.ada, events.AccountAdded{Name: "root", Target: events.TargetID{UUID: target}, Credential: events.CredentialID{UUID: x.id}})
+			x.write(x.a, x.id, x.ada, events.CredentialAdded{Account: events.AccountID{UUID: account}, Kind: events.Password})
+			x.first = len(x.all)
+			x.write(x.a, x.id, x.ada, events.SecretStaged{Sealed: []byte("first")})
+			later := aggregatetest.ID("key", 0)
+			x.write(x.a, x.id, x.ada, events.SecretStaged{Sealed: []byte("second"), Key: later})
+			if !c.inUse {
+				x.write(x.a, account, x.ada, events.AccountRemoved{})
+			}
+			x.ask = x.write(x.a, x.id, x.ada, events.ErasureAsked{What: events.ErasableSecrets, Reason: "why", Fingerprint: "ada"})
+			x.hear()
+			x.confirm(x.a, x.eve)
+			if c.after {
+				x.hear()
+			}
+			c.at(x)
+			x.hear()
+			x.want(c.counts, name)
+			for _, key := range []uuid.UUID{x.id, later} {
+				if x.a.state.KeyErased(key) != c.counts {
+					t.Errorf("data key %s is to be destroyed: %t", key, !c.counts)
+				}
+			}
+			// Another account that is said to be sealed under one of the keys keeps it.
+			other := aggregatetest.ID("credential", 1)
+			x.write(x.b, other, x.ada, events.CredentialAdded{Kind: events.Password})
+			x.write(x.b, other, x.ada, events.SecretStaged{Sealed: []byte("x"), Key: later})
+			x.hear()
+			if x.a.state.KeyErased(later) || x.a.state.KeyErased(x.id) != c.counts {
+				t.Error("a data key is destroyed that seals something else")
+			}
+		})
+	}
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,44 +38,63 @@ type Eraser struct {
 // is erased, though it may not be destroyed yet.
 func New(cfg Config) *Eraser {
 	cfg.Sealer.Forget(func(id uuid.UUID) (erased bool) {
-		cfg.Dispatcher.View(func(s *aggregate.State) { _, erased = s.Erased(id) })
+		cfg.Dispatcher.View(func(s *aggregate.State) { erased = s.KeyErased(id) })
 		return erased
 	})
 	return &Eraser{cfg: cfg}
 }
 
+// due is something erased, with the data keys of it that are here.
+type due struct {
+	id   uuid.UUID
+	keys []uuid.UUID
+}
+
 // due lists what is erased and not destroyed here, or not said to be. A key that is
 // there again after that came with an old key table, so it is destroyed once more.
-func (e *Eraser) due() (all []uuid.UUID) {
+func (e *Eraser) due() (all []due) {
 	e.cfg.Dispatcher.View(func(s *aggregate.State) {
 		_, held := s.HoldOf(e.cfg.Dispatcher.Log()) // then its word would not count, and be said for ever
 		for _, x := range s.Erasures() {
 			_, erased := s.Erased(x.ID)
 			_, runs := s.Session(events.SessionID{UUID: x.ID}) // a site that betrays says so: what runs is recorded
-			if erased && !runs && (e.cfg.Sealer.Has(x.ID) || !held && s.HasErased(x, e.cfg.Site) == nil) {
-				all = append(all, x.ID)
+			if !erased || runs {
+				continue
+			}
+			keys := slices.DeleteFunc(s.KeysOf(x), func(key uuid.UUID) bool { return !e.cfg.Sealer.Has(key) })
+			if len(keys) > 0 || !held && s.HasErased(x, e.cfg.Site) == nil {
+				all = append(all, due{x.ID, keys})
 			}
 		}
 	})
 	return all
 }
 
-// Once destroys what is due. First the key, then the word: a crash in between has it
+// Once destroys what is due. First the keys, then the word: a crash in between has it
 // said by the next start, and nothing is said that is not done.
 func (e *Eraser) Once(ctx context.Context) error {
 	e.turn.Lock()
 	defer e.turn.Unlock()
 	var errs []error
-	for _, id := range e.due() {
-		if err := e.cfg.Sealer.Erase(id); err != nil {
-			errs = append(errs, fmt.Errorf("destroy data key %s, which is erased: %w", id, err))
-			continue
+	for _, d := range e.due() {
+		err := e.destroy(d.keys)
+		if err == nil {
+			_, err = e.cfg.Dispatcher.Do(ctx, events.SiteActor(e.cfg.Site), commands.NoteErased{ID: d.id})
 		}
-		if _, err := e.cfg.Dispatcher.Do(ctx, events.SiteActor(e.cfg.Site), commands.NoteErased{ID: id}); err != nil {
-			errs = append(errs, fmt.Errorf("say that data key %s is destroyed: %w", id, err))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("destroy the data keys of %s, which is erased: %w", d.id, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (e *Eraser) destroy(keys []uuid.UUID) error {
+	for _, key := range keys {
+		if err := e.cfg.Sealer.Erase(key); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // between is the least time between two looks at what is due, and what follows a

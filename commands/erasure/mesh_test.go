@@ -19,11 +19,40 @@ import (
 	"github.com/holdfast-pam/holdfast/events/seal"
 )
 
-func (p *sites) session() (events.SessionID, bool) {
-	if len(p.sealed) == 0 {
-		return events.SessionID{}, false
+// any gives something that was sealed.
+func (p *sites) any() (id uuid.UUID, ok bool) {
+	if len(p.ids) == 0 {
+		return id, false
 	}
-	return events.SessionID{UUID: aggregatetest.ID("session", p.rng.IntN(len(p.sealed)))}, true
+	return p.ids[p.rng.IntN(len(p.ids))], true
+}
+
+// wishes are the commands by which something is erased.
+func (p *sites) wishes(id uuid.UUID) (ask, confirm, withdraw commands.Command) {
+	if account, secret := p.accounts[id]; secret {
+		ref := account.String()
+		return commands.AskSecretsErasure{Account: ref, Reason: "why"}, commands.ConfirmSecretsErasure{Account: ref}, commands.WithdrawSecretsErasure{Account: ref}
+	}
+	session := events.SessionID{UUID: id}
+	return commands.AskErasure{Session: session, Reason: "why"}, commands.ConfirmErasure{Session: session}, commands.WithdrawErasure{Session: session}
+}
+
+// change has a site do something to the secret of a removed account, if it knows that.
+func (p *sites) change(x *node, id uuid.UUID) {
+	if _, known := x.state.Credential(events.CredentialID{UUID: id}); !known {
+		return
+	}
+	if _, erased := x.state.Erased(id); erased {
+		return
+	}
+	switch p.rng.IntN(3) {
+	case 0:
+		x.fact(p.accounts[id].UUID, x.self(), events.AccountRestored{})
+	case 1:
+		x.fact(p.accounts[id].UUID, x.self(), events.AccountRemoved{})
+	default:
+		x.fact(id, x.self(), events.SecretStaged{Sealed: []byte("another")})
+	}
 }
 
 // act is something that happens at a site, and what its peers hear of it.
@@ -35,18 +64,21 @@ func (p *sites) act() {
 	if u, err := x.state.UserByName(name); err == nil {
 		by = events.UserActor(u.ID)
 	}
-	id, any := p.session()
+	id, any := p.any()
+	ask, confirm, withdraw := p.wishes(id)
 	switch n := p.rng.IntN(40); {
-	case n < 5 && len(p.sealed) < 6:
+	case n < 5 && len(p.ids) < 6:
 		p.record(x)
 	case n < 10 && any:
-		x.survive(func() { x.do(by, commands.AskErasure{Session: id, Reason: "why"}) })
+		x.survive(func() { x.do(by, ask) })
 	case n < 16 && any:
-		x.survive(func() { x.do(by, commands.ConfirmErasure{Session: id}) })
+		x.survive(func() { x.do(by, confirm) })
 	case n < 17 && any:
-		x.survive(func() { x.do(by, commands.WithdrawErasure{Session: id}) })
+		x.survive(func() { x.do(by, withdraw) })
 	case n < 18 && p.rng.IntN(8) == 0:
 		x.survive(func() { x.do(by, commands.DisableUser{User: []string{"ada", "eve", "max"}[p.rng.IntN(3)]}) })
+	case n < 19 && any:
+		p.change(x, id)
 	case n < 24:
 		x.survive(x.erase)
 	case n < 27:
@@ -56,7 +88,7 @@ func (p *sites) act() {
 	case n < 32:
 		x.unseal()
 	case n < 33:
-		x.rekey(id.UUID)
+		x.rekey(id)
 	case n < 34:
 		x.start()
 	case n < 36:
@@ -93,7 +125,7 @@ func (x *node) rekey(id uuid.UUID) {
 	public, err := next.Public(x.site.ID.UUID)
 	must(err)
 	x.sealer.LeadTo(public)
-	for _, id := range []uuid.UUID{id, aggregatetest.ID("session", 0)} {
+	for _, id := range []uuid.UUID{id, aggregatetest.ID("sealed", 0)} {
 		_, err = x.sealer.Rewrap(context.Background(), id)
 		if err != nil && !errors.Is(err, seal.ErrErased) && !errors.Is(err, seal.ErrNotFound) && !errors.Is(err, seal.ErrNotRecipient) {
 			panic(err)
@@ -146,13 +178,13 @@ func (p *sites) wrong() error {
 				if k != nil {
 					k.Release()
 				}
-				return fmt.Errorf("I12: site %d knows that session %s is erased, and opens it: %v", x.index, id, err)
+				return fmt.Errorf("I12: site %d knows that %s is erased, and opens it: %v", x.index, id, err)
 			}
 			if y, _ := x.state.Erasure(id); x.state.HasErased(y, x.site.ID) != nil && x.sealer.Has(id) {
-				return fmt.Errorf("R19: site %d says that the key of session %s is destroyed, and has it", x.index, id)
+				return fmt.Errorf("R19: site %d says that the key of %s is destroyed, and has it", x.index, id)
 			}
 			if x.clean[id] && bytes.Contains(x.disk(), id[:]) {
-				return fmt.Errorf("I12: site %d has destroyed the key of session %s, and it is in its key table", x.index, id)
+				return fmt.Errorf("I12: site %d has destroyed the key of %s, and it is in its key table", x.index, id)
 			}
 			if err := twoPeople(x, id); err != nil {
 				return err
@@ -186,7 +218,7 @@ func twoPeople(x *node, id uuid.UUID) error {
 			return nil
 		}
 	}
-	return fmt.Errorf("R19: session %s is erased, and not by two administrators", id)
+	return fmt.Errorf("R19: %s is erased, and not by two administrators", id)
 }
 
 func isAdmin(x *node, by events.Actor) bool {
@@ -269,16 +301,16 @@ func (p *sites) ended(x *node, there map[uuid.UUID]bool) error {
 		_, erased := x.state.Erased(id)
 		switch {
 		case erased && err == nil:
-			return fmt.Errorf("I12: session %s is erased, and the disk of site %d opens it", id, x.index)
+			return fmt.Errorf("I12: %s is erased, and the disk of site %d opens it", id, x.index)
 		case erased && bytes.Contains(x.disk(), id[:]):
-			return fmt.Errorf("I12: session %s is erased, and the disk of site %d names its key", id, x.index)
+			return fmt.Errorf("I12: %s is erased, and the disk of site %d names its key", id, x.index)
 		case !erased && there[id] && err != nil:
-			return fmt.Errorf("session %s is not erased, and site %d does not open it: %w", id, x.index, err)
+			return fmt.Errorf("%s is not erased, and site %d does not open it: %w", id, x.index, err)
 		}
 		if y, asked := x.state.Erasure(id); erased && asked {
 			for _, at := range x.state.SitesOf(y) {
 				if at.Done == nil {
-					return fmt.Errorf("R19: %s has not said that it erased session %s", at.Site, id)
+					return fmt.Errorf("R19: %s has not said that it erased %s", at.Site, id)
 				}
 			}
 		}

@@ -36,8 +36,10 @@ type sites struct {
 	cut   map[[2]int]bool
 	at    time.Time
 
-	sealed    map[uuid.UUID][]byte // what was recorded, by session
-	under     []wrapped            // wraps that may come at any time
+	ids       []uuid.UUID
+	sealed    map[uuid.UUID][]byte           // by what is erased
+	accounts  map[uuid.UUID]events.AccountID // of secrets
+	under     []wrapped                      // wraps that may come at any time
 	destroyed int
 	refused   int // wraps of erased keys
 	crashed   int
@@ -101,7 +103,7 @@ func must(err error) {
 func newSites(t *testing.T, seed uint64) *sites {
 	p := &sites{
 		t: t, rng: rand.New(rand.NewPCG(seed, 0)), dir: t.TempDir(), cut: map[[2]int]bool{}, at: aggregatetest.Epoch,
-		sealed: map[uuid.UUID][]byte{},
+		sealed: map[uuid.UUID][]byte{}, accounts: map[uuid.UUID]events.AccountID{},
 	}
 	if dir, err := os.MkdirTemp("/dev/shm", "erasure"); err == nil { // where a sync costs nothing
 		p.dir = dir
@@ -240,17 +242,33 @@ func (x *node) erase() {
 	}
 }
 
-// record is a session at a site.
+// record seals something at a site that can be erased: a session, or the secret of a
+// removed account.
 func (p *sites) record(x *node) {
-	id := aggregatetest.ID("session", len(p.sealed))
-	by := events.SiteActor(x.site.ID)
-	x.fact(id, by, events.SessionStarted{})
+	by, id := x.self(), aggregatetest.ID("sealed", len(p.ids))
+	p.ids = append(p.ids, id)
+	secret := p.rng.IntN(3) == 0
+	if secret {
+		account := events.AccountID{UUID: aggregatetest.ID("account", len(p.ids))}
+		p.accounts[id] = account
+		target := aggregatetest.ID("target", len(p.ids))
+		x.fact(target, by, events.TargetAdded{Name: fmt.Sprint("t", len(p.ids)), Addr: "h:22"})
+		x.fact(account.UUID, by, events.AccountAdded{Name: "root", Target: events.TargetID{UUID: target}, Credential: events.CredentialID{UUID: id}})
+		x.fact(id, by, events.CredentialAdded{Account: account, Kind: events.Password})
+	} else {
+		x.fact(id, by, events.SessionStarted{})
+	}
 	k, err := x.sealer.NewKey(context.Background(), id)
 	must(err)
 	defer k.Release()
 	p.sealed[id], err = k.Seal(nil, []byte("card 4711"), binding(id))
 	must(err)
-	x.fact(id, by, events.SessionEnded{Reason: events.EndedByClient})
+	if secret {
+		x.fact(id, by, events.SecretStaged{Sealed: p.sealed[id]})
+		x.fact(p.accounts[id].UUID, by, events.AccountRemoved{})
+	} else {
+		x.fact(id, by, events.SessionEnded{Reason: events.EndedByClient})
+	}
 }
 
 func binding(id uuid.UUID) seal.Binding { return seal.Binding{Purpose: "session", ID: id} }
