@@ -174,7 +174,8 @@ func (s *State) KeyErased(key uuid.UUID) bool {
 		!slices.ContainsFunc(sealed, func(c *Credential) bool { _, erased := s.Erased(c.ID.UUID); return !erased })
 }
 
-// KeysOf lists the data keys of what is erased.
+// KeysOf lists the data keys of what is erased. One that is said to seal something else,
+// too, is not to be destroyed: see KeyErased.
 func (s *State) KeysOf(x *Erasure) []uuid.UUID {
 	keys := []uuid.UUID{x.ID}
 	if c := s.credentials[events.CredentialID{UUID: x.ID}]; c != nil {
@@ -184,7 +185,7 @@ func (s *State) KeysOf(x *Erasure) []uuid.UUID {
 			}
 		}
 	}
-	return slices.DeleteFunc(keys, func(key uuid.UUID) bool { return !s.KeyErased(key) })
+	return keys
 }
 
 // takenBack reports whether an ask was withdrawn as far as an event knows; nil knows

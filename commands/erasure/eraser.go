@@ -48,6 +48,7 @@ func New(cfg Config) *Eraser {
 type due struct {
 	id   uuid.UUID
 	keys []uuid.UUID
+	say  bool // it is done then
 }
 
 // due lists what is erased and not destroyed here, or not said to be. A key that is
@@ -61,9 +62,11 @@ func (e *Eraser) due() (all []due) {
 			if !erased || runs {
 				continue
 			}
-			keys := slices.DeleteFunc(s.KeysOf(x), func(key uuid.UUID) bool { return !e.cfg.Sealer.Has(key) })
-			if len(keys) > 0 || !held && s.HasErased(x, e.cfg.Site) == nil {
-				all = append(all, due{x.ID, keys})
+			here := slices.DeleteFunc(s.KeysOf(x), func(key uuid.UUID) bool { return !e.cfg.Sealer.Has(key) })
+			keys := slices.DeleteFunc(slices.Clone(here), func(key uuid.UUID) bool { return !s.KeyErased(key) })
+			whole := len(keys) == len(here) // else a site that betrays says that a key seals something else, too
+			if say := whole && !held; len(keys) > 0 || say && s.HasErased(x, e.cfg.Site) == nil {
+				all = append(all, due{x.ID, keys, say})
 			}
 		}
 	})
@@ -78,7 +81,7 @@ func (e *Eraser) Once(ctx context.Context) error {
 	var errs []error
 	for _, d := range e.due() {
 		err := e.destroy(d.keys)
-		if err == nil {
+		if err == nil && d.say {
 			_, err = e.cfg.Dispatcher.Do(ctx, events.SiteActor(e.cfg.Site), commands.NoteErased{ID: d.id})
 		}
 		if err != nil {

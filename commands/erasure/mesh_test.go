@@ -368,3 +368,38 @@ func TestErasedStaysErasedAtAllSites(t *testing.T) {
 		t.Error("the test tries less than it should")
 	}
 }
+
+// A member says that the data key of an erased secret seals one of another account as
+// well. It is not destroyed for that, and nobody says that it was.
+func TestAttackSharedKeyOfAnErasedSecret(t *testing.T) {
+	p := newSites(t, 1)
+	x := p.nodes[0]
+	defer func() {
+		for _, y := range p.nodes {
+			_ = y.table.Close()
+		}
+	}()
+	for len(p.accounts) == 0 {
+		p.record(x)
+	}
+	var id uuid.UUID
+	for id = range p.accounts {
+	}
+	ask, confirm, _ := p.wishes(id)
+	for i, c := range []commands.Command{ask, confirm} {
+		u, err := x.state.UserByName([]string{"ada", "eve"}[i])
+		must(err)
+		x.do(events.UserActor(u.ID), c)
+	}
+	if !x.state.KeyErased(id) {
+		t.Fatal("it is not erased")
+	}
+	other := aggregatetest.ID("other", 0)
+	x.fact(other, x.self(), events.CredentialAdded{Kind: events.Password})
+	x.fact(other, x.self(), events.SecretStaged{Sealed: []byte("y"), Key: id})
+	x.erase()
+	e, _ := x.state.Erasure(id)
+	if !x.sealer.Has(id) || x.state.HasErased(e, x.site.ID) != nil {
+		t.Error("it is destroyed, or said to be")
+	}
+}
