@@ -83,6 +83,8 @@ var mutants = []mutant{
 	{"R13 who lost its duties goes on", "aggregate/duty.go", "return d != nil && !d.Given && d.Holder", "return false && !d.Given && d.Holder", "./aggregate", "TestRotationsAfterATakeover"},
 	{"R14 a log counts beyond its fork", "aggregate/hold.go", "		if f.Log.Kind == events.Ctl {\n			cut(f.Log, f.Size)", "		if false {\n			cut(f.Log, f.Size)", "./aggregate", "TestAForkHoldsItsLog"},
 	{"R14 anybody's word on a fork counts", "aggregate/hold.go", "f.proven = f.proven || s.cuts.check == nil || ", "f.proven = true || ", "./aggregate", "TestAForkHoldsItsLog"},
+	{"R14 a word in one branch counts", "aggregate/hold.go", "s.inBranch(least.At) && !s.inBranch(f.At) || s.inBranch(least.At) == s.inBranch(f.At) && ", "", "./aggregate", "TestWhatIsSaidInABranch"},
+	{"R14 what was staged where a log does not count is lost", "aggregate/tail.go", "return r.sent || r.last && !r.over", "return r.sent", "./aggregate", "TestASecretThatWasStagedBeyond"},
 	{"R14 a fence cuts nothing", "aggregate/hold.go", "if s.cutsNow(f, 0) {", "if false {", "./aggregate", "TestAFenceCutsBySize"},
 	{"R15 a copy goes on in its logs", "../site/doubt.go", "if string(b) != inode+\"\\n\" {", "if string(b) == inode {", "../site", "TestACopyOfASite|TestMarker"},
 	{"R15 the log that comes first tells the end", "aggregate/session.go", "	if at.Origin != n.Started.Origin {", "	if false {", "./aggregate", "TestEndsThatAreToldInTwoLogs"},

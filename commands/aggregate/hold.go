@@ -144,17 +144,33 @@ var _ = fold(func(s *State, at *Mark, _ events.SiteReinstated) bool {
 
 // ForkOf is up to where a log counts that was written twice.
 func (s *State) ForkOf(o events.Origin) (size uint64, forked bool) {
-	f := s.fork(o)
-	if f == nil {
-		return 0, false
+	for _, f := range s.cuts.forks[o] {
+		if f.proven && (!forked || f.Size < size) {
+			size, forked = f.Size, true
+		}
 	}
-	return f.Size, true
+	return size, forked
 }
 
-// fork is the proof that leaves least of a log; of several such the first one.
+// inBranch reports whether an event stands where a log was written twice: who holds the
+// other branch never hears of it.
+func (s *State) inBranch(m *Mark) bool {
+	size, forked := s.ForkOf(m.Origin)
+	return forked && m.Position > size
+}
+
+// fork is the proof that leaves least of a log; of several such the first one of which
+// everybody hears.
 func (s *State) fork(o events.Origin) (least *Fork) {
+	size, forked := s.ForkOf(o)
+	if !forked {
+		return nil
+	}
 	for _, f := range s.cuts.forks[o] {
-		if (least == nil || f.Size < least.Size || f.Size == least.Size && f.At.Compare(least.At) < 0) && f.proven {
+		if !f.proven || f.Size != size {
+			continue
+		}
+		if least == nil || s.inBranch(least.At) && !s.inBranch(f.At) || s.inBranch(least.At) == s.inBranch(f.At) && f.At.Compare(least.At) < 0 {
 			least = f
 		}
 	}
@@ -185,7 +201,7 @@ func (s *State) Forks() []*Fork {
 // Settled reports whether somebody has looked at a fork, knowing how little it
 // leaves.
 func (s *State) Settled(f *Fork) bool {
-	return slices.ContainsFunc(s.cuts.settled[f.Log], func(m *Mark) bool { return m.Knows(f.At) })
+	return slices.ContainsFunc(s.cuts.settled[f.Log], func(m *Mark) bool { return m.Knows(f.At) && !s.inBranch(m) })
 }
 
 // FencesOf lists the cuts of a site's logs that count.
@@ -221,7 +237,7 @@ func (s *State) free(m *Mark, depth int) bool {
 	if size, ends := s.EndOf(m.Origin); ends && m.Position > size {
 		return false
 	}
-	if size, forked := s.ForkOf(m.Origin); forked && m.Position > size {
+	if s.inBranch(m) {
 		return false
 	}
 	return !slices.ContainsFunc(s.cuts.fences[m.Origin.Site], func(g *Fence) bool {
@@ -298,16 +314,22 @@ func (s *State) HoldOf(o events.Origin) (size uint64, held bool) {
 func (s *State) cutLines(add func(format string, args ...any)) {
 	for o, all := range s.cuts.forks {
 		for _, f := range all {
-			add("fork %s at %d told %s settled %t", o, f.Size, show(f.At), s.Settled(f))
+			if !s.inBranch(f.At) {
+				add("fork %s at %d told %s settled %t", o, f.Size, show(f.At), s.Settled(f))
+			}
 		}
 	}
 	for site, all := range s.cuts.fences {
 		for _, f := range all {
-			add("fence of %s at %s %q by %s counts %t", site, f.Logs, f.Reason, show(f.At), s.cutsNow(f, 0))
+			if !s.inBranch(f.At) {
+				add("fence of %s at %s %q by %s counts %t", site, f.Logs, f.Reason, show(f.At), s.cutsNow(f, 0))
+			}
 		}
 	}
 	for site, all := range s.cuts.reinstated {
-		add("reinstated %s %s", site, showMarks(all))
+		if all = slices.DeleteFunc(slices.Clone(all), s.inBranch); len(all) > 0 {
+			add("reinstated %s %s", site, showMarks(all))
+		}
 	}
 	s.leavingLines(add)
 	for o, key := range s.cuts.keys {

@@ -2,6 +2,7 @@ package aggregate_test
 
 import (
 	"errors"
+	"slices"
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -164,5 +165,31 @@ func TestAForkHoldsItsLog(t *testing.T) {
 	x.put(t, x.a, x.b.ID, events.ForkSettled{Log: x.b.Origin(), Size: 2, Reason: "looked at"})
 	if s := build(t, x.a.ID, x.all, check); !s.Settled(s.Forks()[0]) || has(s, 2) {
 		t.Error("it is settled, and nothing after it counts")
+	}
+}
+
+// A site says in one branch of its log that another log was written twice, and settles
+// that. Who holds the other branch comes to the same state, once somebody else has said so.
+func TestWhatIsSaidInABranch(t *testing.T) {
+	x := newTrio(t)
+	x.user(t, x.c, 1)
+	fork := events.ForkProved{Log: x.c.Origin(), Size: 0, Proof: []byte("proof")}
+	n := len(x.all)
+	x.put(t, x.b, x.c.ID, fork)
+	x.put(t, x.b, x.c.ID, events.ForkSettled{Log: x.c.Origin(), Size: 0, Reason: "it says"})
+	x.put(t, x.b, x.a.ID, fenceOf(x.b, x.a))
+	branch := x.all[n:]
+	x.all = x.all[:n:n]
+	x.put(t, x.a, x.b.ID, events.ForkProved{Log: x.b.Origin(), Size: 0, Proof: []byte("proof")})
+	x.put(t, x.a, x.c.ID, fork)
+	with := build(t, x.c.ID, slices.Concat(x.all[:n], branch, x.all[n:]), nil)
+	without := build(t, x.c.ID, x.all, nil)
+	if with.Digest() != without.Digest() {
+		t.Error("who holds the branch has another state")
+	}
+	for _, f := range with.Forks() {
+		if with.Settled(f) || f.At.Origin != x.a.Origin() {
+			t.Errorf("the fork of %s: settled %t, told in %s", f.Log, with.Settled(f), f.At.Origin)
+		}
 	}
 }

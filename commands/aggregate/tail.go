@@ -36,10 +36,18 @@ type Recovery struct {
 	Public     string
 	Key        uuid.UUID // zero for the credential's first one
 	Log        events.Origin
-	Position   uint64 // of the first event that says that it was sent
+	Position   uint64 // of the first event that says that it was sent, or of its staging
 
-	sent bool
+	sent     bool
+	last     bool              // that was staged there
+	rotation events.RotationID // by which it was
+	over     bool              // that has ended
 }
+
+// mayBeHeld reports whether the target may hold a version. The last one that was staged
+// may have been sent by what was lost of the log: it was copied to another site first,
+// so that it outlives that (rule R1).
+func (r *Recovery) mayBeHeld() bool { return r.sent || r.last && !r.over }
 
 // noteTail takes note of what a record beyond where its log counts says of a secret.
 func (s *State) noteTail(r *events.Record, clock events.Clock) {
@@ -47,6 +55,13 @@ func (s *State) noteTail(r *events.Record, clock events.Clock) {
 	var version events.SecretID
 	var staged *events.SecretStaged
 	switch h.Type {
+	case "rotation.ended":
+		for at, all := range s.tails {
+			for _, r := range all {
+				r.over = r.over || at.site == h.Site && r.rotation.UUID == h.Stream
+			}
+		}
+		return
 	case "secret.staged", "secret.sent", "secret.applied", "secret.unknown", "secret.verified", "secret.tried", "secret.rejected", "secret.unanswered":
 	default:
 		return
@@ -81,7 +96,10 @@ func (s *State) noteTail(r *events.Record, clock events.Clock) {
 		i, all = len(all), append(all, &Recovery{Credential: at.credential, Version: version, Log: h.Origin()})
 	}
 	if v := all[i]; staged != nil {
-		v.Sealed, v.Public, v.Key = staged.Sealed, staged.Public, staged.Key
+		for _, r := range all {
+			r.last = r == v
+		}
+		v.Sealed, v.Public, v.Key, v.rotation, v.Position = staged.Sealed, staged.Public, staged.Key, staged.Rotation, h.Position
 	} else if !v.sent {
 		v.sent, v.Position = true, h.Position
 	}
@@ -97,7 +115,7 @@ func (s *State) Recoverable() (all []Recovery) {
 	for _, of := range s.tails {
 		for _, r := range of {
 			c := s.credentials[r.Credential]
-			if !r.sent {
+			if !r.mayBeHeld() {
 				continue
 			}
 			out := *r

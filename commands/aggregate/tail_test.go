@@ -109,6 +109,31 @@ func TestASecretBeyondWhereALogCountsIsACandidate(t *testing.T) {
 	}
 }
 
+// The last version that was staged beyond where a log counts may have been sent by what
+// was lost of it. It is none once its rotation has ended without that, nor is one before it.
+func TestASecretThatWasStagedBeyondMayHaveBeenSent(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		x := newVaultOf(t)
+		by := events.RotationID{UUID: aggregatetest.ID("rotation", 1)}
+		x.all = append(x.all, x.a.write(t, x.id.UUID, events.SiteActor(x.a.ID), events.SecretApplied{
+			Version: events.SecretID{UUID: x.all[4].Header.ID}, How: events.ByEntry}))
+		var last events.Record
+		for n := range 2 {
+			last = x.b.write(t, x.id.UUID, events.SiteActor(x.b.ID), events.SecretStaged{Sealed: []byte(fmt.Sprint(n)), Rotation: by})
+			x.all = append(x.all, last)
+		}
+		x.all = append(x.all, x.b.write(t, x.id.UUID, events.SiteActor(x.b.ID), events.SecretVerified{Version: events.SecretID{UUID: x.all[4].Header.ID}, How: events.ByLogin}))
+		if ended {
+			x.all = append(x.all, x.b.write(t, by.UUID, events.SiteActor(x.b.ID), events.RotationEnded{Result: events.RotationFailed}))
+		}
+		x.put(t, x.a, x.b.ID, fenceOf(x.a, x.b))
+		got := build(t, x.c.ID, x.all, nil).Recoverable()
+		if ended && len(got) > 0 || !ended && (len(got) != 1 || got[0].Version.UUID != last.Header.ID || got[0].Position != last.Header.Position) {
+			t.Errorf("ended %t: recoverable %+v", ended, got)
+		}
+	}
+}
+
 // A log that is not trusted makes others test no more than a few versions.
 func TestAttackManySecretsBeyondWhereALogCounts(t *testing.T) {
 	x := newVaultOf(t)

@@ -39,6 +39,19 @@ func NewSite(n int) *Site {
 	return s
 }
 
+// Back is the site as it was after its first n records.
+func (s *Site) Back(n int) *Site {
+	old := &Site{ID: s.ID, Epoch: s.Epoch, Records: s.Records[:n:n]}
+	old.ticker.Now = func() time.Time { return old.now() }
+	for _, r := range old.Records {
+		old.Observe(r)
+		if _, err := old.coder.Apply(r.Header.Clock); err != nil {
+			panic(err)
+		}
+	}
+	return old
+}
+
 // ID is a valid UUIDv7 made from a name and a number.
 func ID(name string, n int) uuid.UUID {
 	sum := sha256.Sum256(binary.BigEndian.AppendUint64([]byte(name), uint64(n)))
