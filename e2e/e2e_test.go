@@ -51,6 +51,15 @@ func TestScripts(t *testing.T) {
 	if _, err := exec.LookPath("oathtool"); err != nil && os.Getenv("HOLDFAST_REQUIRE_CLIENTS") != "" {
 		t.Error(err) // without it second-factor.txtar is skipped
 	}
+	scripts, err := filepath.Glob("testdata/script/*.txtar")
+	if err != nil || len(scripts) == 0 {
+		t.Fatal(scripts, err)
+	}
+	for _, path := range scripts {
+		if b, err := os.ReadFile(path); err != nil || strings.Contains(string(b), "\nstop") {
+			t.Errorf("%s ends with a stop (%v): what comes after it is never run", path, err)
+		}
+	}
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata/script",
 		RequireExplicitExec: true,
@@ -62,7 +71,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"site": cmdSite, "stop": cmdStop, "crash": cmdCrash, "target": cmdTarget, "key": cmdKey,
+			"site": cmdSite, "down": cmdDown, "crash": cmdCrash, "target": cmdTarget, "key": cmdKey,
 			"notfound": cmdNotFound, "sh": cmdShell, "bg": cmdBackground,
 			"port": cmdPort, "until": cmdUntil, "serve": cmdServe, "ask": cmdAsk,
 			"within": cmdWithin,
@@ -114,8 +123,9 @@ func (w *world) writeConfig() error {
 	return lab.WriteConfig(filepath.Join(w.dir, "ssh_config"), hosts...)
 }
 
-// stop ends the site in order; crash kills it.
-func cmdStop(ts *testscript.TestScript, neg bool, _ []string)  { ts.Check(worldOf(ts).site.Stop()) }
+// down ends the site in order; crash kills it. (testscript has a stop of its own: it ends
+// the script.)
+func cmdDown(ts *testscript.TestScript, neg bool, _ []string)  { ts.Check(worldOf(ts).site.Stop()) }
 func cmdCrash(ts *testscript.TestScript, neg bool, _ []string) { ts.Check(worldOf(ts).site.Kill()) }
 
 // target NAME starts an sshd and sets NAME_ADDR, NAME_HOSTKEY, ACCOUNT (the
