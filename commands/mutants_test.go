@@ -62,7 +62,7 @@ var mutants = []mutant{
 	{"R3 no pause while another site's change is open", "rotation/plan.go", "if accepted > 0 {", "if false {", "./rotation", "TestAChangeThatASiteNeverAnswersFor"},
 	{"R1 act before it is on record, in a mesh", "rotation/act.go", "	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n",
 		"	_, _ = change.Change(ctx, w.job, next)\n	records, err := m.cfg.Dispatcher.Do(ctx, m.actor, say)\n", "./rotation", "TestSitesOfAMesh"},
-	{"R1 a site that is gone is waited for", "rotation/copies.go", "(!moved || d.Holder == m.Site)", "(!moved || true)", "./rotation", "TestNoScheduleWaitsForASiteThatIsGone"},
+	{"R1 a site that is gone is waited for", "rotation/copies.go", "(!moved || d.Holder == m.Site)", "(!moved || d.Term > 0)", "./rotation", "TestNoScheduleWaitsForASiteThatIsGone"},
 	{"R20 what bars is passed over", "aggregate/newer.go", "!folded && !events.Bars(h.Type) {", "!folded || true {", ".", "Newer|Bars"},
 	{"R20 a member bars anything", "aggregate/newer.go", `area == "" || slices.Contains(b.areas, area)`, `area == "" || true`, ".", "TestAttackAMemberBars"},
 	{"R1 a second copy is not waited for", "rotation/act.go", "Alone: !m.cfg.Copies.Held(ctx, w.staged, w.stagedAt)}", "Alone: false}", "./rotation", "TestSitesOfAMesh"},
