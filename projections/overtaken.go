@@ -34,21 +34,32 @@ type Overtaken struct {
 // g being the grant that it was started under.
 var takers = map[string]string{
 	"user.disabled": "s.user = x.stream",
-	"user.key_removed": `s.user = x.stream AND s.fingerprint = json_extract(x.payload, '$.fingerprint') AND NOT EXISTS (
-		SELECT 1 FROM audit a WHERE a.type = 'user.key_added' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp
-		AND json_extract(a.payload, '$.fingerprint') = s.fingerprint)`,
-	"account.removed": `s.account = x.stream AND NOT EXISTS (
-		SELECT 1 FROM audit a WHERE a.type = 'account.restored' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
-	"target.removed": `s.target = x.stream AND NOT EXISTS (
-		SELECT 1 FROM audit a WHERE a.type = 'target.restored' AND a.stream = x.stream AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
-	"grant.removed": "g.off_stamp = x.stamp",
-	"group.member_removed": `g.grp = x.stream AND s.user = x.user AND NOT EXISTS (
-		SELECT 1 FROM audit a WHERE a.type = 'group.member_added' AND a.stream = x.stream AND a.user = x.user AND a.stamp > x.stamp AND a.stamp < s.start_stamp)`,
+	"user.key_removed": "s.user = x.stream AND s.fingerprint = json_extract(x.payload, '$.fingerprint')" +
+		unlessBack("user.key_added", "json_extract(a.payload, '$.fingerprint') = s.fingerprint"),
+	"account.removed":        "s.account = x.stream" + unlessBack("account.restored", "1"),
+	"target.removed":         "s.target = x.stream" + unlessBack("target.restored", "1"),
+	"grant.removed":          "g.off_stamp = x.stamp",
+	"group.member_removed":   "g.grp = x.stream AND s.user = x.user" + unlessBack("group.member_added", "a.user = x.user"),
 	"group.removed":          "g.grp = x.stream",
 	"request.denied":         "s.request = x.stream",
 	"request.withdrawn":      "s.request = x.stream",
 	"session.kill_requested": "s.id = x.stream",
 }
+
+// unlessBack leaves out what came back by an event a of a type, if the session's site
+// knew of both when it began: one that did not know of the removal went by an old
+// right, which does not come back (rule R7), however late it began.
+func unlessBack(kind, same string) string {
+	return " AND NOT (knew(s.knew, x.stamp) AND EXISTS (SELECT 1 FROM audit a WHERE a.type = '" + kind +
+		"' AND a.stream = x.stream AND a.stamp > x.stamp AND knew(s.knew, a.stamp) AND " + same + "))"
+}
+
+// knew tells in SQL whether who had applied what a clock covers knew of what has a stamp.
+var _ = function("knew", func(clock string, stamp []byte) (bool, error) {
+	c, err := events.ParseClock(clock)
+	o, position, ok := placeOf(stamp)
+	return ok && c.At(o) >= position, err
+})
 
 // Overtaken lists the sessions that ran for longer than that after their right
 // was taken away at another site, the newest first. Order is by the stamps,

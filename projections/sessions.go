@@ -14,12 +14,12 @@ import (
 
 var _ = register(projection{
 	name:    "sessions",
-	version: 4,
+	version: 5,
 	reads:   events.Ctl,
 	schema: `
 CREATE TABLE sessions (
 	id BLOB, site BLOB, -- each site tells of its own sessions: two of one id are two, and one of the sites betrays
-	start_stamp BLOB, user BLOB, account BLOB, target BLOB, credential BLOB, secret BLOB, grant_id BLOB,
+	start_stamp BLOB, knew TEXT NOT NULL DEFAULT '', user BLOB, account BLOB, target BLOB, credential BLOB, secret BLOB, grant_id BLOB,
 	request BLOB, why TEXT NOT NULL DEFAULT '', ticket TEXT NOT NULL DEFAULT '', approvals TEXT NOT NULL DEFAULT '[]', glass INTEGER NOT NULL DEFAULT 0,
 	source TEXT NOT NULL DEFAULT '', client TEXT NOT NULL DEFAULT '', fingerprint TEXT NOT NULL DEFAULT '', started INTEGER,
 	connect_stamp BLOB, server TEXT NOT NULL DEFAULT '', host_key TEXT NOT NULL DEFAULT '',
@@ -47,7 +47,7 @@ CREATE INDEX sessions_live ON sessions (start_stamp) WHERE end_stamp IS NULL;`,
 
 var (
 	startSession = keepLast("sessions", "id, site", "start_stamp",
-		"user", "account", "target", "credential", "secret", "grant_id", "request", "why", "ticket", "approvals", "glass", "source", "client", "fingerprint", "started")
+		"knew", "user", "account", "target", "credential", "secret", "grant_id", "request", "why", "ticket", "approvals", "glass", "source", "client", "fingerprint", "started")
 	connectSession = keepLast("sessions", "id, site", "connect_stamp", "server", "host_key", "cipher", "kex", "connected")
 	endSession     = keepLast("sessions", "id, site", "end_stamp", "reason", "detail", "complete", "bytes_in", "bytes_out",
 		"received_in", "committed_in", "delivered_in", "received_out", "committed_out", "delivered_out", "forwards", "forwarded_in", "forwarded_out", "files", "ended")
@@ -57,7 +57,7 @@ var (
 )
 
 func sessionStarted(w *writer, r *record, e events.SessionStarted) error {
-	return w.exec(startSession, r.stream(), r.site(), r.stamp(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
+	return w.exec(startSession, r.stream(), r.site(), r.stamp(), r.clock.With(r.Header.Origin(), r.Header.Position-1).String(), blob(e.User.UUID), blob(e.Account.UUID), blob(e.Target.UUID),
 		blob(e.Credential.UUID), blob(e.Secret.UUID), blob(e.Grant.UUID), blob(e.Request.UUID), e.Reason, e.Ticket, texts(idTexts(e.Approvals)), e.BreakGlass, e.Source, e.Client, e.Fingerprint, r.Header.Wall)
 }
 

@@ -3,6 +3,7 @@ package projections
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"net/url"
@@ -72,6 +73,19 @@ func (d *database) close() error {
 		err = d.reads.Close()
 	}
 	return errors.Join(err, d.write.close(), d.pool.Close())
+}
+
+// function lets SQL call a function of a text and a blob, by its name.
+func function(name string, f func(text string, blob []byte) (bool, error)) struct{} {
+	sqlite.MustRegisterDeterministicScalarFunction(name, 2, func(_ *sqlite.FunctionContext, args []driver.Value) (driver.Value, error) {
+		text, okText := args[0].(string)
+		blob, okBlob := args[1].([]byte)
+		if !okText || !okBlob {
+			return nil, fmt.Errorf("%s takes a text and a blob, not %T and %T", name, args[0], args[1])
+		}
+		return f(text, blob)
+	})
+	return struct{}{}
 }
 
 // writer is the connection that writes. Its statements run to their end: a
