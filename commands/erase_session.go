@@ -30,25 +30,25 @@ var (
 
 // Decide refuses a session that runs, and what is asked or erased already.
 func (c AskErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	return erasableRecording(s, c.Session).ask(s, by, env, c.Reason)
+	return erasableRecording(s, c.Session, env.Log.Site).ask(s, by, env, c.Reason)
 }
 
 // Decide refuses whoever asked, under whatever name.
 func (c ConfirmErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	return erasableRecording(s, c.Session).confirm(s, by, env)
+	return erasableRecording(s, c.Session, env.Log.Site).confirm(s, by, env)
 }
 
 // Decide refuses what is erased already.
 func (c WithdrawErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	return erasableRecording(s, c.Session).withdraw(s, by, env, c.Reason)
+	return erasableRecording(s, c.Session, env.Log.Site).withdraw(s, by, env, c.Reason)
 }
 
-func erasableRecording(s *aggregate.State, id events.SessionID) erasable {
+func erasableRecording(s *aggregate.State, id events.SessionID, here events.SiteID) erasable {
 	e := erasable{what: events.ErasableRecording, id: id.UUID, name: "session " + id.String(), verb: "session erase " + id.String()}
 	if e.err = RefuseErased(s, id); e.err != nil {
 		return e
 	}
-	if _, runs := s.Session(id); runs {
+	if n, runs := s.Session(id); runs && !s.Abandoned(n, here) {
 		e.err = conflict("session kill ends it", "session %s is running", id)
 	} else if s.SealsElse(id.UUID) {
 		e.err = conflict("fence the site that says so", "session %s has the id of something else that is sealed: its site betrays", id)

@@ -23,6 +23,9 @@ func (c KillSession) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	if err != nil {
 		return nil, err
 	}
+	if s.Abandoned(n, env.Log.Site) {
+		return nil, conflict("what was recorded of it is at hand: session play "+n.ID.String(), "session %s ran at a site that is gone; nobody hears how it ends", n.ID)
+	}
 	d := newDecision(by, env)
 	d.add(n.ID.UUID, events.SessionKillRequested{Reason: c.Reason})
 	return d.done()

@@ -30,9 +30,22 @@ func (c LeaveMesh) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 	if d, moved := s.Holder(self, events.TargetID{}); !moved || d.Holder == self || len(s.HeldBy(self)) > 0 {
 		return nil, conflict("mesh drain --to SITE gives it away", "this site carries out work of the mesh")
 	}
+	if err := RefuseRunning(s, self); err != nil {
+		return nil, err
+	}
 	d := newDecision(by, env)
 	d.add(self.UUID, events.SiteLeft{Reason: c.Reason, Logs: c.Logs})
 	return d.done()
+}
+
+// RefuseRunning refuses to let a site leave at which sessions run: the others would
+// never hear how they end.
+func RefuseRunning(s *aggregate.State, self events.SiteID) error {
+	n := s.CountSessions(self, func(n *aggregate.Session) bool { return n.Started.Origin.Site == self })
+	if n == 0 {
+		return nil
+	}
+	return conflict("wait until they have ended, or session kill them: session ls --live", "this site still runs %s, and the others would never hear how it goes on", sessions(uint32(n)))
 }
 
 // CloseSites ends the logs of sites that have left at what has been applied of them

@@ -162,7 +162,7 @@ func (c StartSession) findReady(s *aggregate.State, user *aggregate.User, env En
 	if p.secret, no = c.findSecret(s, p); no != nil {
 		return p, no
 	}
-	return p, c.findRoom(s, p)
+	return p, c.findRoom(s, p, env.Log.Site)
 }
 
 // findUser asks again whom the key or the certificate authenticates: it may
@@ -304,9 +304,9 @@ func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version
 
 // findRoom asks whether one session more may run. Sessions at all sites count,
 // as far as this one knows of them.
-func (c StartSession) findRoom(s *aggregate.State, p path) *denial {
+func (c StartSession) findRoom(s *aggregate.State, p path, here events.SiteID) *denial {
 	full := func(limit uint32, match func(*aggregate.Session) bool) bool {
-		return limit > 0 && s.CountSessions(match) >= int(limit)
+		return limit > 0 && s.CountSessions(here, match) >= int(limit)
 	}
 	name := accountOnTarget(c.Account, c.Target)
 	no := &denial{reason: events.TooManySessions}

@@ -127,11 +127,12 @@ type Session struct {
 	Account  string           `json:"account"` // login name on the target
 	Target   string           `json:"target"`
 	Started  time.Time        `json:"started"`
-	Ended    *time.Time       `json:"ended"`     // null while it lives
-	Reason   events.EndReason `json:"reason"`    // of its end
-	BytesIn  uint64           `json:"bytes_in"`  // channel data from the client; known when it has ended
-	BytesOut uint64           `json:"bytes_out"` // channel data from the target
-	Complete bool             `json:"complete"`  // all that could have been delivered is in the recording
+	Ended    *time.Time       `json:"ended"`             // null while it lives
+	Unheard  bool             `json:"unheard,omitempty"` // its site is gone, so nobody hears of its end; filled in by who knows
+	Reason   events.EndReason `json:"reason"`            // of its end
+	BytesIn  uint64           `json:"bytes_in"`          // channel data from the client; known when it has ended
+	BytesOut uint64           `json:"bytes_out"`         // channel data from the target
+	Complete bool             `json:"complete"`          // all that could have been delivered is in the recording
 
 	Detail      string               `json:"detail,omitempty"`    // of its end
 	Connected   time.Time            `json:"connected,omitzero"`  // when the target accepted the login

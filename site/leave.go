@@ -38,6 +38,10 @@ func (d data) farewell() string { return filepath.Join(d.dir, "left") }
 func (s *Site) Leave(ctx context.Context, by events.Actor, to, reason string) ([]events.Record, error) {
 	s.mesh.turn.Lock()
 	defer s.mesh.turn.Unlock()
+	var runs error
+	if s.commands.View(func(state *aggregate.State) { runs = commands.RefuseRunning(state, s.who.ID) }); runs != nil {
+		return nil, runs
+	}
 	if _, err := s.GiveDuties(ctx, by, commands.GiveDuties{To: to, Reason: reason}); err != nil {
 		nothing := false
 		s.commands.View(func(state *aggregate.State) {

@@ -54,7 +54,7 @@ func (s *Site) MeshTop(ctx context.Context) (MeshTop, error) {
 			}
 		}
 		for _, m := range sites {
-			at := TopSite{MeshSite: m, Sessions: state.CountSessions(func(n *aggregate.Session) bool { return n.Started.Origin.Site == m.ID })}
+			at := TopSite{MeshSite: m, Sessions: state.CountSessions(m.ID, func(n *aggregate.Session) bool { return n.Started.Origin.Site == m.ID })}
 			for _, d := range state.HeldBy(m.ID) {
 				if name := nameOf(state, d.Site); !slices.Contains(at.Holds, name) {
 					at.Holds = append(at.Holds, name)

@@ -25,6 +25,16 @@ func (c *call) running() (all []projections.Session) {
 	return all
 }
 
+// withUnheard fills in which sessions ran at sites that are gone.
+func (c *call) withUnheard(all []projections.Session) {
+	c.cfg.Site.Commands().View(func(s *aggregate.State) {
+		for i := range all {
+			n, runs := s.Session(all[i].ID)
+			all[i].Unheard = runs && all[i].Ended == nil && s.Abandoned(n, c.cfg.Site.ID())
+		}
+	})
+}
+
 // runningSession is what the state knows of a session. A name that it does not
 // know is left to the id.
 func runningSession(s *aggregate.State, n *aggregate.Session) projections.Session {

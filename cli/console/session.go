@@ -33,7 +33,10 @@ var sessionColumns = []column[projections.Session]{
 }
 
 func sessionEnd(s projections.Session) string {
-	if s.Ended == nil {
+	switch {
+	case s.Ended == nil && s.Unheard:
+		return "unheard"
+	case s.Ended == nil:
 		return "running"
 	}
 	return stamp(*s.Ended)
@@ -119,6 +122,7 @@ func (c *call) sessionList() *cobra.Command {
 		c.withLive(page.Items)
 		c.nameSites(page.Items)
 		c.withErasures(page.Items)
+		c.withUnheard(page.Items)
 		return listPage(c, "session", page.Items, page.Next, c.whereSession(sessionColumns))
 	}))
 	cmd.Flags().StringVar(&user, "user", "", "only of this user, by name or id")
@@ -150,6 +154,7 @@ func (c *call) sessionShow() *cobra.Command {
 		c.withLive(running)
 		c.nameSites(running)
 		c.withErasures(running)
+		c.withUnheard(running)
 		return show(c, "session", running[0], append(slices.Clip(c.whereSession(sessionDetails)), erasureDetails(running[0])...))
 	})
 }

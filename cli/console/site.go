@@ -162,7 +162,7 @@ func (c *call) siteState() (siteState, error) {
 	}
 	now := site.Commands().Now()
 	site.Commands().View(func(a *aggregate.State) {
-		s.Sessions = len(a.LiveSessions())
+		s.Sessions = a.CountSessions(site.ID(), func(*aggregate.Session) bool { return true })
 		for _, r := range a.Requests() {
 			if a.Overdue(r, now) {
 				s.Overdue++

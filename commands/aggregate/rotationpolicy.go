@@ -31,7 +31,10 @@ func (s *State) RotationPolicy(a *Account) events.RotationPolicy {
 // OwnRotationPolicy is the policy set for a target or an account itself. Of
 // concurrent ones each field has its stricter value (rule R6).
 func (s *State) OwnRotationPolicy(id uuid.UUID) (p events.RotationPolicy) {
-	for _, h := range slices.SortedFunc(slices.Values(s.rotationPolicies[id]), func(a, b head[events.RotationPolicy]) int { return a.at.Compare(b.at) }) {
+	for i, h := range slices.SortedFunc(slices.Values(s.rotationPolicies[id]), func(a, b head[events.RotationPolicy]) int { return a.at.Compare(b.at) }) {
+		if i == 0 {
+			p = h.value
+		}
 		p = stricter(p, h.value)
 	}
 	return p
@@ -72,18 +75,16 @@ func stricter(a, b events.RotationPolicy) events.RotationPolicy {
 		LockoutWindow:    max(a.LockoutWindow, b.LockoutWindow),
 		Cumulative:       a.Cumulative || b.Cumulative,
 		Concurrency:      least(a.Concurrency, b.Concurrency),
-		Disclose:         cmp.Or(a.Disclose, b.Disclose),
-		Isolated:         cmp.Or(a.Isolated, b.Isolated),
-	}
-	if a.Disclose == events.ToAdmins || b.Disclose == events.ToAdmins {
-		p.Disclose = events.ToAdmins
-	}
-	for _, strict := range []events.Isolation{events.IsolatedAsked, events.IsolatedNever} {
-		if a.Isolated == strict || b.Isolated == strict {
-			p.Isolated = strict
-		}
+		Disclose:         stricterOf([]events.Disclosure{events.ToAdmins, "", events.ToGranted}, a.Disclose, b.Disclose),
+		Isolated:         stricterOf([]events.Isolation{events.IsolatedNever, events.IsolatedAsked, "", events.IsolatedAlways}, a.Isolated, b.Isolated),
 	}
 	return p
+}
+
+// stricterOf is the first in order of two values; what is not set is inherited, and
+// that may be no more than the default.
+func stricterOf[T comparable](order []T, a, b T) T {
+	return order[max(0, min(slices.Index(order, a), slices.Index(order, b)))]
 }
 
 // least is the lower of two limits, 0 being none.

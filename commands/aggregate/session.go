@@ -151,11 +151,29 @@ func (s *State) Session(id events.SessionID) (*Session, bool) {
 	return earliest(s.sessions[id], (*Session).began, (*Session).runs)
 }
 
-// CountSessions counts the running sessions that match.
-func (s *State) CountSessions(match func(*Session) bool) (count int) {
+// Gone reports whether nobody reckons with a site any more: it is fenced or has left,
+// or all that it carries out was taken over and it has not been heard since. What it
+// does now, nobody else hears.
+func (s *State) Gone(site events.SiteID) bool {
+	if s.Fenced(site) || s.Left(site) {
+		return true
+	}
+	d, moved := s.Holder(site, events.TargetID{})
+	return moved && d.Holder != site && !d.Given && !s.wroteSince(site, d.At)
+}
+
+// Abandoned reports whether a session, as it is seen at a site, has no end that could
+// be heard: it ran at another site, which is gone.
+func (s *State) Abandoned(n *Session, here events.SiteID) bool {
+	return n.Started.Origin.Site != here && s.Gone(n.Started.Origin.Site)
+}
+
+// CountSessions counts the running sessions that match, as they are seen at a site:
+// those of sites that are gone take nobody's place.
+func (s *State) CountSessions(here events.SiteID, match func(*Session) bool) (count int) {
 	for _, of := range s.sessions {
 		for _, n := range of {
-			if n.runs() && match(n) {
+			if n.runs() && match(n) && !s.Abandoned(n, here) {
 				count++
 			}
 		}

@@ -58,8 +58,8 @@ func (e *Eraser) due() (all []due) {
 		_, held := s.HoldOf(e.cfg.Dispatcher.Log()) // then its word would not count, and be said for ever
 		for _, x := range s.Erasures() {
 			_, erased := s.Erased(x.ID)
-			_, runs := s.Session(events.SessionID{UUID: x.ID}) // a site that betrays says so: what runs is recorded
-			if !erased || runs {
+			n, runs := s.Session(events.SessionID{UUID: x.ID}) // a site that betrays says so: what runs is recorded
+			if !erased || runs && !s.Abandoned(n, e.cfg.Site) {
 				continue
 			}
 			here := slices.DeleteFunc(s.KeysOf(x), func(key uuid.UUID) bool { return !e.cfg.Sealer.Has(key) })

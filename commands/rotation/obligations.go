@@ -26,8 +26,8 @@ type Obligation struct {
 }
 
 // Due tells when the secret of an account is to be rotated next and why; false
-// if nothing asks for it. It does not look at what is under way.
-func Due(s *aggregate.State, a *aggregate.Account) (o Obligation, ok bool) {
+// if nothing asks for it, as a site sees it. It does not look at what is under way.
+func Due(s *aggregate.State, a *aggregate.Account, site events.SiteID) (o Obligation, ok bool) {
 	c, known := s.Credential(a.Credential)
 	if !known || c.Alarmed() {
 		return o, false // a person has to look first
@@ -59,7 +59,7 @@ func Due(s *aggregate.State, a *aggregate.Account) (o Obligation, ok bool) {
 	if known := c.KnownTo(v.ID); p.AfterReveal > 0 && len(known) > 0 {
 		earliest(events.WhyReveal, known[0].At, p.AfterReveal, 0)
 	}
-	if m, yes := c.Used(v.ID); yes && p.AfterUse > 0 && s.CountSessions(func(n *aggregate.Session) bool { return n.Secret == v.ID }) == 0 {
+	if m, yes := c.Used(v.ID); yes && p.AfterUse > 0 && s.CountSessions(site, func(n *aggregate.Session) bool { return n.Secret == v.ID }) == 0 {
 		earliest(events.WhyUse, m, p.AfterUse, 0)
 	}
 	if p.Every > 0 {
@@ -139,7 +139,7 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 			if _, under := s.RotationOf(c.ID); under {
 				continue
 			}
-			switch o, due := Due(s, a); {
+			switch o, due := Due(s, a, m.cfg.Site); {
 			case !due:
 			case o.At.After(now):
 				soonest(o.At)

@@ -400,7 +400,7 @@ func (r *run) step() bool {
 // due plans what is due now.
 func (r *run) due() (planned bool) {
 	for _, name := range []string{"app", "root"} {
-		o, ok := rotation.Due(r.state, r.account(name))
+		o, ok := rotation.Due(r.state, r.account(name), r.site.ID)
 		if _, under := r.state.RotationOf(r.credential(name).ID); !ok || under || o.At.After(r.now()) {
 			continue
 		}

@@ -63,7 +63,7 @@ func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now 
 	if e, ok := c.LastEnded(); ok {
 		st.Last, st.Detail = e.Result, e.Detail
 	}
-	o, due := Due(s, a)
+	o, due := Due(s, a, site)
 	if due {
 		st.Why, st.Next = o.Why, o.At
 		if !o.At.After(now) && !o.SettleOnly && s.Owner(a) == site && isolated(s, a, o.Why) {
