@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -60,4 +61,46 @@ func TestRemovedHereRotatedThere(t *testing.T) {
 			t.Errorf("%s still shows %s", s.name, got)
 		}
 	}
+}
+
+// An account, and a target, that somebody brings back who had been disabled at the other
+// side of a cut stay removed (rule R9), and lists of both sites show what counts.
+func TestAttackWhatTheDisabledRestoreIsNotShownAsLive(t *testing.T) {
+	a, b := cuttableMesh(t)
+	keys := t.TempDir()
+	zoe := filepath.Join(keys, "zoe")
+	a.do("user add zoe --role admin --key '"+newPublic(t, keys, "zoe")+"'", "")
+	for _, name := range []string{"t1", "t2"} {
+		a.do("target add "+name+" --kind postgres --addr 127.0.0.1:1", "")
+		a.do("account add root+"+name+" --password-stdin", "old")
+	}
+	a.do("account rm root+t1", "")
+	a.do("target rm t2", "")
+	b.until("target ls", "removed")
+	cut(a, b)
+	a.do("user disable zoe --reason left", "")
+	for _, line := range []string{"account restore root+t1 --reason mine", "target restore t2 --reason mine"} {
+		if out, err := b.as(zoe, line); err != nil {
+			t.Fatalf("nobody can know there: %s: %q, %v", line, out, err)
+		}
+	}
+	if out := b.do("account ls", ""); strings.Count(out, "active") != 2 {
+		t.Fatalf("not restored there:\n%s", out)
+	}
+	heal(t)
+	linked(a, b)
+	sameDigests(t, a, b)
+	sameDigests(t, b, a)
+	for _, s := range []*meshSite{a, b} {
+		for line, want := range map[string]string{
+			"account ls": "removed, contested", "account show root+t1": "removed, contested", "account show root+t2": "target removed, contested",
+			"target ls": "removed, contested", "target show t2": "removed, contested",
+		} {
+			if out := s.do(line, ""); !strings.Contains(out, want) || strings.Contains(out, "active") && !strings.Contains(line, "target ls") {
+				t.Errorf("%s: %s shows\n%s", s.name, line, out)
+			}
+		}
+	}
+	a.do("account restore root+t1 --reason 'she was right'", "")
+	b.until("account show root+t1", "state       active")
 }

@@ -83,6 +83,8 @@ type Account struct {
 	Removed    time.Time           `json:"removed,omitzero"`
 	Reason     string              `json:"reason,omitempty"`   // of the removal
 	Conflict   bool                `json:"conflict,omitempty"` // the target has another active account of this name
+
+	Contested bool `json:"contested,omitempty"` // that it is removed (rule R7): not known to the views, but to who decides
 }
 
 var accountNoun = noun{

@@ -132,6 +132,8 @@ type Target struct {
 	Reason      string            `json:"reason,omitempty"`   // of the removal
 	Conflict    bool              `json:"conflict,omitempty"` // another active target has this name
 
+	Contested bool `json:"contested,omitempty"` // that it is removed (rule R7): not known to the views, but to who decides
+
 	Labels map[string]string `json:"labels,omitempty"`
 }
 

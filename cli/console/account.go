@@ -15,7 +15,7 @@ import (
 
 var accountColumns = []column[projections.Account]{
 	{"account", accountName},
-	{"state", func(a projections.Account) string { return conflicting(a.State, a.Conflict) }},
+	{"state", func(a projections.Account) string { return archived(a.State, a.Conflict, a.Contested) }},
 	{"added", func(a projections.Account) string { return stamp(a.Added) }},
 	{"credential", func(a projections.Account) string { return a.Credential.String() }},
 	{"id", func(a projections.Account) string { return a.ID.String() }},
@@ -74,7 +74,7 @@ func (c *call) accountAdd() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		return carryOut(c, "account", "account.added", add, (*projections.Projections).Account)
+		return carryOut(c, "account", "account.added", add, c.account)
 	}))
 	cmd.Flags().BoolVar(&password, "password-stdin", false, "read a password; one line end after it is not part of it")
 	cmd.Flags().BoolVar(&privateKey, "private-key-stdin", false, "read a private key without passphrase")
@@ -124,7 +124,7 @@ func (c *call) accountRemove() *cobra.Command {
 			return err
 		}
 		return carryOut(c, "account", "account.removed",
-			commands.RemoveAccount{Account: account, Target: target, Confirm: confirm, Reason: reason}, (*projections.Projections).Account)
+			commands.RemoveAccount{Account: account, Target: target, Confirm: confirm, Reason: reason}, c.account)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
 	cmd.Flags().BoolVar(&confirm, "confirm", false, confirmRemoval)
@@ -141,7 +141,7 @@ func (c *call) accountRestore() *cobra.Command {
 			return err
 		}
 		return carryOut(c, "account", "account.restored",
-			commands.RestoreAccount{Account: account, Target: target, Reason: reason}, (*projections.Projections).Account)
+			commands.RestoreAccount{Account: account, Target: target, Reason: reason}, c.account)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit; it must be given")
 	return cmd

@@ -36,27 +36,27 @@ func (c *call) ownAccountIDs(always bool) map[events.AccountID]bool {
 
 func (c *call) ownAccounts(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
 	if c.seesAll() {
-		return p.Accounts(ctx, f)
+		return c.accounts(p, ctx, f)
 	}
-	return accountsAmong(c.ownAccountIDs(false), p, ctx, f)
+	return c.accountsAmong(c.ownAccountIDs(false), p, ctx, f)
 }
 
 // grantedAccounts lists the accounts that are the caller's own whatever their
 // role, also those that they may not use at this moment of the week.
 func (c *call) grantedAccounts(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
-	return accountsAmong(c.ownAccountIDs(true), p, ctx, f)
+	return c.accountsAmong(c.ownAccountIDs(true), p, ctx, f)
 }
 
-func accountsAmong(ids map[events.AccountID]bool, p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
+func (c *call) accountsAmong(ids map[events.AccountID]bool, p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Account, error) {
 	limit := f.Limit
 	f.Limit = projections.MaxLimit
-	all, err := p.Accounts(ctx, f)
+	all, err := c.accounts(p, ctx, f)
 	all = slices.DeleteFunc(all, func(a projections.Account) bool { return !ids[a.ID] })
 	return all[:min(limit, len(all))], err
 }
 
 func (c *call) ownAccount(p *projections.Projections, ctx context.Context, ref string) (projections.Account, error) {
-	a, err := p.Account(ctx, ref)
+	a, err := c.account(p, ctx, ref)
 	if err != nil || c.seesAll() {
 		return a, err
 	}
@@ -68,7 +68,7 @@ func (c *call) ownAccount(p *projections.Projections, ctx context.Context, ref s
 
 func (c *call) ownTargets(p *projections.Projections, ctx context.Context, f projections.Filter) ([]projections.Target, error) {
 	if c.seesAll() {
-		return p.Targets(ctx, f)
+		return c.targets(p, ctx, f)
 	}
 	ids, err := c.ownTargetIDs(p, ctx)
 	if err != nil {
@@ -76,13 +76,13 @@ func (c *call) ownTargets(p *projections.Projections, ctx context.Context, f pro
 	}
 	limit := f.Limit
 	f.Limit = projections.MaxLimit
-	all, err := p.Targets(ctx, f)
+	all, err := c.targets(p, ctx, f)
 	all = slices.DeleteFunc(all, func(t projections.Target) bool { return !ids[t.ID] })
 	return all[:min(limit, len(all))], err
 }
 
 func (c *call) ownTarget(p *projections.Projections, ctx context.Context, ref string) (projections.Target, error) {
-	t, err := p.Target(ctx, ref)
+	t, err := c.target(p, ctx, ref)
 	if err != nil || c.seesAll() {
 		return t, err
 	}

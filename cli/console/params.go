@@ -11,7 +11,6 @@ import (
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/targetkind"
 	"github.com/holdfast-pam/holdfast/events"
-	"github.com/holdfast-pam/holdfast/projections"
 )
 
 // paramFlags is what a target or an account is given besides its address.
@@ -66,7 +65,7 @@ func (c *call) targetSet() *cobra.Command {
 		if len(values) == 0 {
 			return &Fault{Exit: Usage, Message: "target set needs --param NAME=VALUE"}
 		}
-		return carryOut(c, "target", "target.params_set", commands.SetTargetParams{Target: args[0], Params: values}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.params_set", commands.SetTargetParams{Target: args[0], Params: values}, c.target)
 	}))
 }
 
@@ -125,7 +124,7 @@ func (c *call) answerAccount(records []events.Record) error {
 	}
 	last := records[len(records)-1]
 	if c.json {
-		return answerChange(c, "account", last, (*projections.Projections).Account)
+		return answerChange(c, "account", last, c.account)
 	}
 	for _, r := range records {
 		if _, err := fmt.Fprintf(c.stdout, "%s  %s  event %s\n", r.Header.Type, r.Header.Stream, r.Header.ID); err != nil {

@@ -20,7 +20,7 @@ var targetColumns = []column[projections.Target]{
 	{"name", func(t projections.Target) string { return t.Name }},
 	{"kind", func(t projections.Target) string { return string(t.Kind) }},
 	{"addr", func(t projections.Target) string { return t.Addr }},
-	{"state", func(t projections.Target) string { return conflicting(t.State, t.Conflict) }},
+	{"state", func(t projections.Target) string { return archived(t.State, t.Conflict, t.Contested) }},
 	{"host keys", func(t projections.Target) string { return strings.Join(fingerprints(t.HostKeys), " ") }},
 	{"labels", func(t projections.Target) string { return labelWords(t.Labels) }},
 	{"added", func(t projections.Target) string { return stamp(t.Added) }},
@@ -81,7 +81,7 @@ func (c *call) targetAdd() *cobra.Command {
 			return &Fault{Exit: Usage, Message: fmt.Sprintf("a target of kind %s has no SSH host key", kind),
 				Hint: "leave --host-key and --scan out; --param tls and ca say whom to trust"}
 		}
-		return carryOut(c, "target", "target.added", add, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.added", add, c.target)
 	})))
 	cmd.Flags().StringVar(&kind, "kind", string(events.SSH), "ssh, postgres, mysql, ldap or exec")
 	cmd.Flags().StringVar(&addr, "addr", "", "HOST:PORT")
@@ -99,7 +99,7 @@ func (c *call) targetPin() *cobra.Command {
 		if keys.scan {
 			pin.Target = id.String() // what was scanned, whoever has the name by now
 		}
-		return carryOut(c, "target", "target.host_key_pinned", pin, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.host_key_pinned", pin, c.target)
 	}))
 }
 
@@ -179,7 +179,7 @@ func (c *call) targetAllow() *cobra.Command {
 	var algorithms []string
 	cmd := c.verb("allow NAME", "Allow a target legacy algorithms; without --algorithm, none any more", change, func(args []string) error {
 		allow := commands.AllowAlgorithms{Target: args[0], Algorithms: algorithms, Supported: sshwire.LegacyAlgorithms()}
-		return carryOut(c, "target", "target.algorithms_allowed", allow, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.algorithms_allowed", allow, c.target)
 	})
 	cmd.Flags().StringArrayVar(&algorithms, "algorithm", nil, "SSH name of an algorithm that is off by default; repeatable")
 	return cmd
@@ -189,7 +189,7 @@ func (c *call) targetRemove() *cobra.Command {
 	var reason string
 	var confirm bool
 	cmd := c.verb("rm NAME", "Retire a target; its history stays", change, func(args []string) error {
-		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Confirm: confirm, Reason: reason}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.removed", commands.RemoveTarget{Target: args[0], Confirm: confirm, Reason: reason}, c.target)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit")
 	cmd.Flags().BoolVar(&confirm, "confirm", false, confirmRemoval)
@@ -199,7 +199,7 @@ func (c *call) targetRemove() *cobra.Command {
 func (c *call) targetRestore() *cobra.Command {
 	var reason string
 	cmd := c.verb("restore NAME", "Bring back a target that was removed, with its accounts and without their grants", change, func(args []string) error {
-		return carryOut(c, "target", "target.restored", commands.RestoreTarget{Target: args[0], Reason: reason}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.restored", commands.RestoreTarget{Target: args[0], Reason: reason}, c.target)
 	})
 	cmd.Flags().StringVar(&reason, "reason", "", "why, for the audit; it must be given")
 	return cmd
@@ -208,7 +208,7 @@ func (c *call) targetRestore() *cobra.Command {
 func (c *call) targetLimit() *cobra.Command {
 	var most uint32
 	cmd := c.verb("limit NAME", "Bound how many sessions run on a target at once", change, func(args []string) error {
-		return carryOut(c, "target", "target.limits_set", commands.LimitTarget{Target: args[0], MaxSessions: most}, (*projections.Projections).Target)
+		return carryOut(c, "target", "target.limits_set", commands.LimitTarget{Target: args[0], MaxSessions: most}, c.target)
 	})
 	cmd.Flags().Uint32Var(&most, "max-sessions", 0, "sessions at once; 0 takes the limit away")
 	return cmd
@@ -247,7 +247,7 @@ func (c *call) targetLabel() *cobra.Command {
 			return c.unchanged("target")
 		}
 		if c.json {
-			return answerChange(c, "target", records[0], (*projections.Projections).Target)
+			return answerChange(c, "target", records[0], c.target)
 		}
 		for _, r := range records {
 			if _, err := fmt.Fprintf(c.stdout, "%s  %s  event %s\n", r.Header.Type, r.Header.Stream, r.Header.ID); err != nil {

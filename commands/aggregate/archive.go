@@ -46,6 +46,19 @@ func (s *State) standing(a *archive) []*Mark {
 	})
 }
 
+// RemovalOf is the first removal of an account that stands (rules R7, R9); nil where none does.
+func (s *State) RemovalOf(a *Account) *Mark { return s.firstStanding(&a.archive) }
+
+// RemovalOfTarget is [State.RemovalOf] of a target.
+func (s *State) RemovalOfTarget(t *Target) *Mark { return s.firstStanding(&t.archive) }
+
+func (s *State) firstStanding(a *archive) *Mark {
+	if all := s.standing(a); len(all) > 0 {
+		return slices.MinFunc(all, (*Mark).Compare)
+	}
+	return nil
+}
+
 // outlived reports whether something was put away since, or without a mark's site
 // having known: what was granted or asked for by then is over, whatever comes back.
 func (a *archive) outlived(at *Mark) bool {
