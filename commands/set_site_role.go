@@ -31,8 +31,10 @@ func (c SetSiteRole) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	switch {
 	case m.Founder:
 		return nil, conflict("mesh fence or mesh leave ends what it decides", "site %s made the mesh, and decides on everything in it", quoted(m.Name))
-	case s.Fenced(m.Site), s.Left(m.Site):
-		return nil, conflict("mesh reconcile takes a fence back; who left is invited again", "site %s is not in the mesh any more", quoted(m.Name))
+	case s.Left(m.Site):
+		return nil, conflict("begin a new site in another data directory and invite that (mesh invite); it may have the same name", "site %s has left the mesh, for good", quoted(m.Name))
+	case s.Fenced(m.Site):
+		return nil, conflict("mesh reconcile takes a fence back", "site %s is not in the mesh any more", quoted(m.Name))
 	case len(m.Identity) == 0:
 		return nil, conflict("fence it, and take it in under another name", "site %s was admitted by two keys, and neither is believed", quoted(m.Name))
 	}

@@ -44,6 +44,21 @@ func TestTheRoleOfAMember(t *testing.T) {
 	refusedWith(t, h.asked(h.b, commands.AddGroup{Name: "more"}), "no effect")
 }
 
+// Who is not in the mesh has no role there, and is told what there is to do.
+func TestTheRoleOfWhoIsGone(t *testing.T) {
+	for says, gone := range map[string]events.Event{"begin a new site": events.SiteLeft{Reason: "r"}, "mesh reconcile": events.SiteFenced{Reason: "r"}} {
+		h := newHalves(t)
+		h.members(events.PeerSite, true)
+		by := h.a
+		if _, left := gone.(events.SiteLeft); left {
+			by = h.b
+		}
+		by.fact(h.b.site.ID.UUID, gone)
+		h.hear()
+		refusedWith(t, h.asked(h.a, commands.SetSiteRole{Site: "there", Role: events.EdgeSite}), says)
+	}
+}
+
 // A member that raises itself has done nothing: what it writes beyond its role has no
 // effect anywhere.
 func TestAttackAPeerMakesItselfASteward(t *testing.T) {
