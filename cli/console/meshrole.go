@@ -32,7 +32,7 @@ func (c *call) meshSetRole() *cobra.Command {
 	})
 	cmd.Flags().StringVar(&role, "role", "", "steward, peer or edge, as in mesh invite")
 	cmd.Flags().StringSliceVar(&scopes, "scope", nil, "less than the role: access, targets, secrets, sessions, mesh; repeatable")
-	cmd.Flags().BoolVar(&custodian, "custodian", true, "whether it is able to open credentials and recordings (default: as now)")
+	cmd.Flags().BoolVar(&custodian, "custodian", false, "whether it is able to open credentials and recordings: --custodian or --custodian=false (default: as now)")
 	cmd.Long = cmd.Short + ".\nOnly stewards take sites in, fence them and settle forks: have two. What a site decided before it hears of\n" +
 		"this is judged by the role that it had; one that is not to be trusted takes mesh fence. A custodian that\n" +
 		"is one no more keeps what it could open until then: those secrets are rotated by the sites that own them."

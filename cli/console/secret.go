@@ -25,6 +25,7 @@ var versionsColumns = []column[projections.Version]{
 	{"applied", func(v projections.Version) string { return stamp(v.Applied) }},
 	{"verified", func(v projections.Version) string { return stamp(v.Verified) }},
 	{"rejected", func(v projections.Version) string { return stamp(v.Rejected) }},
+	{"single copy", func(v projections.Version) string { return yes(v.SingleCopy) }},
 	{"known to", knownTo},
 }
 

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/events"
+	"github.com/holdfast-pam/holdfast/projections"
 )
 
 func TestSecretVerbs(t *testing.T) {
@@ -42,6 +43,15 @@ func TestSecretVerbs(t *testing.T) {
 	r = w.run(w.admin, line+" --version "+answer.Items[1].ID.String(), "")
 	if r.exit != Done || r.out != "hunter2\n" {
 		t.Fatalf("reveal of the old version: exit %d, %s", r.exit, r.err)
+	}
+}
+
+func TestASingleCopyIsMarked(t *testing.T) {
+	alone, shared := cells(versionsColumns, projections.Version{SingleCopy: true}), cells(versionsColumns, projections.Version{})
+	for i, head := range heads(versionsColumns) {
+		if marked := alone[i] == "yes" && shared[i] == "no"; marked != (head == "SINGLE COPY") {
+			t.Errorf("%s: %q of a single copy, %q of another", head, alone[i], shared[i])
+		}
 	}
 }
 

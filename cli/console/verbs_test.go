@@ -77,6 +77,12 @@ func TestHelp(t *testing.T) {
 	walk(Nouns(), func(path string, cmd *cobra.Command) {
 		if r := w.run(w.operator, path+" --help", ""); r.exit != Done || !strings.Contains(r.out, cmd.Short) {
 			missing = append(missing, path)
+		} else {
+			for line := range strings.Lines(r.out) {
+				if strings.Count(line, "(default") > 1 {
+					t.Errorf("%s --help gives two defaults: %s", path, line)
+				}
+			}
 		}
 	})
 	if len(missing) > 0 {
