@@ -4,7 +4,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/holdfast-pam/holdfast/cli/localsshd"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
 )
 
@@ -103,4 +105,53 @@ func TestAttackWhatTheDisabledRestoreIsNotShownAsLive(t *testing.T) {
 	}
 	a.do("account restore root+t1 --reason 'she was right'", "")
 	b.until("account show root+t1", "state       active")
+}
+
+// A session that began at the other side of a cut, by a grant that went with its account,
+// ends at the heal and is listed, though the account was back before it began.
+func TestOvertakenThoughTheAccountIsBack(t *testing.T) {
+	a, b := cuttableMesh(t)
+	sshd, err := localsshd.Start(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = sshd.Stop() })
+	keys := t.TempDir()
+	account := sshd.User + "+web1"
+	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
+	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
+	a.do("grant add olaf "+account, "")
+	b.until("grant ls", "olaf")
+	cut(a, b)
+	a.do("account rm "+account, "")
+	a.do("account restore "+account+" --reason 'a mistake'", "")
+	time.Sleep(1500 * time.Millisecond)
+	began := b.runs(keys, "olaf", account) // b can't know
+	time.Sleep(2 * time.Second)
+	heal(t)
+	ended := make(chan error, 1)
+	go func() { ended <- began.Wait() }()
+	select {
+	case <-ended:
+	case <-time.After(time.Minute):
+		t.Fatal("the session does not end")
+	}
+	linked(a, b)
+	sameDigests(t, b, a)
+	sameDigests(t, a, b)
+	for _, s := range []*meshSite{a, b} {
+		if out := s.do("session overtaken", ""); strings.Count(out, "olaf") != 1 || !strings.Contains(out, "account.removed at a") {
+			t.Errorf("%s lists:\n%s", s.name, out)
+		}
+	}
+	a.do("grant add olaf "+account, "")
+	b.until("account ls", account)
+	b.until("grant ls", "active")
+	if out, err := b.asOn(keys, "olaf", account, "sleep 2; echo new"); err != nil || out != "new\n" {
+		t.Fatalf("by a new grant: %q, %v", out, err)
+	}
+	if out := b.do("session overtaken", ""); strings.Count(out, "olaf") != 1 {
+		t.Errorf("with a session by a new grant:\n%s", out)
+	}
 }
