@@ -178,3 +178,63 @@ func TestErasingSecrets(t *testing.T) {
 	w.refuses(commands.NotFound, "ada", confirm)
 	w.refuses(commands.NotFound, "ada", commands.RestoreAccount{Account: "root", Target: "web1", Reason: "x"})
 }
+
+// erasedTarget removes the target, and has the secrets of the account on it erased.
+func erasedTarget(w *world) {
+	w.user2("eve", events.Admin)
+	w.do("ada", commands.RemoveTarget{Target: "web1"})
+	w.must("ada", commands.AskSecretsErasure{Account: "root", Target: "web1", Reason: "gdpr"})
+	w.must("eve", commands.ConfirmSecretsErasure{Account: "root", Target: "web1"})
+}
+
+// A target comes back without the accounts whose secrets are erased, and with the
+// others; they can be added anew.
+func TestATargetComesBackWithoutWhatIsErased(t *testing.T) {
+	w := newWorld(t)
+	w.do("ada", commands.AddAccount{Name: "www", Target: "web1", Secret: sealed(2)})
+	gone := w.account("root", "web1")
+	erasedTarget(w)
+	w.do("ada", commands.RestoreTarget{Target: "web1", Reason: "x"})
+	if !gone.Removed || w.account("www", "web1").Removed || w.state.Contested(gone) {
+		t.Errorf("removed: %t, contested: %t", gone.Removed, w.state.Contested(gone))
+	}
+	if _, erased := w.state.Erased(gone.Credential.UUID); !erased {
+		t.Error("the erasure is void")
+	}
+	w.refused("ada", commands.RestoreAccount{Account: "root", Target: "web1", Reason: "x"}, "was erased")
+	w.do("ada", commands.AddAccount{Name: "root", Target: "web1", Secret: sealed(3)})
+	w.do("ada", commands.RevealSecret{Account: "root", Target: "web1", Reason: "x"})
+}
+
+// An account that comes back in another way is of no use, and says why: nobody is said
+// to have seen a secret that is not there, and no rotation waits for it.
+func TestAnErasedSecretIsNotUsed(t *testing.T) {
+	w := newWorld(t)
+	granted(w)
+	target := w.account("root", "web1").Target
+	erasedTarget(w)
+	w.fact(target.UUID, events.TargetRestored{Reason: "by an older version"})
+	w.do("ada", commands.AddGrant{User: "olaf", Account: "root", Target: "web1"})
+	known := w.credential()
+	for _, c := range []commands.Command{
+		commands.RevealSecret{Account: "root", Target: "web1", Reason: "x"},
+		commands.CheckOutSecret{Account: "root", Target: "web1", Reason: "x", For: time.Hour},
+		commands.PutSecret{Account: "root", Target: "web1", Secret: version2},
+		commands.PlanRotation{Account: "root", Target: "web1", Why: events.WhyAsked},
+	} {
+		w.refuses(commands.NotFound, "ada", c)
+		w.refused("ada", c, "was erased on 20")
+	}
+	if _, err := commands.KnownSecret(w.state, "root", "web1"); err == nil || !strings.Contains(err.Error(), "was erased on 20") {
+		t.Errorf("a further version: %v", err)
+	}
+	w.refused("olaf", commands.RevealSecret{Account: "root", Target: "web1", Reason: "x"}, "may not be shown")
+	if _, err := w.enters("olaf"); err == nil || !strings.Contains(err.Error(), "was erased; an administrator has to remove") {
+		t.Errorf("a session: %v", err)
+	}
+	if all := known.Versions(); len(all) != 1 || len(known.Leases()) != 0 {
+		t.Errorf("%d versions, %d check-outs", len(all), len(known.Leases()))
+	}
+	w.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"})
+	w.do("ada", commands.AddAccount{Name: "root", Target: "web1", Secret: sealed(3)})
+}

@@ -110,6 +110,8 @@ var mutants = []mutant{
 	{"R19 a key given afterwards undoes it", "aggregate/erasure.go", "!s.person(asker, w.at)[other]", "!s.person(asker, nil)[other]", "./aggregate", "Undoes"},
 	{"R7 secrets are erased though a rotation did not know of it", "aggregate/erasure.go", "if unheard(v.made) || ", "if false && unheard(v.made) || ", "./aggregate", "TestErasedSecrets"},
 	{"R7 secrets of an account in use are erased", "aggregate/erasure.go", "	return archived\n", "	return true\n", "./aggregate", "TestErasedSecrets"},
+	{"R7 a target brings back what is erased", "restore_account.go", "erased && a.Target == t.ID && !a.Removed", "false && erased && a.Target == t.ID && !a.Removed", ".", "TestATargetComesBack"},
+	{"R7 somebody is said to have seen an erased secret", "reveal_secret.go", "	if err := refuseErasedSecrets(s, a, t); err != nil {", "	if err := error(nil); err != nil {", ".", "TestAnErasedSecret"},
 	{"R19 an edge erases", "aggregate/member.go", "\"erasure\": events.AreaSecrets", "\"erasure\": events.AreaSessions", "./aggregate", "TestAttackErasure"},
 	{"R19 it is said and not done", "erasure/eraser.go", "err := e.destroy(d.keys)", "err := error(nil)", "./erasure", "TestErasedStays"},
 	{"R19 the word of another disk counts", "aggregate/erasure.go", "o.Epoch > m.Origin.Epoch", "o.Epoch == 0", "./erasure", "TestErasedStays"},

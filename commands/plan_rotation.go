@@ -34,6 +34,9 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if _, barred := s.Barred(a.ID.UUID, t.ID.UUID, a.Credential.UUID); barred {
 		return nil, barredBy(accountOnTarget(a.Name, t.Name))
 	}
+	if err := refuseErasedSecrets(s, a, t); err != nil {
+		return nil, err
+	}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))

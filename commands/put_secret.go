@@ -26,6 +26,9 @@ func (c PutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 	if err != nil {
 		return nil, err
 	}
+	if err := refuseErasedSecrets(s, a, t); err != nil {
+		return nil, err
+	}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return nil, conflict("add the account anew", "%s has no credential", accountOnTarget(a.Name, t.Name))
@@ -47,6 +50,9 @@ func (c PutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 func KnownSecret(s *aggregate.State, account, target string) (vault.Sealed, error) {
 	a, t, err := findAccount(s, account, target)
 	if err != nil {
+		return vault.Sealed{}, err
+	}
+	if err := refuseErasedSecrets(s, a, t); err != nil {
 		return vault.Sealed{}, err
 	}
 	if c, ok := s.Credential(a.Credential); ok {

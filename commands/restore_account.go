@@ -51,7 +51,8 @@ func (c RestoreAccount) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 }
 
 // RestoreTarget brings back a target that was removed, with the accounts on it that
-// were not removed by themselves (rule R7). Grants of before do not come back.
+// were not removed by themselves (rule R7). Grants of before do not come back, nor do
+// accounts whose secrets are erased: they are removed by themselves then.
 type RestoreTarget struct {
 	Target string // name or id
 	Reason string
@@ -77,6 +78,11 @@ func (c RestoreTarget) Decide(s *aggregate.State, by events.Actor, env Env) ([]e
 		return nil, lookup("target", t.Name, err)
 	}
 	d := newDecision(by, env)
+	for _, a := range s.Accounts() {
+		if _, erased := s.Erased(a.Credential.UUID); erased && a.Target == t.ID && !a.Removed {
+			d.add(a.ID.UUID, events.AccountRemoved{Reason: "its secrets were erased"})
+		}
+	}
 	d.add(t.ID.UUID, events.TargetRestored{Reason: c.Reason})
 	return d.done()
 }

@@ -210,6 +210,9 @@ func disclosed(s *aggregate.State, by events.Actor, env Env, account, target, re
 	if err := checkText("reason", reason); err != nil {
 		return nil, nil, err
 	}
+	if err := refuseErasedSecrets(s, a, t); err != nil {
+		return nil, nil, err
+	}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
 		return nil, nil, conflict("enter one with `secret put`", "%s has no credential", accountOnTarget(a.Name, t.Name))

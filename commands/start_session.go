@@ -288,6 +288,12 @@ func (c StartSession) findSecret(s *aggregate.State, p path) (*aggregate.Version
 			message: "it is not clear which host key " + plain(c.Target) + " must prove", hint: "an administrator has to pin it first",
 		}
 	}
+	if err := refuseErasedSecrets(s, p.account, p.target); err != nil { // by whom and why is not for everybody
+		return nil, &denial{
+			reason: events.NoSecret, detail: err.Error(),
+			message: "the secret of " + accountOnTarget(c.Account, c.Target) + " was erased", hint: "an administrator has to remove the account and add it anew",
+		}
+	}
 	if cred, ok := s.Credential(p.account.Credential); ok {
 		if cred.Kind == events.UserCertificate {
 			return &aggregate.Version{}, nil // each session gets one of its own
