@@ -57,7 +57,7 @@ func serveAt(t *testing.T, name, meshPort, pair string) *member {
 	return serveConfig(t, c)
 }
 
-func serveConfig(t *testing.T, c Config) *member {
+func serveConfig(t *testing.T, c Config, before ...func(*Site)) *member {
 	t.Helper()
 	s, err := Open(t.Context(), c, "test", slog.New(slog.DiscardHandler))
 	if err == nil {
@@ -65,6 +65,9 @@ func serveConfig(t *testing.T, c Config) *member {
 	}
 	if err != nil {
 		t.Fatal(err)
+	}
+	for _, f := range before {
+		f(s)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

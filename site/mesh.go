@@ -315,6 +315,10 @@ func (s *Site) onMesh(out mesh.Output) {
 		return
 	case mesh.Met:
 		s.share(ctx, out.Site)
+		select {
+		case s.met <- struct{}{}:
+		default:
+		}
 		return
 	case mesh.GotWraps:
 		s.acceptKeys(ctx, out)

@@ -136,6 +136,7 @@ func (s *Site) Serve(ctx context.Context) error {
 	s.background.Go(func() { s.runMesh(running) })
 	s.background.Go(func() { s.tellNewKeys(running) })
 	s.background.Go(func() { s.eraser.Run(running) })
+	s.background.Go(func() { s.getBack(running) })
 	s.background.Go(func() { s.keepRecordings(running) })
 	s.background.Go(func() { s.watchClock(running) })
 	s.background.Go(func() { s.endReturned(running) })

@@ -66,6 +66,7 @@ type Site struct {
 	news      news
 	leases    leases
 	viewsNow  chan struct{} // somebody asks for views that have stopped; capacity 1
+	met       chan struct{} // a member was met; capacity 1
 
 	provenKeys sync.Map // uuid.UUID of data keys of credentials that are known to be right, to true
 
@@ -88,7 +89,7 @@ func Open(ctx context.Context, cfg Config, version string, log *slog.Logger) (*S
 	}
 	s := &Site{
 		cfg: cfg, version: version, log: log, data: data{cfg.Site.Data}, others: newOthers(), counted: newCounted(), pairKeys: newPairKeys(),
-		newKeys: make(chan uuid.UUID, 1024), viewsNow: make(chan struct{}, 1), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1),
+		newKeys: make(chan uuid.UUID, 1024), viewsNow: make(chan struct{}, 1), met: make(chan struct{}, 1), waiting: newWaitingKeys(), sharing: newSharing(), failed: make(chan error, 1),
 	}
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.Close())

@@ -73,6 +73,24 @@ func (e *Eraser) due() (all []due) {
 	return all
 }
 
+// Lost lists the data keys that are not here though what they seal is not erased: an
+// erasure of it counted for a time, and they were destroyed or not taken in meanwhile.
+func (e *Eraser) Lost() (all []uuid.UUID) {
+	e.cfg.Dispatcher.View(func(s *aggregate.State) {
+		for _, x := range s.Erasures() {
+			if _, erased := s.Erased(x.ID); erased || !x.Confirmed() {
+				continue
+			}
+			for _, key := range s.KeysOf(x) {
+				if !s.KeyErased(key) && !e.cfg.Sealer.Has(key) {
+					all = append(all, key)
+				}
+			}
+		}
+	})
+	return all
+}
+
 // Once destroys what is due. First the keys, then the word: a crash in between has it
 // said by the next start, and nothing is said that is not done.
 func (e *Eraser) Once(ctx context.Context) error {
