@@ -238,3 +238,37 @@ func TestAnErasedSecretIsNotUsed(t *testing.T) {
 	w.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"})
 	w.do("ada", commands.AddAccount{Name: "root", Target: "web1", Secret: sealed(3)})
 }
+
+// An erasure that does not count has used up what was asked: who confirms it next does
+// not destroy by what was meant for other circumstances.
+func TestAVoidErasureIsAskedAnew(t *testing.T) {
+	h := newHalves(t)
+	h.a.user2("eve", events.Admin)
+	h.a.user2("max", events.Admin)
+	h.hear()
+	erase := commands.AskSecretsErasure{Account: "root", Target: "web1", Reason: "gdpr"}
+	confirm := commands.ConfirmSecretsErasure{Account: "root", Target: "web1"}
+	cred := h.a.credential().ID.UUID
+	h.a.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"})
+	h.hear()
+	h.b.do("ada", commands.RestoreAccount{Account: "root", Target: "web1", Reason: "in use"})
+	h.a.must("ada", erase)
+	h.a.must("eve", confirm)
+	h.hear()
+	for _, w := range []*world{h.a, h.b} {
+		if _, erased := w.state.Erased(cred); erased {
+			t.Fatal("erased though it was restored")
+		}
+	}
+	h.a.do("ada", commands.RemoveAccount{Account: "root", Target: "web1"})
+	h.a.refuses(commands.NotFound, "max", confirm)
+	h.a.refuses(commands.NotFound, "max", commands.WithdrawSecretsErasure{Account: "root", Target: "web1", Reason: "x"})
+	h.a.must("eve", erase)
+	h.a.must("max", confirm)
+	h.hear()
+	for _, w := range []*world{h.a, h.b} {
+		if _, erased := w.state.Erased(cred); !erased {
+			t.Error("not erased after it was asked anew")
+		}
+	}
+}

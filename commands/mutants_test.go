@@ -112,6 +112,7 @@ var mutants = []mutant{
 	{"R7 secrets of an account in use are erased", "aggregate/erasure.go", "	return archived\n", "	return true\n", "./aggregate", "TestErasedSecrets"},
 	{"R7 a target brings back what is erased", "restore_account.go", "erased && a.Target == t.ID && !a.Removed", "false && erased && a.Target == t.ID && !a.Removed", ".", "TestATargetComesBack"},
 	{"R7 somebody is said to have seen an erased secret", "reveal_secret.go", "	if err := refuseErasedSecrets(s, a, t); err != nil {", "	if err := error(nil); err != nil {", ".", "TestAnErasedSecret"},
+	{"R19 what was asked is confirmed twice", "aggregate/erasure.go", "return w.ask == a })", "return false })", ".", "TestAVoidErasure"},
 	{"R19 keys of a void erasure are not asked for", "../site/lostkeys.go", "a.due(now, missing) {", "false && a.due(now, missing) {", "../site", "TestKeysOfAVoid"},
 	{"R19 an edge erases", "aggregate/member.go", "\"erasure\": events.AreaSecrets", "\"erasure\": events.AreaSessions", "./aggregate", "TestAttackErasure"},
 	{"R19 it is said and not done", "erasure/eraser.go", "err := e.destroy(d.keys)", "err := error(nil)", "./erasure", "TestErasedStays"},

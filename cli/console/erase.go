@@ -69,15 +69,15 @@ func erasureOf(s *aggregate.State, x *aggregate.Erasure) projections.Erasure {
 	} else {
 		out.Session = events.SessionID{UUID: x.ID}
 	}
-	if open := x.Open(); len(open) > 0 {
-		ask, out.State = open[0], "asked"
-	}
 	e, erased := s.Erased(x.ID)
-	switch {
+	confirmed, void := x.Confirmed()
+	switch open := x.Open(); {
 	case erased:
 		ask, out.State, out.ConfirmedBy, out.Confirmed = e.Ask, "erased", user(e.At), e.At.Time()
-	case x.Confirmed():
-		out.State = "void"
+	case len(open) > 0:
+		ask, out.State = open[0], "asked"
+	case void:
+		ask, out.State = confirmed, "void"
 	}
 	out.Reason, out.AskedBy, out.Asked = ask.Reason, user(ask.At), ask.At.Time()
 	if !erased {

@@ -237,16 +237,25 @@ func (x *Erasure) First() *ErasureAsk {
 	return slices.MinFunc(x.asks, func(a, b *ErasureAsk) int { return a.At.Compare(b.At) })
 }
 
-// Open lists the asks that nobody has withdrawn, in the order they were made.
+// Open lists the asks that nobody has withdrawn or confirmed, in the order they were
+// made. A confirmation that does not count uses its ask up: things were not as whoever
+// asked knew them.
 func (x *Erasure) Open() []*ErasureAsk {
-	open := slices.DeleteFunc(slices.Clone(x.asks), func(a *ErasureAsk) bool { return x.takenBack(a, nil) })
+	open := slices.DeleteFunc(slices.Clone(x.asks), func(a *ErasureAsk) bool {
+		return x.takenBack(a, nil) || slices.ContainsFunc(x.confirmed, func(w *erasureWord) bool { return w.ask == a })
+	})
 	slices.SortFunc(open, func(a, b *ErasureAsk) int { return a.At.Compare(b.At) })
 	return open
 }
 
-// Confirmed reports whether anybody has confirmed an ask; whether that counts is
+// Confirmed is the ask that was confirmed last, if any was; whether that counts is
 // another matter.
-func (x *Erasure) Confirmed() bool { return len(x.confirmed) > 0 }
+func (x *Erasure) Confirmed() (last *ErasureAsk, ok bool) {
+	if len(x.confirmed) == 0 {
+		return nil, false
+	}
+	return slices.MaxFunc(x.confirmed, func(a, b *erasureWord) int { return a.at.Compare(b.at) }).ask, true
+}
 
 // HasErased gives the event by which a site said last that it holds no key any more;
 // nil if it has not. It knew of a confirmation that counts, since one that fell may have

@@ -78,7 +78,8 @@ func (e *Eraser) due() (all []due) {
 func (e *Eraser) Lost() (all []uuid.UUID) {
 	e.cfg.Dispatcher.View(func(s *aggregate.State) {
 		for _, x := range s.Erasures() {
-			if _, erased := s.Erased(x.ID); erased || !x.Confirmed() {
+			_, erased := s.Erased(x.ID)
+			if _, confirmed := x.Confirmed(); erased || !confirmed {
 				continue
 			}
 			for _, key := range s.KeysOf(x) {
