@@ -84,7 +84,7 @@ func erasureOf(s *aggregate.State, x *aggregate.Erasure) projections.Erasure {
 		return out
 	}
 	for _, at := range s.SitesOf(x) {
-		switch name := siteName(s, at.Site); {
+		switch name := siteNameAmong(s, at.Site); {
 		case at.Done != nil:
 			out.Done = append(out.Done, projections.ErasedSite{Site: name, Time: at.Done.Time()})
 		case at.Gone:

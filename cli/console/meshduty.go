@@ -61,6 +61,17 @@ func siteName(s *aggregate.State, id events.SiteID) string {
 	return id.String()
 }
 
+// siteNameAmong is siteName, with the id where another site has had the name.
+func siteNameAmong(s *aggregate.State, id events.SiteID) string {
+	name := siteName(s, id)
+	for _, m := range s.MeshSites() {
+		if m.Site != id && m.Name == name {
+			return name + " (" + id.String() + ")"
+		}
+	}
+	return name
+}
+
 func (c *call) meshTakeover() *cobra.Command {
 	var p commands.TakeOver
 	var sure bool
