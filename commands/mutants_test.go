@@ -114,6 +114,7 @@ var mutants = []mutant{
 	{"R7 somebody is said to have seen an erased secret", "reveal_secret.go", "	if err := refuseErasedSecrets(s, a, t); err != nil {", "	if err := error(nil); err != nil {", ".", "TestAnErasedSecret"},
 	{"R19 what was asked is confirmed twice", "aggregate/erasure.go", "return w.ask == a })", "return false })", ".", "TestAVoidErasure"},
 	{"R19 keys of a void erasure are not asked for", "../site/lostkeys.go", "a.due(now, missing) {", "false && a.due(now, missing) {", "../site", "TestKeysOfAVoid"},
+	{"R19 who is met is not asked for keys", "../site/lostkeys.go", "			a = asking{}", "			_ = asking{}", "../site", "TestKeysAreAskedFor"},
 	{"R19 an edge erases", "aggregate/member.go", "\"erasure\": events.AreaSecrets", "\"erasure\": events.AreaSessions", "./aggregate", "TestAttackErasure"},
 	{"R19 it is said and not done", "erasure/eraser.go", "err := e.destroy(d.keys)", "err := error(nil)", "./erasure", "TestErasedStays"},
 	{"R19 the word of another disk counts", "aggregate/erasure.go", "o.Epoch > m.Origin.Epoch", "o.Epoch == 0", "./erasure", "TestErasedStays"},

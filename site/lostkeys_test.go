@@ -11,18 +11,18 @@ import (
 	"github.com/holdfast-pam/holdfast/events"
 )
 
-// The secrets of a removed account are erased on one side of a cut, while the account
-// is restored on the other one. That side sends its data keys before what it decided is
-// heard, so that they are refused, and never sends them again by itself.
-func TestKeysOfAVoidErasureComeBack(t *testing.T) {
-	x := newCustody(t)
+// voided has the secrets of a removed account erased at a and c, while b, which is cut
+// off, restores the account; then b comes back, and is prepared before it serves.
+func voided(t *testing.T, before func(x *custody, b *Site)) (x *custody, key uuid.UUID) {
+	t.Helper()
+	x = newCustody(t)
 	x.do(x.a, commands.AddUser{Name: "eve", Role: events.Admin, Key: newPublicKey(t)})
 	var eve events.Actor
 	x.a.commands.View(func(s *aggregate.State) {
 		u, _ := s.UserByName("eve")
 		eve = events.UserActor(u.ID)
 	})
-	key := x.current(x.a).Credential.UUID
+	key = x.current(x.a).Credential.UUID
 	x.do(x.a, commands.RemoveAccount{Account: "root", Target: "web1"})
 	x.b.hears(x.a)
 	cfg := x.b.SameAddresses(x.b.cfg)
@@ -47,9 +47,20 @@ func TestKeysOfAVoidErasureComeBack(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	x.b = serveConfig(t, cfg, func(s *Site) {
-		s.sharing.again[x.a.ID()], s.sharing.again[x.c.ID()] = false, false // as if under way: what it sent was refused
-	})
+	x.b = serveConfig(t, cfg, func(b *Site) { before(x, b) })
+	return x, key
+}
+
+// shared has a site send its data keys to nobody by itself, as if that was under way
+// already: what it sent was refused.
+func shared(x *custody, b *Site) {
+	b.sharing.again[x.a.ID()], b.sharing.again[x.c.ID()] = false, false
+}
+
+// A site sends its data keys before what it decided is heard, so that they are refused,
+// and never sends them again by itself: who misses them asks.
+func TestKeysOfAVoidErasureComeBack(t *testing.T) {
+	x, key := voided(t, shared)
 	for _, m := range []*member{x.a, x.b, x.c} {
 		m.hears(x.b)
 		m.hears(x.a)
@@ -64,6 +75,30 @@ func TestKeysOfAVoidErasureComeBack(t *testing.T) {
 		}
 	}
 	x.do(x.a, commands.RevealSecret{Account: "root", Target: "web1", Reason: "look"})
+}
+
+// Who has the data keys does not answer for a time, so that they are asked for rarely:
+// once it is met again, they are asked for at once.
+func TestKeysAreAskedForWhenTheirSiteIsMet(t *testing.T) {
+	if testing.Short() {
+		t.Skip("some seconds without an answer")
+	}
+	x, key := voided(t, func(x *custody, b *Site) {
+		shared(x, b)
+		b.wanted.giving = map[events.SiteID]bool{x.a.ID(): true, x.c.ID(): true} // for ever
+	})
+	x.a.hears(x.b)
+	time.Sleep(8 * time.Second) // asked for after 0, 2 and 6 seconds
+	if x.a.sealer.Has(key) {
+		t.Fatal("it is there without an answer")
+	}
+	x.b.end()
+	x.b = serveConfig(t, x.b.SameAddresses(x.b.cfg), func(b *Site) { shared(x, b) })
+	for end := time.Now().Add(4 * time.Second); !x.a.sealer.Has(key); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("it is not asked for when its site is met")
+		}
+	}
 }
 
 // What nobody has is asked for ever more rarely; what comes to be missing, or whatever is
