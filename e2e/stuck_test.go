@@ -3,6 +3,7 @@ package e2e
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"fmt"
 	"io"
 	"os"
@@ -73,11 +74,15 @@ func TestTargetStopsReading(t *testing.T) {
 	signalTo(t, sshd, syscall.SIGSTOP)
 	t.Cleanup(func() { _ = syscall.Kill(sshd, syscall.SIGKILL) }) // it has usually gone
 	in.comesToRest("the stopped target's session")
+	var list struct{ Items []struct{ ID string } }
+	if err := json.Unmarshal([]byte(in.console("", "session ls --json")), &list); err != nil || len(list.Items) != 1 {
+		t.Fatalf("%d sessions, %v", len(list.Items), err)
+	}
 	if stuck := in.resources(); stuck.memory > before.memory+stuckMemory {
 		t.Errorf("a stuck session takes %d MiB", (stuck.memory-before.memory)>>20)
 	}
 	in.unaffected()
-	in.console("", "session kill last --reason 'the target hangs'")
+	in.console("", "session kill "+list.Items[0].ID+" --reason 'the target hangs'")
 	if err := cmd.Wait(); exitCode(err) != 255 || !strings.Contains(stderr.String(), "the target hangs") {
 		t.Errorf("the client ended with %v and was told %q", err, stderr.String())
 	}
