@@ -150,7 +150,7 @@ func (m *meshNet) know(groups []string) {
 	m.t.Helper()
 	for _, s := range m.sites {
 		eventually(m.t, time.Minute, s.name+" knows what all have decided", func() bool {
-			out, err := s.try("group ls --json", "")
+			out, err := s.try("group ls --json --limit 100000", "")
 			return err == nil && !slices.ContainsFunc(groups, func(g string) bool { return !strings.Contains(out, `"name":"`+g+`"`) })
 		})
 	}
@@ -261,9 +261,9 @@ func TestMeshUnderFaults(t *testing.T) {
 		seed := time.Now().UnixNano()
 		t.Logf("seed %d", seed)
 		chance := rand.New(rand.NewPCG(uint64(seed), 0))
-		for range 5 * len(faults) {
+		for i := range 5 * len(faults) {
 			fault := faults[chance.IntN(len(faults))]
-			step(fault.name, fault.f)
+			step(fmt.Sprintf("%s %d", fault.name, i), fault.f)
 		}
 	}
 	for _, s := range m.sites {
@@ -295,7 +295,7 @@ func (m *meshNet) agree() {
 	}
 	stands := map[stand][]string{}
 	for _, s := range m.sites {
-		groups, requests := s.do("group ls --json", ""), s.do("request ls --json", "")
+		groups, requests := s.do("group ls --json --limit 100000", ""), s.do("request ls --json --limit 100000", "")
 		for _, at := range m.sites {
 			for _, name := range at.work.groups {
 				if !strings.Contains(groups, `"name":"`+name+`"`) {
