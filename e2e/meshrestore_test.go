@@ -6,7 +6,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/holdfast-pam/holdfast/cli/localsshd"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator/targettest"
 )
 
@@ -111,15 +110,7 @@ func TestAttackWhatTheDisabledRestoreIsNotShownAsLive(t *testing.T) {
 // ends at the heal and is listed, though the account was back before it began.
 func TestOvertakenThoughTheAccountIsBack(t *testing.T) {
 	a, b := cuttableMesh(t)
-	sshd, err := localsshd.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sshd.Stop() })
-	keys := t.TempDir()
-	account := sshd.User + "+web1"
-	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
-	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	keys, account := t.TempDir(), a.addsWeb1()
 	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
 	a.do("grant add olaf "+account, "")
 	b.until("grant ls", "olaf")

@@ -59,6 +59,20 @@ func cut(a, b *meshSite) {
 	b.until("mesh status --json", `"site":"a","state":"unreachable"`)
 }
 
+// addsWeb1 has the site know an sshd of its own as web1, and gives the account there.
+func (s *meshSite) addsWeb1() (account string) {
+	s.t.Helper()
+	sshd, err := localsshd.Start(s.t.Context(), s.t.TempDir())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = sshd.Stop() })
+	account = sshd.User + "+web1"
+	s.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
+	s.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	return account
+}
+
 // rotated runs a rotation and gives the state that it ended in.
 func (s *meshSite) rotated(account string) (state, detail string) {
 	s.t.Helper()
@@ -307,15 +321,7 @@ func fingerprintOf(t *testing.T, public string) string {
 // lists what ran in between; what was shown before is said to have changed.
 func TestRevocationAcrossACut(t *testing.T) {
 	a, b := cuttableMesh(t)
-	sshd, err := localsshd.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sshd.Stop() })
-	keys := t.TempDir()
-	account := sshd.User + "+web1"
-	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
-	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	keys, account := t.TempDir(), a.addsWeb1()
 	for _, name := range []string{"olaf", "gina", "kim"} {
 		a.do("user add "+name+" --key '"+newPublic(t, keys, name)+"'", "")
 		a.do("grant add "+name+" "+account, "")
@@ -390,15 +396,7 @@ func TestRevocationAcrossACut(t *testing.T) {
 // nothing after that, and ends after twice as long; break-glass and others go on.
 func TestStrictRolesStopWithoutNews(t *testing.T) {
 	a, b := cuttableMesh(t)
-	sshd, err := localsshd.Start(t.Context(), t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = sshd.Stop() })
-	keys := t.TempDir()
-	account := sshd.User + "+web1"
-	a.do("target add web1 --addr "+sshd.Addr+" --host-key '"+sshd.HostKey+"'", "")
-	a.do("account add "+account+" --private-key-stdin", string(sshd.PrivateKey))
+	keys, account := t.TempDir(), a.addsWeb1()
 	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
 	a.do("grant add olaf "+account, "")
 	a.do("grant add admin "+account, "")

@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -140,10 +139,6 @@ func (x *node) logs() map[events.Origin][]events.Record {
 	return all
 }
 
-func origins(logs map[events.Origin][]events.Record) []events.Origin {
-	return slices.SortedFunc(maps.Keys(logs), events.Origin.Compare)
-}
-
 // start makes the site anew from what its disk holds, as a process does.
 func (x *node) start() {
 	if x.table != nil {
@@ -188,19 +183,9 @@ func (x *node) unseal() {
 }
 
 func folded(logs map[events.Origin][]events.Record) *aggregate.State {
-	state := aggregate.New()
-	for progress := true; progress; {
-		progress = false
-		for _, o := range origins(logs) {
-			for _, r := range logs[o][state.At(o):] {
-				err := state.Apply(r)
-				if errors.Is(err, aggregate.ErrEarly) {
-					break
-				}
-				must(err)
-				progress = true
-			}
-		}
+	state, err := aggregatetest.Logs(logs).Fold()
+	if err != nil {
+		panic(err)
 	}
 	return state
 }
@@ -283,7 +268,7 @@ func (x *node) fact(stream uuid.UUID, by events.Actor, e events.Event) {
 // hear carries what one site lacks of what another one holds, or a part of it.
 func (p *sites) hear(to, from *node, all bool) (news bool) {
 	logs := from.logs()
-	for _, o := range origins(logs) {
+	for _, o := range aggregatetest.Logs(logs).Origins() {
 		have, more := len(to.held[o]), len(logs[o])
 		if o == to.site.Origin() || more <= have {
 			continue
@@ -294,20 +279,10 @@ func (p *sites) hear(to, from *node, all bool) (news bool) {
 		to.held[o] = logs[o][:more:more]
 		news = true
 	}
-	for progress := true; progress; {
-		progress = false
-		for _, o := range origins(to.held) {
-			rest := to.held[o][to.state.At(o):]
-			if len(rest) == 0 {
-				continue
-			}
-			n, err := to.d.Deliver(context.Background(), rest)
-			if err != nil && !errors.Is(err, aggregate.ErrEarly) {
-				panic(err)
-			}
-			progress = progress || n > 0
-		}
+	if err := aggregatetest.Logs(to.held).Deliver(to.state.At, to.d.Deliver); err != nil {
+		panic(err)
 	}
+
 	return news
 }
 

@@ -109,10 +109,6 @@ func (x *node) logs() map[events.Origin][]events.Record {
 	return all
 }
 
-func origins(logs map[events.Origin][]events.Record) []events.Origin {
-	return slices.SortedFunc(maps.Keys(logs), events.Origin.Compare)
-}
-
 // start makes the site anew from what its disk holds.
 func (x *node) start() {
 	x.state = folded(x.logs())
@@ -130,33 +126,9 @@ func (x *node) start() {
 
 // folded is the state of some logs, from nothing, with those held that it calls for.
 func folded(logs map[events.Origin][]events.Record) *aggregate.State {
-	var holds aggregate.Holds
-	for range 8 {
-		state := foldedWith(logs, holds)
-		if holds = state.Holds(); holds.Equal(state.HeldWith()) {
-			return state
-		}
-	}
-	panic("what counts does not settle")
-}
-
-func foldedWith(logs map[events.Origin][]events.Record, holds aggregate.Holds) *aggregate.State {
-	state := aggregate.New()
-	state.SetHolds(holds)
-	for progress := true; progress; {
-		progress = false
-		for _, o := range origins(logs) {
-			for _, r := range logs[o][state.At(o):] {
-				err := state.Apply(r)
-				if errors.Is(err, aggregate.ErrEarly) {
-					break
-				}
-				if err != nil {
-					panic(err)
-				}
-				progress = true
-			}
-		}
+	state, err := aggregatetest.Logs(logs).Fold()
+	if err != nil {
+		panic(err)
 	}
 	return state
 }
@@ -165,7 +137,7 @@ func foldedWith(logs map[events.Origin][]events.Record, holds aggregate.Holds) *
 // has it take effect.
 func (p *sites) hear(to, from *node, all bool) (news bool) {
 	logs := from.logs()
-	for _, o := range origins(logs) {
+	for _, o := range aggregatetest.Logs(logs).Origins() {
 		if p.differs(to, o, logs[o]) {
 			continue
 		}
@@ -179,20 +151,10 @@ func (p *sites) hear(to, from *node, all bool) (news bool) {
 		to.held[o] = logs[o][:more:more]
 		news = true
 	}
-	for progress := true; progress; {
-		progress = false
-		for _, o := range origins(to.held) {
-			rest := to.held[o][to.state.At(o):]
-			if len(rest) == 0 {
-				continue
-			}
-			n, err := to.d.Deliver(context.Background(), rest)
-			if err != nil && !errors.Is(err, aggregate.ErrEarly) {
-				panic(err)
-			}
-			progress = progress || n > 0
-		}
+	if err := aggregatetest.Logs(to.held).Deliver(to.state.At, to.d.Deliver); err != nil {
+		panic(err)
 	}
+
 	p.settle(to)
 	return news
 }

@@ -289,7 +289,7 @@ func (l *Log) Room() error {
 	case l.room-l.size < 16*cellSize:
 		return fmt.Errorf("%w: apply log %s: %w", ErrFull, l.file.Name(), err)
 	}
-	return nil // what there is lasts for now
+	return nil // the room that was prepared before holds some more
 }
 
 // Clock is what the site has applied by now.
