@@ -3,9 +3,7 @@ package commands
 import (
 	"errors"
 	"fmt"
-	"maps"
 	"reflect"
-	"slices"
 	"time"
 
 	"github.com/google/uuid"
@@ -72,16 +70,6 @@ func register[C Command](name string, r right) struct{} {
 	}
 	registry[t] = entry{name, r}
 	return struct{}{}
-}
-
-// Names lists the registered commands.
-func Names() []string {
-	var names []string
-	for e := range maps.Values(registry) {
-		names = append(names, e.name)
-	}
-	slices.Sort(names)
-	return names
 }
 
 // decide asks the policy and then the command.

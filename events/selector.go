@@ -91,9 +91,6 @@ func ParseLabel(text string) (Label, error) {
 	return l, nil
 }
 
-// ValidLabelKey reports whether a target may have a label of that key.
-func ValidLabelKey(key string) bool { return labelKey.MatchString(key) }
-
 // String is the one form of a selection: labels by key.
 func (s Selection) String() string {
 	if len(s.Labels) == 0 {
