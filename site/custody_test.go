@@ -325,6 +325,7 @@ func TestSecretsOfAFencedSiteAreBroughtBack(t *testing.T) {
 	x.a.say(x.b.ID().UUID, events.SiteFenced{Logs: []events.ClockEntry{{Origin: x.b.ctl.Log().Origin(), Position: size}}, Reason: "stolen"})
 	x.c.hears(x.a)
 	for _, m := range []*member{x.a, x.c} {
+		m.masks()
 		x.eventually(m, "sent")
 		m.commands.View(func(s *aggregate.State) {
 			c, _ := s.Credential(sent.Credential)

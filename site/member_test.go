@@ -115,6 +115,17 @@ func (m *member) hears(from *member) {
 	}
 }
 
+// masks waits until what does not count of other sites' logs has no effect at a member.
+func (m *member) masks() {
+	m.t.Helper()
+	ctx, cancel := context.WithTimeout(m.t.Context(), time.Minute)
+	defer cancel()
+	err := m.commands.Await(ctx, func(s *aggregate.State, _ time.Time) bool { return s.Holds().Equal(s.HeldWith()) })
+	if err != nil {
+		m.t.Fatal(err)
+	}
+}
+
 func (m *member) join(sponsor *member, admin events.Actor, role events.MemberRole, scopes ...events.Area) {
 	m.t.Helper()
 	token, _, err := sponsor.Invite(m.t.Context(), admin, commands.InviteSite{
