@@ -195,8 +195,12 @@ func (s *Site) deliverOthers(ctx context.Context) error {
 	return nil
 }
 
-// deliverBatch bounds the records that take effect at once.
-const deliverBatch = 1000
+// Bounds of the records that take effect at once: they are in memory meanwhile, and a
+// member may write large ones.
+const (
+	deliverBatch = 1000
+	deliverBytes = 8 << 20
+)
 
 // deliver applies the next records of one log, as far as all that they knew of
 // was applied, and returns their number. A record that can't be used holds its
@@ -211,6 +215,10 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 	if err := s.order.Room(); err != nil { // it waits, and nothing else does
 		s.hold(log.Origin(), err)
 		return 0, err
+	}
+	if s.waits(ctx, log, at+1) {
+		s.hold(log.Origin(), nil)
+		return 0, nil
 	}
 	batch, bad := readBatch(ctx, log, at+1, min(size-at, deliverBatch))
 	for _, r := range batch {
@@ -243,6 +251,23 @@ func (s *Site) deliver(ctx context.Context, log store.Log) (int, error) {
 		s.hold(log.Origin(), err)
 	}
 	return n, nil
+}
+
+// waits reports whether the next record of a log waits for another log. It looks at
+// nothing but its header: what waits may be much, and is looked at whenever any log has
+// grown.
+func (s *Site) waits(ctx context.Context, log store.Log, position uint64) (waits bool) {
+	for e, err := range log.Headers(ctx, position) {
+		if err != nil {
+			return false // who reads the record tells
+		}
+		h, err := events.DecodeHeader(e.Header)
+		if err == nil {
+			s.commands.View(func(state *aggregate.State) { waits = state.Waits(&h) })
+		}
+		break
+	}
+	return waits
 }
 
 const (
@@ -367,6 +392,7 @@ func (s *Site) alarm(ctx context.Context, c commands.RecordMasked) {
 
 func readBatch(ctx context.Context, log store.Log, from, most uint64) ([]events.Record, error) {
 	var batch []events.Record
+	size := 0
 	for entry, err := range log.Read(ctx, from) {
 		var r events.Record
 		if err == nil {
@@ -375,7 +401,8 @@ func readBatch(ctx context.Context, log store.Log, from, most uint64) ([]events.
 		if err != nil {
 			return batch, err
 		}
-		if batch = append(batch, r); uint64(len(batch)) == most {
+		batch, size = append(batch, r), size+len(entry.Header)+len(entry.Payload)
+		if uint64(len(batch)) == most || size >= deliverBytes {
 			break
 		}
 	}

@@ -241,6 +241,17 @@ func (s *State) Apply(r events.Record) error {
 	return nil
 }
 
+// Waits reports whether the next record of a log can't be applied yet: something that
+// its clock covers was not.
+func (s *State) Waits(h *events.Header) bool {
+	var coder events.ClockCoder
+	if l := s.logs[h.Origin()]; l != nil {
+		coder = l.coder
+	}
+	clock, err := coder.Apply(h.Clock)
+	return err == nil && (s.caused(h, clock) != nil || s.stranger(h.Site))
+}
+
 // caused checks that everything that a record's clock covers was applied.
 func (s *State) caused(h *events.Header, clock events.Clock) error {
 	if len(h.Clock) == 0 {
