@@ -95,6 +95,32 @@ func TestAttackAMemberBarsWhatIsNotItsOwn(t *testing.T) {
 	}
 }
 
+// A member writes what it may, as a newer holdfast would, and says that it is about a
+// site: neither can it be fenced no more, nor does anything stop at the other site.
+func TestAttackAMemberThatCannotBeFenced(t *testing.T) {
+	for _, role := range []events.MemberRole{events.EdgeSite, events.PeerSite, events.Steward} {
+		t.Run(string(role), func(t *testing.T) {
+			h := newHalves(t)
+			h.members(role, false)
+			for _, stream := range []uuid.UUID{h.b.site.ID.UUID, h.a.site.ID.UUID} {
+				h.newer("session.started", 99, stream)
+				h.newer("session.frozen!", 1, stream)
+			}
+			h.newer("site.started", 99, h.b.site.ID.UUID)
+			if role != events.Steward {
+				h.mustAsk(h.a, commands.SealSite{Site: h.a.site.ID, Provider: "passphrase", Reason: "a break-in"})
+				if len(h.a.barred()) > 0 {
+					t.Errorf("conflict ls says %v", h.a.barred())
+				}
+			}
+			h.mustAsk(h.a, commands.FenceSite{Site: "there", Reason: "it betrays"})
+			if !h.a.state.Fenced(h.b.site.ID) {
+				t.Error("it is not fenced")
+			}
+		})
+	}
+}
+
 // What bars is in the digest, whatever the order of arrival.
 func TestWhatBarsIsInTheDigest(t *testing.T) {
 	h := newHalves(t)

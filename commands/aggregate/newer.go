@@ -62,15 +62,19 @@ func (s *State) barredBy(id uuid.UUID) (by []*Mark) {
 	}
 	kind, _ := s.kindOf(id)
 	for _, b := range s.barred[id] {
-		if area := areas[kind]; area == "" || slices.Contains(b.areas, area) {
+		area := areas[kind]
+		if slices.Contains(b.areas, area) || area == "" && len(b.areas) == len(events.Areas()) { // of what nobody knows, who may decide on anything
 			by = append(by, b.at)
 		}
 	}
 	return by
 }
 
-// TakesAway reports whether events of a type only take something away.
-func TakesAway(eventType string) bool { return folds[eventType].takesAway }
+// TakesAway reports whether events of a type only take something away. A fence does,
+// too: or a site would make itself one that can't be fenced.
+func TakesAway(eventType string) bool {
+	return folds[eventType].takesAway || eventType == "site.fenced"
+}
 
 func (s *State) barredConflicts() (all []Conflict) {
 	for id := range s.barred {
