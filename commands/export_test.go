@@ -14,7 +14,6 @@ func ZeroCommands() map[string]Command {
 // The input checks, for the fuzz tests.
 var (
 	CheckName = checkName
-	CheckAddr = checkAddr
 	Bounded   = bounded
 )
 

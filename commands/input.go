@@ -51,8 +51,8 @@ func checkPattern(what, name string, pattern *regexp.Regexp, first string) error
 	return nil
 }
 
-// checkAddr checks the address of a target: host:port.
-func checkAddr(addr string) error {
+// CheckAddr checks an address that is dialled: host:port.
+func CheckAddr(addr string) error {
 	const hint = "write HOST:PORT, for example web1.example.net:22 or [2001:db8::1]:22"
 	host, port, err := net.SplitHostPort(addr)
 	if err != nil || len(addr) > 300 {

@@ -45,7 +45,7 @@ func checkNewTarget(s *aggregate.State, name, addr string) error {
 	if err := checkName("target", name); err != nil {
 		return err
 	}
-	if err := checkAddr(addr); err != nil {
+	if err := CheckAddr(addr); err != nil {
 		return err
 	}
 	if _, err := s.TargetByName(name); !errors.Is(err, aggregate.ErrUnknown) {

@@ -9,6 +9,7 @@ import (
 type StartSite struct {
 	Version string // of the software
 	Listen  string // address of the SSH gateway
+	Mesh    string // where other sites reach its mesh port; empty where it does not know
 	Sealed  bool
 }
 
@@ -26,7 +27,7 @@ func (c StartSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]event
 		}
 	}
 	d := newDecision(by, env)
-	d.add(by.ID, events.SiteStarted{Version: bounded(c.Version, maxText), Listen: bounded(c.Listen, maxText), Sealed: c.Sealed})
+	d.add(by.ID, events.SiteStarted{Version: bounded(c.Version, maxText), Listen: bounded(c.Listen, maxText), Mesh: bounded(c.Mesh, maxText), Sealed: c.Sealed})
 	return d.done()
 }
 

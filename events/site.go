@@ -18,8 +18,9 @@ var _ = define[SiteCreated]("site.created", 1)
 
 // SiteStarted records that the site began to serve.
 type SiteStarted struct {
-	Version string `json:"version"` // of the software
-	Listen  string `json:"listen"`  // address of the SSH gateway
+	Version string `json:"version"`        // of the software
+	Listen  string `json:"listen"`         // address of the SSH gateway
+	Mesh    string `json:"mesh,omitempty"` // HOST:PORT at which other sites reach its mesh port, where it knows that
 	Sealed  bool   `json:"sealed,omitempty"`
 }
 

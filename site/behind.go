@@ -32,7 +32,9 @@ func (d data) peers() string { return filepath.Join(d.dir, "peers.json") }
 func (d data) keepPeers(all []mesh.Peer) error {
 	var peers []mesh.WirePeer
 	for _, p := range all {
-		peers = append(peers, mesh.WirePeer{Site: p.Site, Identity: p.Identity, Addr: p.Addr})
+		for _, addr := range p.Addrs {
+			peers = append(peers, mesh.WirePeer{Site: p.Site, Identity: p.Identity, Addr: addr})
+		}
 	}
 	b, err := json.Marshal(peers)
 	if err == nil {
@@ -44,8 +46,9 @@ func (d data) keepPeers(all []mesh.Peer) error {
 	return nil
 }
 
-// loadPeers reads the other members that can be dialled; none where there are none.
-func (d data) loadPeers(self events.SiteID) ([]mesh.Peer, error) {
+// loadPeers reads the other members that can be dialled, once for each address of
+// theirs; none where there are none.
+func (d data) loadPeers(self events.SiteID) ([]mesh.WirePeer, error) {
 	b, err := os.ReadFile(d.peers())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -57,13 +60,7 @@ func (d data) loadPeers(self events.SiteID) ([]mesh.Peer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read %s: %w; it is made anew when it is removed", d.peers(), err)
 	}
-	var out []mesh.Peer
-	for _, p := range peers {
-		if p.Site != self && p.Addr != "" {
-			out = append(out, mesh.Peer{Member: mesh.Member{Site: p.Site, Identity: p.Identity}, Addr: p.Addr})
-		}
-	}
-	return out, nil
+	return slices.DeleteFunc(peers, func(p mesh.WirePeer) bool { return p.Site == self || p.Addr == "" }), nil
 }
 
 // openOwnLogs opens the logs, and sets them aside and opens others where peers hold
@@ -105,7 +102,7 @@ func (s *Site) openOwnLogs(ctx context.Context) error {
 }
 
 // askPeers tells why this disk is an old one, if a peer proves that it is.
-func (s *Site) askPeers(ctx context.Context, peers []mesh.Peer) (why string, err error) {
+func (s *Site) askPeers(ctx context.Context, peers []mesh.WirePeer) (why string, err error) {
 	if len(peers) == 0 {
 		return "", nil
 	}
@@ -120,8 +117,8 @@ func (s *Site) askPeers(ctx context.Context, peers []mesh.Peer) (why string, err
 	for i, p := range peers {
 		asked.Go(func() {
 			var err error
-			if answers[i], err = mesh.AskHeld(asking, p, identity, s.who.ID); err != nil {
-				s.log.Info("a member could not be asked what it holds of this site's logs", "site", p.Site.String(), "error", err)
+			if answers[i], err = mesh.AskHeld(asking, mesh.Member{Site: p.Site, Identity: p.Identity}, p.Addr, identity, s.who.ID); err != nil {
+				s.log.Info("a member could not be asked what it holds of this site's logs", "site", p.Site.String(), "addr", p.Addr, "error", err)
 			}
 		})
 	}

@@ -119,8 +119,8 @@ type MeshConfig struct {
 	// for a site that takes no links and invites nobody.
 	Listen string `koanf:"listen"`
 	// Advertise is the HOST:PORT at which the other sites reach the mesh port.
-	// Default: the address that it listens on, which is of no use to others where
-	// that is 0.0.0.0 or behind a translated address.
+	// Default: the address that it listens on, which is of no use to others behind a
+	// translated one. Where that is 0.0.0.0, they take what they saw when it joined.
 	Advertise string `koanf:"advertise"`
 	// Pair is the name of another site with which this one is a pair: no byte of a
 	// session is delivered, and no decision answered, before it is durable at both.

@@ -1,6 +1,7 @@
 package site
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -10,8 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"slices"
 	"strings"
+	"time"
 
 	"github.com/holdfast-pam/holdfast/commands"
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -61,9 +62,8 @@ func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSit
 		return "", events.Record{}, &commands.Refusal{Code: commands.Conflict, Message: ErrNoMeshPort.Error(),
 			Hint: "start it with --mesh-listen ADDRESS:PORT"}
 	}
-	if _, _, err := net.SplitHostPort(addr); err != nil {
-		return "", events.Record{}, &commands.Refusal{Code: commands.Invalid, Message: fmt.Sprintf("%q is not HOST:PORT", addr),
-			Hint: "--addr is where the newcomer reaches this site's mesh port"}
+	if err := commands.CheckAddr(addr); err != nil {
+		return "", events.Record{}, fmt.Errorf("--addr, where the newcomer reaches this site's mesh port: %w", err)
 	}
 	s.mesh.turn.Lock()
 	defer s.mesh.turn.Unlock()
@@ -77,7 +77,11 @@ func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSit
 	if err != nil {
 		return "", events.Record{}, err
 	}
-	if _, err := s.commands.Do(ctx, s.actor(), commands.FoundMesh{Keys: s.siteKeys()}); err != nil {
+	keys := s.siteKeys()
+	if anyHost(keys.Addr) {
+		keys.Addr = addr
+	}
+	if _, err := s.commands.Do(ctx, s.actor(), commands.FoundMesh{Keys: keys}); err != nil {
 		return "", events.Record{}, err
 	}
 	if err := s.startMesh(); err != nil {
@@ -85,7 +89,7 @@ func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSit
 	}
 	t := ticket{
 		Invitation: events.InvitationID{UUID: records[0].Header.Stream}, Secret: secret, Name: c.Name,
-		Member: s.mesh.identity.Public().(ed25519.PublicKey), Addrs: slices.Compact([]string{addr, s.MeshAddr()}),
+		Member: s.mesh.identity.Public().(ed25519.PublicKey), Addrs: addrs(addr, s.MeshAddr()),
 	}
 	return t.String(), records[0], nil
 }
@@ -93,6 +97,9 @@ func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSit
 // admit answers a newcomer at the mesh port.
 func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, error) {
 	ctx = commands.WithClient(ctx, commands.Client{Login: r.Name, Source: r.Source})
+	if host, _, err := net.SplitHostPort(r.Source); err == nil && anyHost(r.Addr) { // it knows none of its addresses, and one was seen
+		r.Addr = net.JoinHostPort(host, r.Addr[strings.LastIndexByte(r.Addr, ':')+1:])
+	}
 	_, err := s.commands.Do(ctx, s.actor(), commands.AdmitSite{
 		Invitation: r.Invitation, Secret: r.Secret, Before: entries(r.Holds),
 		Keys: commands.SiteKeys{Site: r.Site, Name: r.Name, Identity: r.Identity, Addr: r.Addr, SealingKey: r.SealingKey, HostKey: r.HostKey},
@@ -117,9 +124,36 @@ func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, 
 // ErrInMesh says that the site can't join another mesh.
 var ErrInMesh = errors.New("this site is in a mesh already")
 
+// arrival is how long a newcomer waits for the decisions of the mesh before it
+// says that it has joined: until they are here, nobody is let in.
+const arrival = 10 * time.Second
+
 // Join redeems an invitation. From then on the identities that the site had made
-// by itself do not count any more; those of the mesh do.
+// by itself do not count any more; those of the mesh do. It returns once they are
+// here, or after [arrival].
 func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.SiteID, error) {
+	founder, err := s.join(ctx, by, text)
+	if err != nil {
+		return founder, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, arrival)
+	defer cancel()
+	for ctx.Err() == nil {
+		_, moved := s.commands.Applied(events.Origin{})
+		admitted := false
+		s.commands.View(func(state *aggregate.State) { _, admitted = state.MeshSite(s.who.ID) })
+		if admitted { // which comes after all that the member knew that took it in
+			break
+		}
+		select {
+		case <-moved:
+		case <-ctx.Done():
+		}
+	}
+	return founder, nil
+}
+
+func (s *Site) join(ctx context.Context, by events.Actor, text string) (events.SiteID, error) {
 	var none events.SiteID
 	t, err := parseTicket(text)
 	if err != nil {
@@ -157,6 +191,11 @@ func (s *Site) Join(ctx context.Context, by events.Actor, text string) (events.S
 	var failed []error
 	for _, addr := range t.Addrs {
 		if answer, err = mesh.AskToJoin(ctx, addr, t.Member, s.mesh.identity, ask); err == nil {
+			for i, m := range answer.Members {
+				if bytes.Equal(m.Identity, t.Member) {
+					answer.Members[i].Addr = addr // it is reached there, whatever others call it
+				}
+			}
 			break
 		}
 		failed = append(failed, err)

@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"maps"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"sync"
@@ -117,12 +118,20 @@ func (s *Site) closeMesh() error {
 	return nil
 }
 
-// reachedAt is where the other sites reach the mesh port; empty without one.
+// reachedAt is where the other sites reach the mesh port; empty without one. It
+// names no host where the site listens on all of its addresses: see [anyHost].
 func (s *Site) reachedAt() string {
 	if s.mesh.listener == nil {
 		return ""
 	}
 	return cmp.Or(s.cfg.Mesh.Advertise, s.MeshAddr())
+}
+
+// anyHost reports whether an address stands for all addresses of a machine, so
+// that nobody elsewhere reaches it there.
+func anyHost(addr string) bool {
+	a, err := netip.ParseAddrPort(addr)
+	return err == nil && a.Addr().IsUnspecified()
 }
 
 // siteKeys is what this site is known by in a mesh.
@@ -139,7 +148,7 @@ func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 	if j := s.mesh.joined.Load(); j != nil {
 		founder = j.Mesh
 		for _, m := range j.Members {
-			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addr: m.Addr}
+			known[m.Site] = mesh.Peer{Member: mesh.Member{Site: m.Site, Identity: m.Identity}, Addrs: addrs(m.Addr)}
 		}
 	}
 	s.commands.View(func(state *aggregate.State) {
@@ -151,13 +160,23 @@ func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 			member := mesh.Member{Site: m.Site, Identity: m.Identity}
 			member.Gone = m.Site != s.who.ID && (alone || state.Left(m.Site) || state.Fenced(m.Site))
 			member.Ends, member.Closed = state.Ends(m.Site)
-			known[m.Site] = mesh.Peer{Member: member, Addr: m.Addr}
+			known[m.Site] = mesh.Peer{Member: member, Addrs: addrs(append([]string{m.Addr}, known[m.Site].Addrs...)...)}
 		}
 	})
 	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) }) {
 		all = append(all, known[id])
 	}
 	return founder, all
+}
+
+// addrs are those of some addresses that can be dialled from elsewhere, each once.
+func addrs(all ...string) (out []string) {
+	for _, a := range all {
+		if a != "" && !anyHost(a) && !slices.Contains(out, a) {
+			out = append(out, a)
+		}
+	}
+	return out
 }
 
 // startMesh brings the node up where the site is a member of a mesh and the node
@@ -244,7 +263,7 @@ func (s *Site) runMesh(ctx context.Context) {
 }
 
 func samePeer(a, b mesh.Peer) bool {
-	return a.Site == b.Site && a.Addr == b.Addr && a.Gone == b.Gone && a.Closed == b.Closed && bytes.Equal(a.Identity, b.Identity) && slices.Equal(a.Ends, b.Ends)
+	return a.Site == b.Site && slices.Equal(a.Addrs, b.Addrs) && a.Gone == b.Gone && a.Closed == b.Closed && bytes.Equal(a.Identity, b.Identity) && slices.Equal(a.Ends, b.Ends)
 }
 
 // copies implements [mesh.Copies] over the logs of other sites.

@@ -75,7 +75,11 @@ func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
 	if s.listener, err = net.Listen("tcp", s.cfg.SSH.Listen); err != nil {
 		return fmt.Errorf("listen for SSH: %w", err)
 	}
-	_, err = s.commands.Do(ctx, s.actor(), commands.StartSite{Version: s.version, Listen: s.Addr(), Sealed: s.sealer.Sealed()})
+	start := commands.StartSite{Version: s.version, Listen: s.Addr(), Mesh: s.reachedAt(), Sealed: s.sealer.Sealed()}
+	if anyHost(start.Mesh) {
+		start.Mesh = "" // what was known of before stands
+	}
+	_, err = s.commands.Do(ctx, s.actor(), start)
 	if err != nil {
 		return errors.Join(err, s.listener.Close())
 	}

@@ -115,7 +115,7 @@ func (c *call) meshJoin() *cobra.Command {
 				Mesh events.SiteID `json:"mesh"` // the site that founded it
 			}{mesh}))
 		}
-		_, err = fmt.Fprintf(c.stdout, "joined the mesh of site %s; its decisions are on their way (mesh status)\n", mesh)
+		_, err = fmt.Fprintf(c.stdout, "joined the mesh of site %s; mesh status shows how much of it is here\n", mesh)
 		return err
 	})
 	cmd.Long = cmd.Short + ".\n\nUsers, keys, groups, grants and authorities that this site made by itself do not count from then on:\n" +

@@ -13,7 +13,7 @@ type MeshSite struct {
 	Site       events.SiteID
 	Name       string
 	Identity   []byte
-	Addr       string
+	Addr       string // of its mesh port, as it said at its last start, or else when it was admitted
 	SealingKey []byte
 	HostKey    string
 	Role       events.MemberRole
@@ -128,6 +128,9 @@ func (s *State) MeshSite(id events.SiteID) (*MeshSite, bool) {
 	m := MeshSite{
 		Site: id, Name: e.Name, Identity: e.Identity, Addr: e.Addr, SealingKey: e.SealingKey, HostKey: e.HostKey, Role: e.Role,
 		Custodian: e.Custodian, Founder: id == s.mesh.founder, Areas: s.DecidesOn(id), Before: events.NewClock(e.Before...), Admitted: last.at,
+	}
+	if t := s.sites[id]; t != nil && len(t.mesh) > 0 {
+		m.Addr = t.mesh.newest().value
 	}
 	for _, other := range h {
 		m.Role = stricterRole(m.Role, other.value.Role)

@@ -15,6 +15,7 @@ type Site struct {
 	Created *Mark
 
 	runs    heads[run]
+	mesh    heads[string] // where its mesh port is reached, as it said itself
 	full    map[events.Kind]*heads[bool]
 	sealing heads[sealingKeys]
 	hostCAs []Authority // after the first
@@ -64,6 +65,9 @@ var _ = fold(func(s *State, at *Mark, e events.SiteCreated) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SiteStarted) bool {
+	if t := s.sites[events.SiteID{UUID: at.Stream}]; t != nil && e.Mesh != "" {
+		t.mesh.put(at, e.Mesh)
+	}
 	return s.putRun(at, run{on: true, listen: e.Listen})
 })
 

@@ -444,8 +444,8 @@ func TestReplayedStreams(t *testing.T) {
 	la, lb, lc := a.listen(), b.listen(), c.listen()
 	way := newTap(t, a.addr)
 	seen := a.peer()
-	seen.Addr = way.addr
-	only := func(p Peer) Peer { p.Addr = ""; return p } // is not dialled
+	seen.Addrs = []string{way.addr}
+	only := func(p Peer) Peer { p.Addrs = nil; return p } // is not dialled
 	a.start(la, a.peer(), only(b.peer()), only(c.peer()))
 	b.start(lb, seen, b.peer(), only(c.peer()))
 	c.start(lc, a.peer(), b.peer(), c.peer())

@@ -125,7 +125,7 @@ func linkedBy(a, b *station, way func(addr string) string) {
 	la := a.listen()
 	ap, bp := a.peer(), b.peer()
 	a.start(la, ap, bp)
-	ap.Addr = way(a.addr)
+	ap.Addrs = []string{way(a.addr)}
 	b.start(nil, ap, bp)
 }
 

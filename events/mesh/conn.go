@@ -417,19 +417,21 @@ func (n *Node) send(s Send) {
 func (n *Node) dial() {
 	tick := time.NewTicker(dialEvery)
 	defer tick.Stop()
-	var underWay sync.Map // count of attempts, by site
+	type attempts struct{ made, underWay atomic.Int32 }
+	var bySite sync.Map
 	for {
 		for _, p := range n.unlinked() {
-			v, _ := underWay.LoadOrStore(p.Site, new(atomic.Int32))
-			count := v.(*atomic.Int32)
-			if count.Load() >= int32(dialTime/dialEvery) {
+			v, _ := bySite.LoadOrStore(p.Site, new(attempts))
+			at := v.(*attempts)
+			if at.underWay.Load() >= int32(dialTime/dialEvery) {
 				continue
 			}
-			count.Add(1)
+			at.underWay.Add(1)
+			addr := p.Addrs[uint32(at.made.Add(1)-1)%uint32(len(p.Addrs))]
 			n.work.Go(func() {
-				defer count.Add(-1)
-				if err := n.dialPeer(p); err != nil {
-					n.cfg.Log.Debug("a peer can't be reached", "site", p.Site.String(), "addr", p.Addr, "error", err)
+				defer at.underWay.Add(-1)
+				if err := n.dialPeer(p, addr); err != nil {
+					n.cfg.Log.Debug("a peer can't be reached", "site", p.Site.String(), "addr", addr, "error", err)
 				}
 			})
 		}
@@ -448,7 +450,7 @@ func (n *Node) unlinked() []Peer {
 	defer n.mu.Unlock()
 	var out []Peer
 	for _, p := range n.peers {
-		if p.Addr != "" && p.Site != n.cfg.Core.Self && !p.Gone && !n.hears(p.Site, false) {
+		if len(p.Addrs) > 0 && p.Site != n.cfg.Core.Self && !p.Gone && !n.hears(p.Site, false) {
 			out = append(out, p)
 		}
 	}
@@ -466,7 +468,7 @@ func (n *Node) hears(site events.SiteID, dialled bool) bool {
 	return false
 }
 
-func (n *Node) dialPeer(p Peer) error {
+func (n *Node) dialPeer(p Peer, addr string) error {
 	ctx, cancel := context.WithTimeout(n.ctx, dialTime)
 	defer cancel()
 	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: clientTLS(n.cert, linkProtocol, p.Identity)}
@@ -476,7 +478,7 @@ func (n *Node) dialPeer(p Peer) error {
 	}
 	var conns [lanes]net.Conn
 	for lane := range conns {
-		conn, err := d.DialContext(ctx, "tcp", p.Addr)
+		conn, err := d.DialContext(ctx, "tcp", addr)
 		if err == nil {
 			conns[lane] = conn
 			hello[0] = byte(lane)

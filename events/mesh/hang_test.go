@@ -98,7 +98,7 @@ func TestLinksThatHang(t *testing.T) {
 	way := newHanging(t, a.addr)
 	ap, bp := a.peer(), b.peer()
 	a.start(la, ap, bp) // b can't be dialled
-	ap.Addr = way.Addr().String()
+	ap.Addrs = []string{way.Addr().String()}
 	b.start(nil, ap, bp)
 	a.write(a.ctl, 1, 10)
 	b.has(a)

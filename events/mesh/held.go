@@ -50,17 +50,17 @@ func (n *Node) answerHeld(ctx context.Context, conn *tls.Conn, site events.SiteI
 	return writeJoin(conn, <-answer)
 }
 
-// AskHeld asks a member what it holds of the logs of the site that asks. What the
+// AskHeld asks a member at an address what it holds of the logs of the site that asks. What the
 // member can't prove is left out.
-func AskHeld(ctx context.Context, peer Peer, identity ed25519.PrivateKey, self events.SiteID) ([]evidence.Head, error) {
+func AskHeld(ctx context.Context, peer Member, addr string, identity ed25519.PrivateKey, self events.SiteID) ([]evidence.Head, error) {
 	cert, err := certificate(identity, self)
 	if err != nil {
 		return nil, err
 	}
 	d := tls.Dialer{NetDialer: &net.Dialer{}, Config: clientTLS(cert, heldProtocol, peer.Identity)}
-	conn, err := d.DialContext(ctx, "tcp", peer.Addr)
+	conn, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
-		return nil, fmt.Errorf("reach site %s at %s: %w", peer.Site, peer.Addr, err)
+		return nil, fmt.Errorf("reach site %s at %s: %w", peer.Site, addr, err)
 	}
 	defer conn.Close()
 	deadline, ok := ctx.Deadline()

@@ -26,7 +26,7 @@ func TestAskHeld(t *testing.T) {
 	defer cancel()
 	size, root := a.ctl.Log().Size()
 	b.waitFor("the heads of what it holds", func() bool { // its disk has it a moment before it may tell
-		heads, err := AskHeld(ctx, b.peer(), a.identity, a.id)
+		heads, err := AskHeld(ctx, b.peer().Member, b.addr, a.identity, a.id)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -43,10 +43,10 @@ func TestAskHeld(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if heads, err := AskHeld(ctx, b.peer(), stranger, a.id); err == nil {
+	if heads, err := AskHeld(ctx, b.peer().Member, b.addr, stranger, a.id); err == nil {
 		t.Errorf("a stranger is told %v", heads)
 	}
-	if heads, err := AskHeld(ctx, Peer{b.peer().Member, lost(t)}, a.identity, a.id); err == nil {
+	if heads, err := AskHeld(ctx, b.peer().Member, lost(t), a.identity, a.id); err == nil {
 		t.Errorf("nobody said %v", heads)
 	}
 }
@@ -84,7 +84,7 @@ func TestClaimsOfHeldLogsAreProven(t *testing.T) {
 	go func() { done <- answerOnce(lb, cert, []HeldLog{{forged, good.Note}, {mine, good.Note}, {mine, nil}}) }()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
-	heads, err := AskHeld(ctx, b.peer(), a.identity, a.id)
+	heads, err := AskHeld(ctx, b.peer().Member, b.addr, a.identity, a.id)
 	if err != nil || len(heads) != 0 {
 		t.Errorf("%v, %v", heads, err)
 	}

@@ -24,7 +24,7 @@ import (
 // Peer is a member of the mesh, and where its mesh port can be reached.
 type Peer struct {
 	Member
-	Addr string // host:port; empty when it only dials others
+	Addrs []string // host:port, tried in turn; none when it only dials others
 }
 
 // Copies keeps the copies of logs that are written elsewhere. Safe for

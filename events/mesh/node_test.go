@@ -86,7 +86,11 @@ func (s *station) closeLogs() {
 }
 
 func (s *station) peer() Peer {
-	return Peer{Member{Site: s.id, Identity: s.identity.Public().(ed25519.PublicKey)}, s.addr}
+	p := Peer{Member: Member{Site: s.id, Identity: s.identity.Public().(ed25519.PublicKey)}}
+	if s.addr != "" {
+		p.Addrs = []string{s.addr}
+	}
+	return p
 }
 
 // listen takes a port, so that others can be told of it before the node starts.
@@ -240,7 +244,7 @@ func TestNodesExchangeTheirLogs(t *testing.T) {
 	noAddr := func(peers ...Peer) []Peer { // a and c do not dial each other
 		out := append([]Peer(nil), peers...)
 		for i := range out {
-			out[i].Addr = ""
+			out[i].Addrs = nil
 		}
 		return out
 	}
@@ -296,19 +300,19 @@ func TestStrangersGetNoLink(t *testing.T) {
 	x.start(nil, a.peer(), b.peer(), x.peer()) // it takes itself for one
 	x.write(x.ctl, 3, 10)
 	for range 3 {
-		if err := x.node.dialPeer(a.peer()); err == nil {
+		if err := x.node.dialPeer(a.peer(), a.addr); err == nil {
 			// TLS 1.3: the client is done before the server has looked at its key
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
 	impostor := newStation(t, 2) // names itself as b, without b's key
 	impostor.start(nil, a.peer(), impostor.peer())
-	if err := impostor.node.dialPeer(a.peer()); err == nil {
+	if err := impostor.node.dialPeer(a.peer(), a.addr); err == nil {
 		time.Sleep(50 * time.Millisecond)
 	}
 	wrong := a.peer()
 	wrong.Identity = x.peer().Identity
-	if err := b.node.dialPeer(wrong); !errors.Is(err, ErrStranger) {
+	if err := b.node.dialPeer(wrong, a.addr); !errors.Is(err, ErrStranger) {
 		t.Errorf("a site with another key than the pinned one was dialled: %v", err)
 	}
 	a.write(a.ctl, 3, 10)
