@@ -16,7 +16,7 @@ var _ = register[FenceSite]("FenceSite", byAdmin|headroom)
 
 // Decide cuts each log of the site at what has been applied of it here.
 func (c FenceSite) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	of, _, err := movable(s, env, c.Site, nil, c.Reason)
+	of, err := otherMember(s, env, c.Site, c.Reason, "fencing a site", "do it at another site; mesh leave takes this one out of the mesh")
 	if err != nil {
 		return nil, err
 	}

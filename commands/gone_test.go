@@ -92,3 +92,27 @@ func TestTheStricterIsolationCounts(t *testing.T) {
 		}
 	}
 }
+
+// Work is given neither to a site that has left nor to one that is fenced, and a
+// refusal speaks of what was asked.
+func TestNoWorkForASiteThatIsGone(t *testing.T) {
+	for how, goes := range map[string]func(h *halves){
+		"fenced": func(h *halves) { h.mustAsk(h.a, commands.FenceSite{Site: "there", Reason: "stolen"}) },
+		"left": func(h *halves) {
+			h.mustAsk(h.b, commands.GiveDuties{To: "here", Reason: "closes"})
+			h.mustAsk(h.b, commands.LeaveMesh{Reason: "closes"})
+		},
+	} {
+		t.Run(how, func(t *testing.T) {
+			h := newHalves(t)
+			h.members(events.Steward, true)
+			h.hear()
+			refusedWith(t, h.asked(h.a, commands.FenceSite{Site: "here", Reason: "r"}), "this site itself")
+			refusedWith(t, h.asked(h.a, commands.FenceSite{Site: "there"}), "fencing a site needs a reason")
+			refusedWith(t, h.asked(h.a, commands.GiveDuties{To: "here", Reason: "r"}), "this site itself")
+			goes(h)
+			h.hear()
+			refusedWith(t, h.asked(h.a, commands.GiveDuties{To: "there", Reason: "r"}), "no member of the mesh any more")
+		})
+	}
+}

@@ -22,7 +22,11 @@ var _ = register[TakeOver]("TakeOver", byAdmin|headroom)
 // Decide takes what the site carries out, whoever began it. It refuses a taker
 // that could not open the secrets that it would have to change.
 func (c TakeOver) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	from, targets, err := movable(s, env, c.Site, c.Targets, c.Reason)
+	from, err := otherMember(s, env, c.Site, c.Reason, "taking over", "name the site that is gone; mesh drain gives this site's own work away")
+	if err != nil {
+		return nil, err
+	}
+	targets, err := findTargets(s, c.Targets)
 	if err != nil {
 		return nil, err
 	}
@@ -56,32 +60,33 @@ func overlap(a, b []events.TargetID) bool {
 	return len(a) == 0 || len(b) == 0 || slices.ContainsFunc(a, func(t events.TargetID) bool { return slices.Contains(b, t) })
 }
 
-// movable finds whose duties are to be moved, and what about.
-func movable(s *aggregate.State, env Env, site string, targets []string, reason string) (*aggregate.MeshSite, []events.TargetID, error) {
+// otherMember finds another site of the mesh, for what is done to it for a reason.
+func otherMember(s *aggregate.State, env Env, site, reason, doing, hint string) (*aggregate.MeshSite, error) {
 	if err := checkText("reason", reason); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	if reason == "" {
-		return nil, nil, invalid("say why with --reason", "moving what a site carries out needs a reason")
+		return nil, invalid("say why with --reason", "%s needs a reason", doing)
 	}
 	of, err := FindMember(s, site)
-	if err != nil {
-		return nil, nil, err
+	if err == nil && of.Site == env.Log.Site {
+		return nil, invalid(hint, "%s is this site itself", quoted(of.Name))
 	}
-	if of.Site == env.Log.Site {
-		return nil, nil, invalid("mesh drain gives this site's own work away", "a site can't take over from itself")
-	}
-	var ids []events.TargetID
-	for _, ref := range targets {
+	return of, err
+}
+
+// findTargets finds each of some targets once.
+func findTargets(s *aggregate.State, refs []string) (ids []events.TargetID, err error) {
+	for _, ref := range refs {
 		t, err := findTarget(s, ref)
 		if err != nil {
-			return nil, nil, err
+			return nil, err
 		}
 		if !slices.Contains(ids, t.ID) {
 			ids = append(ids, t.ID)
 		}
 	}
-	return of, ids, nil
+	return ids, nil
 }
 
 // FindMember finds a site of the mesh by name or id. Of several that had a name it is
@@ -112,6 +117,8 @@ func mayHold(s *aggregate.State, site events.SiteID) error {
 	switch {
 	case !member:
 		return conflict("", "site %s is in no mesh", site)
+	case s.Left(site) || s.Fenced(site):
+		return conflict("do it at, or name, another one: see `mesh status`", "site %s is no member of the mesh any more", quoted(m.Name))
 	case m.Role == events.EdgeSite || !m.Custodian:
 		return conflict("do it at, or name, a site that is: see `mesh status`",
 			"site %s is no custodian of the mesh's secrets, so it can't carry out what needs them", quoted(m.Name))
@@ -132,7 +139,7 @@ var _ = register[GiveDuties]("GiveDuties", byAdmin|headroom)
 // Decide refuses while a rotation of this site is under way: two sites must not
 // go on with one.
 func (c GiveDuties) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	to, _, err := movable(s, env, c.To, nil, c.Reason)
+	to, err := otherMember(s, env, c.To, c.Reason, "giving work to another site", "name another one; see `mesh status`")
 	if err != nil {
 		return nil, err
 	}

@@ -38,11 +38,8 @@ func (c NameSuccessor) Decide(s *aggregate.State, by events.Actor, env Env) ([]e
 		if err != nil {
 			return nil, err
 		}
-		switch {
-		case to.Site == self:
+		if to.Site == self {
 			return nil, invalid("", "a site can't be its own successor")
-		case s.Left(to.Site) || s.Fenced(to.Site):
-			return nil, conflict("", "site %s is no member of the mesh any more", quoted(to.Name))
 		}
 		if err := mayHold(s, to.Site); err != nil {
 			return nil, err
@@ -109,9 +106,6 @@ func (c Succeed) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.
 	}
 	if s.FencedSince(n) && !s.Fenced(self) {
 		return nil, conflict("name it again", "this site was fenced after it was named the successor of %s, which may not know that this was taken back", c.Of)
-	}
-	if s.Left(self) || s.Fenced(self) {
-		return nil, conflict("", "this site is no member of the mesh any more, so the others do not wait for it")
 	}
 	for _, h := range s.Heirs(c.Of) {
 		if h.Successor != self { // it may have taken over, and not be heard
