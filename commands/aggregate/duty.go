@@ -43,7 +43,16 @@ type duties struct {
 	yielded map[uuid.UUID]map[events.SiteID]bool // by the event that moved them
 }
 
+// add takes a move in. Its term is at most one more than those that its site knew of:
+// nobody comes out last for good by a number of which there is no greater one.
 func (d *duties) add(m *Duty) bool {
+	next := uint64(1)
+	for _, known := range d.moves[m.Site] {
+		if m.At.Knows(known.At) {
+			next = max(next, known.Term+1)
+		}
+	}
+	m.Term = min(m.Term, next)
 	if d.moves == nil {
 		d.moves = map[events.SiteID][]*Duty{}
 	}

@@ -1,6 +1,7 @@
 package aggregate_test
 
 import (
+	"math"
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate/aggregatetest"
@@ -250,5 +251,27 @@ func TestAnEdgeTakesNothingOver(t *testing.T) {
 	x.a.hear(t, []events.Record{take})
 	if got := x.owner(t, x.a, x.account); got != x.a.ID {
 		t.Errorf("%s owns the account", got)
+	}
+}
+
+// A member takes another one's work over by the greatest number that there is, and so
+// for good: it counts for no more than what it knew of and one, and is taken back.
+func TestAttackATakeoverForGood(t *testing.T) {
+	x := newTaken(t)
+	greedy := x.by(t, x.b, x.admin, x.a.ID.UUID, events.DutiesTaken{Term: math.MaxUint64, From: x.a.ID, Reason: "mine"})
+	x.c.hear(t, []events.Record{greedy})
+	back := x.takes(t, x.c)
+	x.b.hear(t, []events.Record{back})
+	again := x.by(t, x.b, x.admin, x.a.ID.UUID, events.DutiesTaken{Term: math.MaxUint64, From: x.c.ID, Reason: "mine"})
+	x.c.hear(t, []events.Record{again})
+	given := x.by(t, x.c, x.admin, x.a.ID.UUID, events.DutiesGiven{Term: x.c.state.NextTerm(x.a.ID), To: x.a.ID, Epoch: 1, Reason: "enough"})
+	x.b.hear(t, []events.Record{given})
+	for _, p := range []*peer{x.b, x.c} {
+		if x.owner(t, p, x.account) != x.a.ID {
+			t.Errorf("the work stays at %s", x.owner(t, p, x.account))
+		}
+	}
+	if x.b.state.Digest() != x.c.state.Digest() {
+		t.Error("the sites differ")
 	}
 }

@@ -392,6 +392,34 @@ func TestAttackStrangersLog(t *testing.T) {
 	}
 }
 
+// A member makes up types of events, a new one each time, on what it may not decide: they
+// are few sorts, or each would be an alarm at every site.
+func TestAttackMadeUpTypes(t *testing.T) {
+	m, b := newMembers(t), newPeer(1)
+	m.join(b, events.EdgeSite)
+	for n := range 100 {
+		for _, noun := range []string{"user", "site"} {
+			m.at(b, aggregatetest.ID("user", n), events.UserDisabled{}) // stands for it
+			r := &m.all[len(m.all)-1]
+			r.Header.Type = fmt.Sprint(noun, ".made_up_", n)
+			b.Records[len(b.Records)-1] = *r
+		}
+	}
+	late := aggregate.New()
+	for _, r := range m.all {
+		if err := late.Apply(r); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sorts, count := late.Masked(), uint64(0)
+	for _, k := range sorts {
+		count += k.Count
+	}
+	if len(sorts) != 2 || count != 200 {
+		t.Errorf("%d sorts of %d masked records, such as %+v", len(sorts), count, *sorts[0])
+	}
+}
+
 // Every type of event belongs to an area or is a site's own, so that a new one
 // is thought about.
 func TestEveryEventHasAnArea(t *testing.T) {
