@@ -162,8 +162,14 @@ func (c Clock) find(o Origin) (int, bool) {
 // ErrBadClock says that the bytes of a clock delta do not decode.
 var ErrBadClock = errors.New("not a valid clock delta")
 
-// maxClockOrigins bounds a clock read from bytes.
-const maxClockOrigins = 4096
+const (
+	// maxClockOrigins bounds a clock read from bytes.
+	maxClockOrigins = 4096
+	// maxDelta bounds a delta, so that it fits into a header with all that there is
+	// besides; maxStep is the longest part of one.
+	maxDelta = 48 << 10
+	maxStep  = 2 + 16 + 2*binary.MaxVarintLen64
+)
 
 // ClockCoder turns the clocks of one log's records, in log order, into deltas
 // against the record before, and back. Origins are written out once and named
@@ -197,32 +203,54 @@ func (k *ClockCoder) Snapshot() []byte {
 
 // Delta encodes the step from the last clock to next. Components never go
 // back: next must cover the last clock, and only ctl logs have components.
+//
+// A clock may claim less than there is, but not go beyond what can be read, or its log
+// would be at its end: whoever makes logs without end would silence all sites. So what
+// is too much for one delta is left to the next one, logs that are not known yet first;
+// and of those that are too many for a clock none is ever claimed.
 func (k *ClockCoder) Delta(next Clock) ([]byte, error) {
 	if !next.Covers(k.last) {
 		return nil, fmt.Errorf("%w: clock went back from %s to %s", ErrBadClock, k.last, next)
 	}
 	var b []byte
-	for _, e := range next.entries {
+	var unknown []int
+	var said []ClockEntry // nil as long as that is all of next
+	leave := func(i int, at uint64) {
+		if said == nil {
+			said = slices.Clone(next.entries)
+		}
+		said[i].Position = at
+	}
+	for i, e := range next.entries {
 		if e.Origin.Kind != Ctl {
 			return nil, fmt.Errorf("%w: %s is not a ctl log", ErrBadClock, e.Origin)
 		}
-		before := k.last.At(e.Origin)
-		if e.Position == before {
+		switch before := k.last.At(e.Origin); {
+		case e.Position == before:
+		case before == 0:
+			unknown = append(unknown, i)
+		case len(b)+maxStep > maxDelta:
+			leave(i, before)
+		default:
+			b = binary.AppendUvarint(b, uint64(slices.Index(k.known, e.Origin)))
+			b = binary.AppendUvarint(b, e.Position-before)
+		}
+	}
+	for _, i := range unknown {
+		e := next.entries[i]
+		if len(b)+maxStep > maxDelta || len(k.known) == maxClockOrigins {
+			leave(i, 0)
 			continue
 		}
-		n := slices.Index(k.known, e.Origin)
-		if n < 0 {
-			n = len(k.known)
-			k.known = append(k.known, e.Origin)
-			b = binary.AppendUvarint(b, uint64(n))
-			b = append(b, e.Origin.Site.UUID[:]...)
-			b = binary.AppendUvarint(b, uint64(e.Origin.Epoch))
-		} else {
-			b = binary.AppendUvarint(b, uint64(n))
-		}
-		b = binary.AppendUvarint(b, e.Position-before)
+		b = binary.AppendUvarint(b, uint64(len(k.known)))
+		b = append(b, e.Origin.Site.UUID[:]...)
+		b = binary.AppendUvarint(b, uint64(e.Origin.Epoch))
+		b = binary.AppendUvarint(b, e.Position)
+		k.known = append(k.known, e.Origin)
 	}
-	k.last = next
+	if k.last = next; said != nil {
+		k.last = Clock{slices.DeleteFunc(said, func(e ClockEntry) bool { return e.Position == 0 })}
+	}
 	return b, nil
 }
 

@@ -189,3 +189,42 @@ func TestLogsThatStandStillCostNothing(t *testing.T) {
 		t.Errorf("sites that have left cost something: %d bytes for each event instead of %d, %d for the first clock", eventMany, eventFew, firstMany)
 	}
 }
+
+// Sites that are taken in without end make logs without end: what others write in theirs
+// can be read all the same, goes on to claim what it knew before, and claims of the new
+// ones as much as can be read.
+func TestAttackMoreLogsThanAClockHolds(t *testing.T) {
+	o := func(n int) Origin {
+		var id uuid.UUID
+		id[0], id[1], id[2] = 1, byte(n>>8), byte(n)
+		return Origin{Site: SiteID{id}, Epoch: 1 << 30, Kind: Ctl}
+	}
+	var writer, reader ClockCoder
+	last := o(1 << 15) // sorts behind all the others
+	for round := range uint64(3) {
+		var next Clock
+		for n := range 2500 * int(round) {
+			next.entries = append(next.entries, ClockEntry{o(n), round + 1<<20})
+		}
+		next.entries = append(next.entries, ClockEntry{last, round + 2})
+		for again := range 3 {
+			delta, err := writer.Delta(next)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(delta) > MaxHeaderSize-4096 {
+				t.Fatalf("a delta of %d bytes", len(delta))
+			}
+			got, err := reader.Apply(delta)
+			if err != nil {
+				t.Fatalf("round %d: %v", round, err)
+			}
+			if got.Compare(writer.Clock()) != Equal || !next.Covers(got) || got.At(last) != round+2 {
+				t.Fatalf("round %d: a reader comes to another clock than was written", round)
+			}
+			if want := min(2500*int(round)+1, maxClockOrigins); again == 2 && len(got.Entries()) != want {
+				t.Errorf("round %d: %d logs are claimed, want %d", round, len(got.Entries()), want)
+			}
+		}
+	}
+}
