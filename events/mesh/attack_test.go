@@ -217,43 +217,6 @@ func newSiteID(n byte) events.SiteID {
 	return id
 }
 
-// A member that sends data keys faster than they can be taken in fills no memory.
-func TestManyDataKeysFillNoMemory(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it takes seconds")
-	}
-	s := newSiege(t)
-	s.a.handle = func(o Output) {
-		if _, ok := o.(GotWraps); ok {
-			time.Sleep(5 * time.Millisecond) // a disk
-		}
-	}
-	s.a.stop()
-	s.a.start(s.a.listen(), s.a.peer(), s.b.peer(), s.r.peer())
-	s.b.has(s.a)
-	keys := make([][]byte, 60)
-	for i := range keys {
-		keys[i] = make([]byte, 4000)
-	}
-	s.during(func() {
-		s.r.link(s.a)
-		defer s.r.close()
-		s.r.say(CtlLane, s.hello())
-		b, err := wireEnc.Marshal(Wraps{Keys: keys})
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = s.r.conns[CtlLane].SetWriteDeadline(time.Now().Add(4 * time.Second))
-		for WriteFrame(s.r.conns[CtlLane], append([]byte{Wraps{}.kind()}, b...)) == nil {
-		}
-	})
-	s.a.node.reports.mu.Lock()
-	defer s.a.node.reports.mu.Unlock()
-	if n := s.a.node.reports.wraps[s.r.id]; n > maxWrapBytes+maxSmall {
-		t.Errorf("%d bytes of data keys wait", n)
-	}
-}
-
 // Half a frame and then silence: on either lane, before and after the hello.
 func TestSlowMembersLoseTheirLink(t *testing.T) {
 	for name, attack := range map[string]func(s *siege){

@@ -346,9 +346,7 @@ func (n *Node) receiveAll(l *lanePair, lane Lane) error {
 			n.Refuse(l.site, "is no message", err)
 			return err
 		}
-		if w, ok := m.(Wraps); ok {
-			n.reports.room(n.ctx, l, w)
-		}
+		n.reports.room(n.ctx, l, m)
 		n.hand(Received{Link: l.id, Lane: lane, Message: m})
 		if n.ctx.Err() != nil {
 			return n.ctx.Err()

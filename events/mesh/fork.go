@@ -286,7 +286,7 @@ func (b Branch) only(sizes ...uint64) Branch {
 func (c *Core) gotFork(l *link, f Fork) {
 	lg := c.logs[f.Origin]
 	known, forked := c.forks[f.Origin]
-	if lg == nil || forked && known.Size <= f.Size {
+	if lg == nil || forked && known.Size <= f.Size || !c.mayTalk(l, proveCounts) {
 		return
 	}
 	if err := CheckFork(c.cfg.Crypto, f, lg.key.Key, c.members[f.Origin.Site].Identity); err != nil {

@@ -69,7 +69,7 @@ const (
 	messageRate  = 500
 	messageBurst = 4000
 	// Some count for more than one message, or for less: what has to be read from
-	// disk or looked at log by log, and records that nothing is done with, which
+	// disk, checked or looked at log by log, and records that nothing is done with, which
 	// are on their way as well when a log is asked for elsewhere.
 	proveCounts, holdingCounts, uselessCounts = 40, 1.0 / 128, 1.0 / 8
 	// maxAsked bounds the payloads and proofs that a peer may wait for at once.

@@ -96,6 +96,7 @@ type Node struct {
 
 	reports reportQueue
 	trees   trees
+	proofs  sync.Mutex // held while one is made
 }
 
 // Start brings a node up. The histories, copies and listener stay in use until
@@ -373,7 +374,11 @@ func (n *Node) sign(o events.Origin, size uint64, root events.Hash) (evidence.He
 	return h.Sign(o, size, root)
 }
 
+// prove makes one proof at a time, whoever asks: each reads all headers of a log, and has
+// their hashes in memory.
 func (n *Node) prove(in MakeProof) ProveDone {
+	n.proofs.Lock()
+	defer n.proofs.Unlock()
 	out := ProveDone{Link: in.Link, Origin: in.Origin, Mine: in.Mine}
 	log, h := n.own(in.Origin)
 	if log == nil {
@@ -493,100 +498,4 @@ func (n *Node) closeCopies() error {
 		errs = append(errs, n.copies[o].close())
 	}
 	return errors.Join(errs...)
-}
-
-// reportQueue holds what is to be told to Handle. It grows with what goes wrong
-// between sites, not with what they send: who sends data keys faster than they are
-// taken in waits with all of its link.
-type reportQueue struct {
-	mu    sync.Mutex
-	all   []Output
-	wraps map[events.SiteID]int // bytes of data keys in all, and being handled
-	wake  chan struct{}         // capacity 1
-	taken chan struct{}         // closed and renewed when Handle has taken something
-}
-
-// maxWrapBytes bounds the data keys of one site that wait to be taken in: more
-// than a site with a hundred thousand credentials has.
-const maxWrapBytes = 32 << 20
-
-func (q *reportQueue) add(o Output) {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.all = append(q.all, o)
-	if w, ok := o.(GotWraps); ok {
-		if q.wraps == nil {
-			q.wraps = map[events.SiteID]int{}
-		}
-		q.wraps[w.Site] += wrapBytes(w.Keys)
-	}
-	select {
-	case q.wake <- struct{}{}:
-	default:
-	}
-}
-
-// room waits until the data keys of a link may be queued, or the link has ended.
-func (q *reportQueue) room(ctx context.Context, l *lanePair, w Wraps) {
-	for {
-		q.mu.Lock()
-		waiting, taken := q.wraps[l.site], q.taken
-		q.mu.Unlock()
-		if waiting == 0 || waiting+wrapBytes(w.Keys) <= maxWrapBytes {
-			return
-		}
-		select {
-		case <-taken:
-		case <-l.done:
-			return
-		case <-ctx.Done():
-			return
-		}
-	}
-}
-
-func wrapBytes(keys [][]byte) (n int) {
-	for _, k := range keys {
-		n += len(k)
-	}
-	return n
-}
-
-func (q *reportQueue) take() []Output {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	all := q.all
-	q.all = nil
-	return all
-}
-
-// handled says that Handle is done with something.
-func (q *reportQueue) handled(o Output) {
-	w, ok := o.(GotWraps)
-	if !ok {
-		return
-	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.wraps[w.Site] -= wrapBytes(w.Keys); q.wraps[w.Site] <= 0 {
-		delete(q.wraps, w.Site)
-	}
-	close(q.taken)
-	q.taken = make(chan struct{})
-}
-
-func (n *Node) report() {
-	for {
-		select {
-		case <-n.reports.wake:
-		case <-n.ctx.Done():
-			return
-		}
-		for _, o := range n.reports.take() {
-			if n.cfg.Handle != nil {
-				n.cfg.Handle(o)
-			}
-			n.reports.handled(o)
-		}
-	}
 }

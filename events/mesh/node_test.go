@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -37,6 +38,7 @@ type station struct {
 	handle   func(Output)  // besides noting it; nil for nothing
 	patience time.Duration // with what it waits for; a minute unless set
 	slow     time.Duration // that its disk takes for each commit of a copy
+	counted  *atomic.Int32 // set to how many read the headers of a copy at once; nil for nothing
 
 	mu     sync.Mutex // guards what follows
 	copies map[events.Origin]store.Log
@@ -161,6 +163,9 @@ func (s *station) Copy(o events.Origin) (store.Log, string, error) {
 		return nil, "", err
 	}
 	s.copies[o] = opened.Log
+	if s.counted != nil {
+		s.copies[o] = countedLog{opened.Log, new(atomic.Int32), s.counted}
+	}
 	if s.slow > 0 {
 		s.copies[o] = slowLog{opened.Log, s.slow}
 	}
@@ -176,6 +181,21 @@ type slowLog struct {
 func (l slowLog) Append(ctx context.Context, expect uint64, entries []events.Entry) error {
 	time.Sleep(l.takes)
 	return l.Log.Append(ctx, expect, entries)
+}
+
+// countedLog counts who reads its headers at once.
+type countedLog struct {
+	store.Log
+	now, most *atomic.Int32
+}
+
+func (l countedLog) Headers(ctx context.Context, from uint64) iter.Seq2[events.Entry, error] {
+	return func(yield func(events.Entry, error) bool) {
+		l.most.Store(max(l.most.Load(), l.now.Add(1)))
+		defer l.now.Add(-1)
+		time.Sleep(20 * time.Millisecond)
+		l.Log.Headers(ctx, from)(yield)
+	}
 }
 
 // Grew implements [Copies].
