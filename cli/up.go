@@ -42,7 +42,7 @@ var _ = local(func() *cobra.Command {
 	f.StringVar(&o.meshListen, "mesh-listen", "", "address of the mesh port, for links with other sites (default: none)")
 	f.StringVar(&o.meshAdvertise, "mesh-advertise", "", "HOST:PORT at which other sites reach the mesh port (default: where it listens)")
 	f.StringVar(&o.meshPair, "mesh-pair", "", "name of the site with which this one is a pair: nothing is delivered before both hold it")
-	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name")
+	f.StringVar(&o.adminName, "admin-name", "", "name of an administrator to make if there is none of that name, and the site has joined no mesh")
 	f.StringVar(&o.adminKey, "admin-key", "", "their public key file")
 	cmd.MarkFlagsRequiredTogether("admin-name", "admin-key")
 	return cmd
@@ -103,7 +103,7 @@ func tuneMemory() {
 }
 
 func serve(ctx context.Context, cmd *cobra.Command, s *site.Site, log *slog.Logger, o upOptions) error {
-	if o.adminName != "" && !s.KnowsUser(o.adminName) {
+	if o.adminName != "" && s.Lacks(o.adminName) {
 		key, err := readBounded(o.adminKey, maxSiteFile)
 		if err != nil {
 			return fmt.Errorf("read the administrator's public key: %w", err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"strings"
 	"sync"
 	"testing"
@@ -211,6 +212,44 @@ func TestJoinAfterALostAnswer(t *testing.T) {
 				t.Errorf("site %s counts what the newcomer decided after it was taken in and before it knew", m.Name())
 			}
 		})
+	}
+}
+
+// A newcomer that is lost before anything of the mesh came to it starts again as it
+// was started, where nobody can be let in yet. The administrator that its options name
+// is made no second time, and not in the mesh.
+func TestANewcomerIsLostBeforeItHears(t *testing.T) {
+	a := serveMember(t, "a")
+	admin := adminAt(t, a)
+	c := testConfig(t)
+	c.Site.Name, c.SSH.Listen, c.Mesh.Listen = "b", "0.0.0.0:0", "127.0.0.1:0"
+	s := open(t, c)
+	if err := errors.Join(s.AddAdmin(t.Context(), "beth", newPublicKey(t)), s.Close()); err != nil {
+		t.Fatal(err)
+	}
+	b := serveConfig(t, c)
+	ticket, _ := invite(t, a, admin, "b", time.Hour, events.PeerSite)
+	n := newNewcomer(t, b.Site, ticket, "b")
+	n.identity, n.ask.Site, n.ask.Addr = b.mesh.identity, b.ID(), b.MeshAddr()
+	size, root := b.ctl.Log().Size()
+	n.ask.Holds = []mesh.Holding{{Origin: b.ctl.Log().Origin(), Size: size, Root: root}}
+	answer, err := mesh.AskToJoin(t.Context(), a.MeshAddr(), a.siteKeys().Identity, n.identity, n.ask)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lost := a.down()
+	if err := b.becomeMember(t.Context(), answer, entries(n.ask.Holds)); err != nil {
+		t.Fatal(err)
+	}
+	b = serveConfig(t, b.down())
+	if b.hasAdmin() || b.Lacks("beth") {
+		t.Errorf("nothing of the mesh is here: administrators %t, one is to be made %t", b.hasAdmin(), b.Lacks("beth"))
+	}
+	a = serveConfig(t, lost)
+	b.hears(a)
+	a.hears(b)
+	if users := mustUsers(t, a); !b.hasAdmin() || len(users) != 1 || b.Lacks("beth") {
+		t.Errorf("users %+v; administrators at the newcomer %t", users, b.hasAdmin())
 	}
 }
 

@@ -31,13 +31,15 @@ const (
 // ErrNoAdmin says that the gateway may not listen beyond loopback yet.
 var ErrNoAdmin = errors.New("the site has no administrator yet, so its gateway listens on loopback addresses only")
 
-// KnowsUser reports whether there is or was a user of that name: who was
-// disabled must not come back with the next start.
-func (s *Site) KnowsUser(name string) (known bool) {
+// Lacks reports whether a first administrator of that name is to be made. Not where
+// there is or was one: who was disabled must not come back with the next start. Nor
+// where the site has joined a mesh: then the mesh says who they are, here as well.
+func (s *Site) Lacks(admin string) bool {
+	known := s.mesh.joined.Load() != nil
 	s.commands.View(func(state *aggregate.State) {
-		known = slices.ContainsFunc(state.Users(), func(u *aggregate.User) bool { return u.Name == name })
+		known = known || slices.ContainsFunc(state.Users(), func(u *aggregate.User) bool { return u.Name == admin })
 	})
-	return known
+	return !known
 }
 
 // AddAdmin makes an administrator with a key in authorized_keys form.
@@ -52,7 +54,7 @@ func (s *Site) AddAdmin(ctx context.Context, name, key string) error {
 // Listen opens the gateway's door. Who logs in without naming a target gets
 // console. The start is recorded and made known to local programs.
 func (s *Site) Listen(ctx context.Context, console gateway.Console) error {
-	if !Loopback(s.cfg.SSH.Listen) && !s.hasAdmin() {
+	if !Loopback(s.cfg.SSH.Listen) && !s.hasAdmin() && s.mesh.joined.Load() == nil {
 		return fmt.Errorf("listen on %s: %w", s.cfg.SSH.Listen, ErrNoAdmin)
 	}
 	var err error
