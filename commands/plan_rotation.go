@@ -44,7 +44,7 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if cred.Kind == events.UserCertificate {
 		return nil, conflict("ca rotate --user changes the key that signs its certificates", "%s has no secret that could rotate", accountOnTarget(a.Name, t.Name))
 	}
-	r, open := s.RotationOf(cred.ID)
+	r, open := s.Rotating(cred.ID, env.Log.Site, env.Now)
 	instead := open && by.Kind == events.ByUser && waits(r, env)
 	if open && !instead {
 		return nil, conflict("see `rotate status "+a.ID.String()+"`", "rotation %s of %s is under way", r.ID, accountOnTarget(a.Name, t.Name))

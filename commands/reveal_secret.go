@@ -78,7 +78,7 @@ func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 		return nil, conflict("check it out at site "+name+", or take that site's work over if it is gone (mesh takeover)",
 			"only site %s gives this secret to one person alone", name)
 	}
-	if r, open := s.RotationOf(cred.ID); open {
+	if r, open := s.Rotating(cred.ID, env.Log.Site, env.Now); open {
 		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s is changing the secret", r.ID)
 	}
 	v, err := versionOf(cred, uuid.Nil)

@@ -287,18 +287,18 @@ func (c *call) runAll(target string) error {
 	outcomes := make(chan run)
 	asked := 0
 	for _, st := range accounts {
-		r := run{Account: st.Account, ID: st.Rotation}
-		if r.ID.IsZero() {
-			records, failed := c.do(commands.PlanRotation{Account: st.AccountID.String(), Why: events.WhyAsked})
-			var refusal *commands.Refusal
-			switch {
-			case failed == nil:
-				r.ID = events.RotationID{UUID: records[0].Header.Stream}
-			case errors.As(failed, &refusal) && refusal.Code != commands.Unavailable:
-				r.State, r.Detail = string(events.RotationFailed), refusal.Error()
-			default:
-				err = failed
-			}
+		r := run{Account: st.Account}
+		records, failed := c.do(commands.PlanRotation{Account: st.AccountID.String(), Why: events.WhyAsked})
+		var refusal *commands.Refusal
+		switch {
+		case failed == nil:
+			r.ID = events.RotationID{UUID: records[0].Header.Stream}
+		case !errors.As(failed, &refusal) || refusal.Code == commands.Unavailable:
+			err = failed
+		case refusal.Code == commands.Conflict && !st.Rotation.IsZero():
+			r.ID = st.Rotation // that one is under way
+		default:
+			r.State, r.Detail = string(events.RotationFailed), refusal.Error()
 		}
 		if err != nil {
 			break

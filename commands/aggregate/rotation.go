@@ -152,6 +152,19 @@ func (s *State) EndedRotation(id events.RotationID) (Ended, bool) {
 // succeeded.
 func (c *Credential) Failures() int { return len(c.failed) }
 
+// FailedAt is how many of the failures were at a site, and when the last one was.
+func (c *Credential) FailedAt(site events.SiteID) (n int, last time.Time) {
+	for _, m := range c.failed {
+		if m.Origin.Site != site {
+			continue
+		}
+		if n++; m.Time().After(last) {
+			last = m.Time()
+		}
+	}
+	return n, last
+}
+
 // Rotation finds a rotation under way.
 func (s *State) Rotation(id events.RotationID) (*Rotation, bool) {
 	return earliest(s.rotations[id], (*Rotation).began, (*Rotation).underWay)
@@ -168,6 +181,35 @@ func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
 	for _, other := range s.rotationsOf[id] {
 		for _, o := range s.rotations[other] {
 			if o.Credential == id && (r == nil || o.Planned.Compare(r.Planned) > 0) && o.underWay() && !s.Orphaned(o) {
+				r = o
+			}
+		}
+	}
+	return r, r != nil
+}
+
+// stillFor is how long nothing is heard of a rotation of another site until it is held
+// to be still: none of its steps takes as long.
+const stillFor = 2 * time.Minute
+
+// StillFrom is when a rotation is held to do nothing, as far as is known by now: at once
+// where it says that it waits.
+func (r *Rotation) StillFrom() time.Time {
+	if slices.Contains(r.deferred, r.latest) {
+		return r.latest.Time()
+	}
+	return r.latest.Time().Add(stillFor)
+}
+
+// Rotating finds the rotation under way of a credential that another one, at a site,
+// would have to wait for; of concurrent ones the newest. It does not for one of another
+// site that does nothing: that site may be cut off, unable to reach the target, out of
+// logins, or lost, and two that do not know of each other are settled anyway (rule R3).
+func (s *State) Rotating(id events.CredentialID, site events.SiteID, now time.Time) (r *Rotation, ok bool) {
+	for _, other := range s.rotationsOf[id] {
+		for _, o := range s.rotations[other] {
+			still := o.Planned.Origin.Site != site && !o.StillFrom().After(now)
+			if o.Credential == id && (r == nil || o.Planned.Compare(r.Planned) > 0) && o.underWay() && !s.Orphaned(o) && !still {
 				r = o
 			}
 		}

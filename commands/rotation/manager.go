@@ -99,7 +99,7 @@ func New(cfg Config) *Manager {
 // record told twice does no harm.
 func (m *Manager) OnEvent(r events.Record) {
 	switch r.Header.Type {
-	case "site.started", "rotation.planned", "rotation.ended", "rotation.policy_set", "secret.revealed", "secret.checked_out", "secret.checked_in",
+	case "site.started", "rotation.planned", "rotation.deferred", "rotation.ended", "rotation.policy_set", "secret.revealed", "secret.checked_out", "secret.checked_in",
 		"secret.rejected", "secret.applied", "secret.verified", "session.ended", "account.added", "account.removed", "account.restored", "target.restored", "account.via_set", "duty.taken", "duty.given", "site.fenced", "site.left", "site.closed":
 		signal(m.due)
 	}

@@ -154,7 +154,12 @@ func (p *sites) hear(to, from *node, all bool) (news bool) {
 	if err := aggregatetest.Logs(to.held).Deliver(to.state.At, to.d.Deliver); err != nil {
 		panic(err)
 	}
-
+	for _, f := range from.state.Forks() { // links tell them: the log that says so may not be one that others hold
+		if size, known := to.state.ForkOf(f.Log); !known || size > f.Size {
+			p.by(to, events.SiteActor(to.site.ID), commands.RecordFork{Log: f.Log, Size: f.Size, Proof: f.Proof})
+			news = true
+		}
+	}
 	p.settle(to)
 	return news
 }

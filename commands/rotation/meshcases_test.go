@@ -133,3 +133,85 @@ func TestAnAttemptThatComesBack(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A site that began a rotation is lost, or waits: for logins that it may make, for a
+// target that it alone does not reach. At the others that stands in nobody's way for
+// longer than a step takes: not in that of people, nor of what is due.
+func TestARotationThatIsStillElsewhere(t *testing.T) {
+	for name, due := range map[string]bool{"a person asks": false, "it is due": true} {
+		t.Run(name, func(t *testing.T) {
+			p := twoSites(t)
+			a, b := p.nodes[0], p.nodes[1]
+			plan := commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked}
+			p.by(b, events.UserActor(b.user), plan)
+			p.target.crash = func(where string) {
+				if where == "before the target acts" {
+					panic(crash{where})
+				}
+			}
+			for b.count("secret.sent") == 0 {
+				p.step(b)
+			}
+			p.target.crash = func(string) {}
+			p.hearAll() // and nobody hears of b again
+			begins := func() int {
+				if due {
+					p.due()
+				} else {
+					p.by(a, events.UserActor(a.user), plan)
+				}
+				return a.count("rotation.planned")
+			}
+			if begins() != 0 {
+				t.Fatal("begun while another site may be at work")
+			}
+			p.at = p.at.Add(3 * time.Minute) // their clocks differ
+			if begins() != 1 || begins() != 1 {
+				t.Fatalf("%d rotations were begun, want one", a.count("rotation.planned"))
+			}
+			for a.count("rotation.ended") == 0 {
+				p.step(a)
+			}
+			p.hearAll()
+			if err := p.quiesce(); err != nil {
+				t.Error(err)
+			}
+			if err := p.same(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// What a site could not do behind a cut puts nothing off at the site that the account
+// belongs to: after the heal that asks the target at once.
+func TestAfterAHealTheOwnerDoesNotWait(t *testing.T) {
+	p := twoSites(t)
+	a, b := p.nodes[0], p.nodes[1]
+	p.cut[[2]int{0, 1}], p.cut[[2]int{1, 0}] = true, true
+	plan := commands.PlanRotation{Account: "app", Target: "db", Why: events.WhyAsked}
+	p.by(a, events.UserActor(a.user), plan)
+	for len(a.state.Rotations()) > 0 {
+		p.step(a)
+	}
+	for range 2 { // it takes the secret of before for the true one
+		p.by(b, events.UserActor(b.user), plan)
+		for tried := b.count("secret.tried"); b.count("secret.tried") == tried; {
+			p.step(b)
+		}
+		for _, r := range b.state.Rotations() {
+			p.by(b, events.SiteActor(b.site.ID), commands.EndRotation{Rotation: r.ID, Result: events.RotationUnknown, Detail: "instead"})
+		}
+	}
+	clear(p.cut)
+	p.hearAll()
+	if !a.credential("app").Unsettled() || a.credential("app").Failures() != 2 {
+		t.Fatalf("unsettled %t, %d failures", a.credential("app").Unsettled(), a.credential("app").Failures())
+	}
+	if !p.due() {
+		t.Fatal("the owner waits")
+	}
+	if err := p.quiesce(); err != nil {
+		t.Error(err)
+	}
+}

@@ -34,7 +34,7 @@ func Due(s *aggregate.State, a *aggregate.Account, site events.SiteID) (o Obliga
 	}
 	if c.Unsettled() {
 		o = Obligation{Why: events.WhyDoubt, SettleOnly: !c.Contested()}
-		return delayed(c, o), true
+		return delayed(c, s.Owner(a), o), true
 	}
 	v, known := c.Current()
 	if !known || v.Staged == nil {
@@ -51,7 +51,7 @@ func Due(s *aggregate.State, a *aggregate.Account, site events.SiteID) (o Obliga
 		return o, false
 	}
 	if m, yes := c.Freed(v.ID); yes { // whatever else asks for it too
-		return delayed(c, Obligation{Why: events.WhyCheckin, At: m.Time(), Cause: m.ID}), true
+		return delayed(c, s.Owner(a), Obligation{Why: events.WhyCheckin, At: m.Time(), Cause: m.ID}), true
 	}
 	if m := s.Exposed(c, v.Key); m != nil {
 		earliest(events.WhyExposed, m, 0, 0)
@@ -71,18 +71,19 @@ func Due(s *aggregate.State, a *aggregate.Account, site events.SiteID) (o Obliga
 	if !ok {
 		return o, false
 	}
-	return delayed(c, o), true
+	return delayed(c, s.Owner(a), o), true
 }
 
-// delayed puts off what failed before, longer each time.
-func delayed(c *aggregate.Credential, o Obligation) Obligation {
-	last, ended := c.LastEnded()
-	if n := c.Failures(); ended && n > 0 {
+// delayed puts off what failed before, longer each time: there, for what another site
+// could not do, as behind a cut, says nothing of what this one can.
+func delayed(c *aggregate.Credential, owner events.SiteID, o Obligation) Obligation {
+	n, last := c.FailedAt(owner)
+	if n > 0 {
 		pause := lastRetry
 		if n < 10 {
 			pause = min(firstRetry<<(n-1), lastRetry)
 		}
-		if at := last.At.Time().Add(pause); at.After(o.At) {
+		if at := last.Add(pause); at.After(o.At) {
 			o.At = at
 		}
 	}
@@ -136,7 +137,10 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 					give = append(give, commands.CheckInSecret{Account: a.ID.String(), Reason: "its time is over"})
 				}
 			}
-			if _, under := s.RotationOf(c.ID); under {
+			if r, under := s.Rotating(c.ID, m.cfg.Site, now); under {
+				if r.Planned.Origin.Site != m.cfg.Site {
+					soonest(r.StillFrom())
+				}
 				continue
 			}
 			switch o, due := Due(s, a, m.cfg.Site); {

@@ -58,7 +58,7 @@ func newPair(safe *safe, seed uint64, mutant mutation) *pair {
 		other := p.sites[1-i]
 		r.start()
 		r.d = commands.NewDispatcher(commands.DispatcherConfig{
-			Writer: r.log, State: r.state, Now: r.now,
+			Writer: r.log, Log: r.site.Origin(), State: r.state, Now: r.now,
 			NewID: func() (uuid.UUID, error) { r.made++; return aggregatetest.ID("made", r.made), nil },
 			Order: func(_ events.Origin, to uint64) error {
 				r.site.Observe(other.site.Records[to-1])
