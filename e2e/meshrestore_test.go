@@ -106,6 +106,46 @@ func TestAttackWhatTheDisabledRestoreIsNotShownAsLive(t *testing.T) {
 	b.until("account show root+t1", "state       active")
 }
 
+// Grants and users that somebody made who had been disabled at the other side of a cut
+// let nobody in (rule R9), and nobody is shown them as if they did.
+func TestWhatTheDisabledGaveIsShownAsSuspended(t *testing.T) {
+	a, b := cuttableMesh(t)
+	keys, account := t.TempDir(), a.addsWeb1()
+	zoe := filepath.Join(keys, "zoe")
+	a.do("user add zoe --role admin --key '"+newPublic(t, keys, "zoe")+"'", "")
+	a.do("user add olaf --key '"+newPublic(t, keys, "olaf")+"'", "")
+	b.until("user ls", "olaf")
+	cut(a, b)
+	a.do("user disable zoe --reason left", "")
+	for _, line := range []string{"user add kim --key '" + newPublic(t, keys, "kim") + "'", "grant add olaf " + account} {
+		if out, err := b.as(zoe, line); err != nil {
+			t.Fatalf("nobody can know there: %s: %q, %v", line, out, err)
+		}
+	}
+	if out := b.do("grant ls --live", ""); !strings.Contains(out, "active") {
+		t.Fatalf("not granted there:\n%s", out)
+	}
+	heal(t)
+	linked(a, b)
+	sameDigests(t, a, b)
+	sameDigests(t, b, a)
+	for _, s := range []*meshSite{a, b} {
+		for _, line := range []string{"grant ls", "grant show " + grantAt(s), "user show kim"} {
+			if out := s.do(line, ""); !strings.Contains(out, "suspended") || strings.Contains(out, "active") {
+				t.Errorf("%s: %s shows\n%s", s.name, line, out)
+			}
+		}
+		if out := s.do("user ls", ""); strings.Count(out, "suspended") != 1 {
+			t.Errorf("%s: user ls shows\n%s", s.name, out)
+		}
+		if out := s.do("grant ls --live", "") + s.do("user ls --live", ""); strings.Contains(out, "suspended") || strings.Contains(out, account) {
+			t.Errorf("%s: shown as live:\n%s", s.name, out)
+		}
+	}
+	a.do("grant add olaf "+account, "") // by somebody whose word counts
+	b.until("grant ls --live", account)
+}
+
 // A session that began at the other side of a cut, by a grant that went with its account,
 // ends at the heal and is listed, though the account was back before it began.
 func TestOvertakenThoughTheAccountIsBack(t *testing.T) {

@@ -110,7 +110,7 @@ func (c *call) ownGrants(p *projections.Projections, ctx context.Context, f proj
 	if !c.seesAll() {
 		f.User = c.by.ID.String()
 	}
-	return p.Grants(ctx, f)
+	return c.grants(p, ctx, f)
 }
 
 func (c *call) ownGrant(p *projections.Projections, ctx context.Context, ref string) (projections.Grant, error) {
@@ -118,7 +118,7 @@ func (c *call) ownGrant(p *projections.Projections, ctx context.Context, ref str
 	if err != nil {
 		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
 	}
-	g, err := p.Grant(ctx, events.GrantID{UUID: id})
+	g, err := c.grant(p, ctx, events.GrantID{UUID: id})
 	if err == nil && !c.seesAll() && g.UserID != c.by.ID && !c.inGroup(g.GroupID) {
 		return projections.Grant{}, &projections.NotFoundError{Noun: "grant", Ref: ref}
 	}

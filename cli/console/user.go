@@ -106,7 +106,7 @@ func (c *call) userLimit() *cobra.Command {
 func (c *call) userList() *cobra.Command {
 	var w window
 	return w.flags(c.verb("ls", "List users", read, func([]string) error {
-		return listFrom(c, "user", &w, (*projections.Projections).Users, userColumns)
+		return listFrom(c, "user", &w, c.users, userColumns)
 	}))
 }
 
@@ -137,6 +137,7 @@ func (c *call) userWithFactor(p *projections.Projections, ctx context.Context, r
 		return u, err
 	}
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
+		userCounts(s, &u.User)
 		if known, ok := s.User(u.ID); ok {
 			u.Factor = factorStateOf(s, known, c.cfg.Site.Commands().Log())
 		}
