@@ -87,6 +87,7 @@ type Node struct {
 	nextLink LinkID
 	halves   map[halfKey]*halfLink
 	copies   map[events.Origin]*replica
+	named    map[events.Origin]Key // of logs of which there is no copy yet
 	released map[events.Origin]uint64
 	waiting  map[events.Origin][]delivery
 	awaited  bool          // somebody has waited for a release
@@ -109,7 +110,7 @@ func Start(cfg NodeConfig) (*Node, error) {
 	n := &Node{
 		cfg: cfg, cert: cert, in: make(chan Input), calls: make(chan func()), began: time.Now(),
 		peers: map[events.SiteID]Peer{}, lanes: map[LinkID]*lanePair{}, meters: map[events.SiteID]*meter{}, halves: map[halfKey]*halfLink{},
-		copies: map[events.Origin]*replica{}, released: map[events.Origin]uint64{}, waiting: map[events.Origin][]delivery{}, moved: make(chan struct{}),
+		copies: map[events.Origin]*replica{}, named: map[events.Origin]Key{}, released: map[events.Origin]uint64{}, waiting: map[events.Origin][]delivery{}, moved: make(chan struct{}),
 		asking: map[uint64]chan GotPayload{},
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
@@ -289,21 +290,12 @@ func (n *Node) do(out Output) {
 	}
 }
 
-// newLog makes the copy of a log whose key was accepted. The first Store of it
-// finds out if that failed.
+// newLog notes a log whose key was accepted. Its copy is made with the first records that
+// come of it: a member may name logs that it never writes, and each copy takes files.
 func (n *Node) newLog(k Key) {
-	log, dir, err := n.cfg.Copies.Copy(k.Origin)
-	var r *replica
-	if err == nil {
-		r, err = openReplica(log, dir, &k)
-	}
-	if err != nil {
-		n.cfg.Log.Error("a copy of another site's log can't be made", "log", k.Origin.String(), "error", err)
-		return
-	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.copies[k.Origin] = r
+	n.named[k.Origin] = k
 }
 
 func (n *Node) copyOf(o events.Origin) (*replica, error) {
@@ -312,11 +304,33 @@ func (n *Node) copyOf(o events.Origin) (*replica, error) {
 	if r := n.copies[o]; r != nil {
 		return r, nil
 	}
-	return nil, fmt.Errorf("there is no copy of log %s; free space or mend its directory, and start the site again", o)
+	return nil, fmt.Errorf("there is no copy of log %s", o)
+}
+
+// makeCopy is copyOf for who stores the first records of a log: one at a time.
+func (n *Node) makeCopy(o events.Origin) (*replica, error) {
+	n.mu.Lock()
+	r, k := n.copies[o], n.named[o]
+	n.mu.Unlock()
+	if r != nil {
+		return r, nil
+	}
+	log, dir, err := n.cfg.Copies.Copy(o)
+	if err == nil {
+		r, err = openReplica(log, dir, &k)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("make a copy of log %s: %w; free space or mend its directory", o, err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.copies[o] = r
+	delete(n.named, o)
+	return r, nil
 }
 
 func (n *Node) store(s Store) error {
-	r, err := n.copyOf(s.Origin)
+	r, err := n.makeCopy(s.Origin)
 	if err == nil {
 		err = r.store(n.ctx, s)
 	}
