@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -212,6 +213,26 @@ func TestJoinAfterALostAnswer(t *testing.T) {
 				t.Errorf("site %s counts what the newcomer decided after it was taken in and before it knew", m.Name())
 			}
 		})
+	}
+}
+
+// A site that has invited somebody, who never came, can join another mesh itself; its
+// invitation is good for nothing then.
+func TestWhoHasInvitedJoins(t *testing.T) {
+	a, b, c := serveMember(t, "a"), serveMember(t, "b"), serveMember(t, "c")
+	admin := adminAt(t, a)
+	mine := adminAt(t, b)
+	_, other := invite(t, b, mine, "c", time.Hour, events.PeerSite)
+	b.join(a, admin, events.PeerSite)
+	if _, err := c.Join(t.Context(), mine, other); err == nil {
+		t.Error("joined a mesh that is no more")
+	}
+	addUser(t, b.Site, "after")
+	a.hears(b)
+	c.join(a, admin, events.PeerSite)
+	b.hears(c)
+	if len(a.members()) != 3 || !slices.Equal(a.members(), b.members()) || !slices.Equal(a.members(), c.members()) {
+		t.Errorf("members %v, %v, %v", a.members(), b.members(), c.members())
 	}
 }
 

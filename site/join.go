@@ -58,7 +58,7 @@ func parseTicket(text string) (*ticket, error) {
 // addr is an address under which the newcomer reaches this site's mesh port. It
 // gives the token and the event.
 func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSite, addr string) (string, events.Record, error) {
-	if s.mesh.listener == nil {
+	if s.mesh.addr == "" {
 		return "", events.Record{}, &commands.Refusal{Code: commands.Conflict, Message: ErrNoMeshPort.Error(),
 			Hint: "start it with --mesh-listen ADDRESS:PORT"}
 	}
@@ -228,7 +228,7 @@ func (s *Site) becomeMember(ctx context.Context, answer mesh.JoinAnswer, before 
 	if err = s.commands.Rebuild(ctx, func() (*aggregate.State, error) { return s.load(ctx) }); err != nil {
 		return fmt.Errorf("build the state anew: %w", err)
 	}
-	if err := s.startMesh(); err != nil {
+	if err := s.changeMesh(); err != nil {
 		return err
 	}
 	s.counted.look()

@@ -32,7 +32,8 @@ var ErrNoMeshPort = errors.New("this site has no mesh port")
 // member and serves.
 type meshPart struct {
 	identity ed25519.PrivateKey
-	listener net.Listener           // nil without a mesh port
+	addr     string                 // of the mesh port; empty without one
+	listener net.Listener           // at addr; once a node runs it closes it
 	joined   atomic.Pointer[joined] // by an invitation; nil for a founder and a lone site
 
 	rested  time.Time   // before which the state is not built anew for what was made twice; of runMesh alone
@@ -95,16 +96,12 @@ func (s *Site) openMesh() (err error) {
 	if s.mesh.listener, err = net.Listen("tcp", s.cfg.Mesh.Listen); err != nil {
 		return fmt.Errorf("listen for the mesh: %w", err)
 	}
+	s.mesh.addr = s.mesh.listener.Addr().String()
 	return nil
 }
 
 // MeshAddr is the address of the mesh port; empty without one.
-func (s *Site) MeshAddr() string {
-	if s.mesh.listener == nil {
-		return ""
-	}
-	return s.mesh.listener.Addr().String()
-}
+func (s *Site) MeshAddr() string { return s.mesh.addr }
 
 func (s *Site) closeMesh() error {
 	s.mesh.mu.Lock()
@@ -121,7 +118,7 @@ func (s *Site) closeMesh() error {
 // reachedAt is where the other sites reach the mesh port; empty without one. It
 // names no host where the site listens on all of its addresses: see [anyHost].
 func (s *Site) reachedAt() string {
-	if s.mesh.listener == nil {
+	if s.mesh.addr == "" {
 		return ""
 	}
 	return cmp.Or(s.cfg.Mesh.Advertise, s.MeshAddr())
@@ -184,6 +181,29 @@ func addrs(all ...string) (out []string) {
 func (s *Site) startMesh() error {
 	s.mesh.mu.Lock()
 	defer s.mesh.mu.Unlock()
+	return s.startNode()
+}
+
+// changeMesh is startMesh after the site has joined one: a node that it runs speaks
+// for another, which it founded by an invitation that nobody took.
+func (s *Site) changeMesh() error {
+	s.mesh.mu.Lock()
+	defer s.mesh.mu.Unlock()
+	if s.mesh.node != nil {
+		err := s.mesh.node.Close() // and the listener
+		if s.mesh.addr != "" && err == nil {
+			s.mesh.listener, err = net.Listen("tcp", s.mesh.addr)
+		}
+		if err != nil {
+			return fmt.Errorf("end the mesh of this site alone: %w; start the site again", err)
+		}
+		s.mesh.node = nil
+	}
+	return s.startNode()
+}
+
+// startNode is startMesh; under mu.
+func (s *Site) startNode() error {
 	founder, peers := s.peers()
 	if s.mesh.node != nil || founder.IsZero() {
 		return nil
