@@ -114,7 +114,11 @@ func (n *Node) accept() {
 			return
 		}
 		source := sourceOf(conn.RemoteAddr())
-		if _, ok := n.sources.take(source); !ok {
+		sources := n.sources
+		if n.door.knows(source) {
+			sources = n.regulars
+		}
+		if _, ok := sources.take(source); !ok {
 			_ = conn.Close() // too many at once; an honest peer dials again
 			n.refuse(source, "a connection to the mesh port was refused", "from", conn.RemoteAddr().String(), "error", "too many from there")
 			continue
@@ -294,6 +298,7 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) 
 		}
 		n.closeLink(oldest)
 	}
+	n.door.remember(sourceOf(conns[CtlLane].RemoteAddr()))
 	n.note(site, "a link of the mesh is up", "site", site.String(), "addr", conns[CtlLane].RemoteAddr().String(), "dialled", dialled)
 	n.work.Go(func() {
 		n.hand(LinkUp{Link: l.id, Site: site, Wall: time.Now().UnixMicro()})

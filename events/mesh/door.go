@@ -76,11 +76,46 @@ func (b *buckets) refill(k *bucket, now time.Duration) {
 // door counts connections to the mesh port that have not become part of a link.
 // When all places are taken, whoever is most of the crowd makes room: a newcomer
 // takes the place of the longest-waiting connection of the address that has the
-// most of them.
+// most of them. Addresses of links with members are kept in mind: a crowd of strangers,
+// from however many addresses, does not keep a member from coming back.
 type door struct {
-	mu      sync.Mutex // guards what follows
-	waiting []*waiting // in the order of arrival
-	of      map[string]int
+	mu       sync.Mutex // guards what follows
+	waiting  []*waiting // in the order of arrival
+	of       map[string]int
+	regulars map[string]bool
+}
+
+const (
+	// maxRegulars bounds the addresses that are kept in mind.
+	maxRegulars = 1024
+	// regularsHave is how many places of an address that is kept in mind are no crowd.
+	regularsHave = 8
+)
+
+// remember keeps an address in mind of which a member has made a link.
+func (d *door) remember(source string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.regulars == nil {
+		d.regulars = map[string]bool{}
+	}
+	if len(d.regulars) < maxRegulars {
+		d.regulars[source] = true
+	}
+}
+
+func (d *door) knows(source string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.regulars[source]
+}
+
+// crowd is how many places of an address count for who is to make room; under mu.
+func (d *door) crowd(source string) int {
+	if d.regulars[source] {
+		return max(0, d.of[source]-regularsHave)
+	}
+	return d.of[source]
 }
 
 type waiting struct {
@@ -105,7 +140,7 @@ func (d *door) enter(conn net.Conn) (leave func() (gone bool)) {
 	if len(d.waiting) > maxHandshakes {
 		gone := d.waiting[0]
 		for _, other := range d.waiting {
-			if d.of[other.source] > d.of[gone.source] {
+			if d.crowd(other.source) > d.crowd(gone.source) {
 				gone = other
 			}
 		}

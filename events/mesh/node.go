@@ -74,11 +74,12 @@ type Node struct {
 
 	core *Core // the loop's alone
 
-	door    door
-	sources *buckets // connections, by address
-	joins   *buckets // attempts to join, by address
-	flaps   *buckets // links, by site
-	lines   *buckets // lines of the log, by who they are about
+	door     door
+	sources  *buckets // connections, by address
+	regulars *buckets // likewise, of addresses that the door knows
+	joins    *buckets // attempts to join, by address
+	flaps    *buckets // links, by site
+	lines    *buckets // lines of the log, by who they are about
 
 	mu       sync.Mutex // guards what follows
 	peers    map[events.SiteID]Peer
@@ -115,6 +116,7 @@ func Start(cfg NodeConfig) (*Node, error) {
 	}
 	n.ctx, n.cancel = context.WithCancel(context.Background())
 	n.sources, n.flaps, n.lines = newBuckets(sourceRate, sourceBurst, n.now), newBuckets(linkRate, linkBurst, n.now), newBuckets(lineRate, lineBurst, n.now)
+	n.regulars = newBuckets(sourceRate, sourceBurst, n.now)
 	n.joins = newBuckets(joinRate, joinBurst, n.now)
 	n.reports.wake, n.reports.taken = make(chan struct{}, 1), make(chan struct{})
 	cfg.Core.Crypto = Crypto{
