@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"iter"
 
-	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/events"
 )
 
@@ -16,7 +15,7 @@ const progressStep = 50_000
 // returns how many records it read. It stops at the first error: a state that
 // misses something must not decide. progress, if any, is told the count every
 // 50,000 records and at the end.
-func Load(ctx context.Context, s *aggregate.State, history iter.Seq2[events.Record, error], progress func(records uint64)) (uint64, error) {
+func Load(ctx context.Context, s interface{ Apply(events.Record) error }, history iter.Seq2[events.Record, error], progress func(records uint64)) (uint64, error) {
 	if progress == nil {
 		progress = func(uint64) {}
 	}

@@ -36,31 +36,89 @@ const mostFolds = 8
 
 // fold builds a state: with no log held first, then with those held that it found
 // to be. What waits for a part of a log that is not here, since it is of the other
-// branch, comes after what says that nobody has to wait for it.
-func (s *Site) fold(apply func(*aggregate.State) error) (*aggregate.State, error) {
+// branch, comes after what says that nobody has to wait for it. Where that was taken
+// back, and the part may lack as it is on its way, the log stays held until it is here.
+func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State, error) {
+	var tried []aggregate.Holds
+	var whole *aggregate.State // the last one that lacks nothing, with a log held that is no more
 	var holds aggregate.Holds
-	for n := 0; ; n++ {
+	var early error
+	for {
 		state := s.emptyState()
 		state.SetHolds(holds)
-		err := apply(state)
+		f := &folding{state: state}
+		err := apply(f)
+		if err == nil {
+			err = f.end()
+		}
 		if err != nil && !errors.Is(err, aggregate.ErrEarly) {
 			return nil, err
 		}
 		next := state.Holds()
+		if err != nil {
+			early, next = err, f.holds
+		} else {
+			whole = state
+		}
 		if next.Equal(holds) {
 			return state, err // early: not for want of a hold
 		}
-		if n == mostFolds {
+		tried = append(tried, holds)
+		switch again := slices.ContainsFunc(tried, next.Equal); {
+		case again && early != nil && mayLack && whole != nil:
+			return whole, nil
+		case again && early != nil:
+			return nil, early
+		case again || len(tried) > mostFolds:
 			return nil, errors.New("sites hold each other's logs in a circle; fence all but one of them")
 		}
 		holds = next
 	}
 }
 
+// folding applies records in the order in which they were applied here once. That was
+// without what was held then, so what one waits for may come later.
+type folding struct {
+	state   *aggregate.State
+	waiting []events.Record
+	first   error           // of what waits
+	holds   aggregate.Holds // that were called for when it came
+}
+
+// Apply takes a record in, now or later.
+func (f *folding) Apply(r events.Record) error {
+	err := f.state.Apply(r)
+	if errors.Is(err, aggregate.ErrEarly) || len(f.waiting) > 0 && errors.Is(err, aggregate.ErrGap) {
+		if f.first == nil {
+			f.first, f.holds = err, f.state.Holds()
+		}
+		f.waiting = append(f.waiting, r)
+		return nil
+	}
+	return err
+}
+
+// end applies what waits, and fails with the first that waits for what is not there.
+func (f *folding) end() error {
+	for len(f.waiting) > 0 {
+		again := f.waiting
+		f.waiting = nil
+		for _, r := range again {
+			if err := f.Apply(r); err != nil {
+				return err
+			}
+		}
+		if len(f.waiting) == len(again) {
+			return f.first
+		}
+	}
+	return nil
+}
+
 // load builds the state of everything that was applied here.
 func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
-	return s.fold(func(state *aggregate.State) error {
-		_, err := commands.Load(ctx, state, func(yield func(events.Record, error) bool) {
+	return s.fold(true, func(f *folding) error {
+		_, err := commands.Load(ctx, f, func(yield func(events.Record, error) bool) {
 			for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
 				if err == nil {
 					s.meetClock(&r.Header)
@@ -88,7 +146,7 @@ func (s *Site) applyHolds(ctx context.Context) time.Duration {
 	if same {
 		return 0
 	}
-	if rest := time.Until(s.mesh.rested); sameLogs && rest > 0 {
+	if rest := time.Until(s.mesh.rested); (sameLogs || s.mesh.lacks) && rest > 0 {
 		return rest
 	}
 	began := time.Now()
@@ -99,6 +157,7 @@ func (s *Site) applyHolds(ctx context.Context) time.Duration {
 		}
 		return 0
 	}
+	s.commands.View(func(state *aggregate.State) { s.mesh.lacks = !state.Holds().Equal(state.HeldWith()) })
 	s.log.Warn("what counts of other sites' logs has changed; the state was built anew (mesh status, conflict ls)")
 	if s.gateway != nil {
 		s.gateway.Review()

@@ -37,6 +37,7 @@ type meshPart struct {
 	joined   atomic.Pointer[joined] // by an invitation; nil for a founder and a lone site
 
 	rested  time.Time   // before which the state is not built anew for what was made twice; of runMesh alone
+	lacks   bool        // what would have a log count again is not here yet; likewise
 	turn    sync.Mutex  // held by who founds, joins or leaves
 	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
 	mu      sync.Mutex  // guards node
@@ -503,7 +504,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 		return at, "", &commands.Refusal{Code: commands.Conflict, Message: "this site has not applied all that the clock covers",
 			Hint: "wait until it has (mesh status), or ask a site that has"}
 	}
-	state, err := s.fold(func(state *aggregate.State) error {
+	state, err := s.fold(false, func(f *folding) error {
 		for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
 			if err != nil {
 				return err
@@ -511,7 +512,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 			if r.Header.Position > at.At(r.Header.Origin()) {
 				continue
 			}
-			if err := state.Apply(r); err != nil {
+			if err := f.Apply(r); err != nil {
 				return err
 			}
 		}
