@@ -35,6 +35,7 @@ func (s *State) LoginsLeft(a *Account, c *Credential, site events.SiteID, now ti
 	window := time.Duration(p.LockoutWindow) * time.Second
 	since := now.Add(-window)
 	tries := c.Spent(since, p.Cumulative)
+	s.addUnheard(tries, a, site, since, now)
 	room, first := max(0, int(p.LockoutThreshold)-1), now
 	if s.Left(site) && s.Owner(a) != site { // what is the others' it touches no more
 		room = 0
@@ -133,7 +134,7 @@ func (s *State) touching(a *Account, self events.SiteID, at, now time.Time) (sit
 		}
 	}
 	for _, g := range gone {
-		if s.unheardOf(g, a.Credential, at, now) > 0 || slices.ContainsFunc(live, func(l events.SiteID) bool { return !s.knewGone(g, l, at) }) {
+		if s.unheardOf(g, a.Credential, at, now).N > 0 || slices.ContainsFunc(live, func(l events.SiteID) bool { return !s.knewGone(g, l, at) }) {
 			going++
 		}
 	}

@@ -47,13 +47,37 @@ func (s *State) noteUnheard(h *events.Header, e events.Event) {
 
 // unheardOf counts the logins of a site since a time of which only a part of its log
 // speaks that does not count. What is said to come later has not been.
-func (s *State) unheardOf(site events.SiteID, c events.CredentialID, since, now time.Time) (n int) {
+func (s *State) unheardOf(site events.SiteID, c events.CredentialID, since, now time.Time) (of Spending) {
 	for _, wall := range s.unheard[tail{site, c}] {
 		if at := time.UnixMicro(wall); !at.Before(since) && !at.After(now) {
-			n++
+			if of.N++; of.N == 1 {
+				of.Oldest = at
+			}
 		}
 	}
-	return n
+	return of
+}
+
+// addUnheard adds to what sites have spent what they say of it where their logs do not
+// count: a member of whose log two branches were met has logged in all the same, and the
+// site itself most of all. Of members that are fenced less is believed: unheardSpent.
+func (s *State) addUnheard(spent map[events.SiteID]Spending, a *Account, self events.SiteID, since, now time.Time) {
+	sites := s.presenters(a)
+	if !slices.Contains(sites, self) {
+		sites = append(sites, self)
+	}
+	for _, site := range sites {
+		more := s.unheardOf(site, a.Credential, since, now)
+		if more.N == 0 || site != self && s.Fenced(site) {
+			continue
+		}
+		of := spent[site]
+		if of.N == 0 || more.Oldest.Before(of.Oldest) {
+			of.Oldest = more.Oldest
+		}
+		of.N += more.N
+		spent[site] = of
+	}
 }
 
 // unheardSpent is what sites that are gone are held to have spent beyond what counts:
@@ -62,7 +86,7 @@ func (s *State) unheardSpent(a *Account, self events.SiteID, all int, since, now
 	sites, going := s.touching(a, self, since, now)
 	for _, site := range s.presenters(a) {
 		if site != self && s.Fenced(site) && !s.Left(self) {
-			n += min(s.unheardOf(site, a.Credential, since, now), max(1, all/(sites+going)))
+			n += min(s.unheardOf(site, a.Credential, since, now).N, max(1, all/(sites+going)))
 		}
 	}
 	return min(n, max(0, all-1))

@@ -63,3 +63,24 @@ func TestAttackLoginsOfAFencedSite(t *testing.T) {
 		}
 	}
 }
+
+// A member of whose log two branches are met has logged in all the same: the target
+// counts on, and so do the site itself and who has heard of it.
+func TestLoginsInABranchCount(t *testing.T) {
+	x := newLogins(t, 2, 5)
+	a, b := x.peers[0], x.peers[1]
+	size := a.state.At(a.Origin())
+	x.fail(a)
+	x.fail(a)
+	x.hear(b, a)
+	before := map[*peer]int{a: x.left(a), b: x.left(b)}
+	x.say(b, events.ForkProved{Log: a.Origin(), Size: size, Proof: []byte("proof")}, a.ID)
+	for _, p := range x.peers {
+		if got := x.leftAfter(t, p, time.Minute); got != before[p] {
+			t.Errorf("%d are left to %s, and %d before the fork was met", got, p.ID, before[p])
+		}
+	}
+	if got := x.leftAfter(t, a, 2*time.Hour); got != 2 {
+		t.Errorf("after the window %d are left, want half of 4", got)
+	}
+}
