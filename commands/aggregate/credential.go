@@ -150,14 +150,16 @@ func (c *Credential) Candidates() []*Version {
 
 // Older lists what the target may take against all that is known, the newest first:
 // versions that were kept and, as far as the logs go, never sent, since the end of
-// a log may have been lost with its disk; then those before the candidates.
+// a log may have been lost with its disk; then those before the candidates; then those
+// that it did not get or refused, since a log that was written twice may have told
+// otherwise in the branch that is lost.
 func (c *Credential) Older() []*Version {
 	_, older := c.candidates()
 	return older
 }
 
 func (c *Credential) candidates() (likely, older []*Version) {
-	var all, unsent []*Version
+	var all, unsent, refused []*Version
 	for _, v := range c.versions {
 		switch {
 		case v.Sealed == nil:
@@ -165,9 +167,13 @@ func (c *Credential) candidates() (likely, older []*Version) {
 			all = append(all, v)
 		case len(v.sends) == 0:
 			unsent = append(unsent, v)
+		default:
+			refused = append(refused, v)
 		}
 	}
-	slices.SortFunc(unsent, func(a, b *Version) int { return b.Staged.Compare(a.Staged) })
+	for _, of := range [][]*Version{unsent, refused} {
+		slices.SortFunc(of, func(a, b *Version) int { return b.Staged.Compare(a.Staged) })
+	}
 	slices.SortFunc(all, func(a, b *Version) int { return b.possible().Compare(a.possible()) })
 	superseded := -1 // the first verified one is not
 	for i, v := range all {
@@ -175,10 +181,10 @@ func (c *Credential) candidates() (likely, older []*Version) {
 			superseded++
 		}
 		if superseded > keptCandidates {
-			return all[:i], append(unsent, all[i:]...)
+			return all[:i], slices.Concat(unsent, all[i:], refused)
 		}
 	}
-	return all, unsent
+	return all, slices.Concat(unsent, refused)
 }
 
 // possible is the newest event by which the target may hold the version.
