@@ -50,10 +50,9 @@ const (
 	errMustChangeAtLogin = 1820
 )
 
-// mysqlTries is how often a login is begun when the driver takes the server's
-// challenge for malformed: it drops a last byte of zero, which one in 256
-// challenges of MariaDB's ed25519 has, and goes before it has answered. The
-// server counts no wrong password for that, so another challenge is free.
+// mysqlTries is how often a login is begun when the driver can't read the server's
+// challenge: it drops a last byte of zero, which one in 256 challenges of MariaDB's
+// ed25519 has, and answers nothing. The server counts no wrong password for that.
 const mysqlTries = 4
 
 var hostPattern = regexp.MustCompile(`^[A-Za-z0-9_.:%/-]{1,255}$`)
@@ -126,12 +125,14 @@ func (m mysqlUser) connect(ctx context.Context, j Job, who Login) (*mysqlSession
 	}
 	cfg.AllowCleartextPasswords = verified(j) // PAM and LDAP plugins of the server need it
 	var wrote, secured atomic.Bool
+	var answers atomic.Int32
 	cfg.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
 		if err != nil {
 			return nil, err
 		}
-		return mysqlConn{conn, shownTo{conn, func([]byte) bool { return true }, &wrote}}, nil
+		answers.Store(0)
+		return mysqlConn{conn, shownTo{conn, func([]byte) bool { return true }, &wrote}, cfg.TLS != nil, &answers}, nil
 	}
 	if cfg.TLS != nil { // before the secret there is a request for TLS
 		cfg.TLS.VerifyConnection = func(tls.ConnectionState) error { secured.Store(true); return nil }
@@ -141,7 +142,7 @@ func (m mysqlUser) connect(ctx context.Context, j Job, who Login) (*mysqlSession
 		return nil, NoAnswer, notPresented(err)
 	}
 	conn, err := connector.Connect(ctx)
-	for n := 1; n < mysqlTries && errors.Is(err, mysql.ErrMalformPkt); n++ {
+	for n := 1; n < mysqlTries && errors.Is(err, mysql.ErrMalformPkt) && answers.Load() == 1; n++ {
 		conn, err = connector.Connect(ctx)
 	}
 	if err != nil {
@@ -162,13 +163,25 @@ func (m mysqlUser) connect(ctx context.Context, j Job, who Login) (*mysqlSession
 	return s, Accepted, nil
 }
 
-// mysqlConn is a connection that notes whether anything was written to it.
+// mysqlConn is a connection that notes whether anything was written to it, and counts
+// the packets in which the client answers: the first one names the user, and answers what
+// the server asks of most users, each further one another challenge.
 type mysqlConn struct {
 	net.Conn
-	to shownTo
+	to      shownTo
+	tls     bool
+	answers *atomic.Int32
 }
 
-func (c mysqlConn) Write(p []byte) (int, error) { return c.to.Write(p) }
+// tlsData begins a TLS record of application data (RFC 8446 section 5.1).
+const tlsData = 23
+
+func (c mysqlConn) Write(p []byte) (int, error) {
+	if !c.tls || len(p) > 0 && p[0] == tlsData {
+		c.answers.Add(1)
+	}
+	return c.to.Write(p)
+}
 
 // mysqlAnswer says what a failed login means. shown is whether the server can
 // have seen anything of the secret.
