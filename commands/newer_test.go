@@ -73,6 +73,23 @@ func TestAnEventOfANewerVersionBars(t *testing.T) {
 	h.mustAsk(h.a, commands.RemoveTarget{Target: "web1"})
 }
 
+// A peer decides on factors and authorities, and says something newer of them.
+func TestAPeerBarsWhatItDecidesOn(t *testing.T) {
+	h := newHalves(t)
+	h.a.enrolled("olaf", 1)
+	h.a.do("ada", commands.TrustCA{Name: "corp", Key: key("corp")})
+	h.members(events.PeerSite, false)
+	ca := h.a.state.CAs()[0].ID.UUID
+	h.newer("factor.redeemed", 99, factorID(1).UUID)
+	h.newer("ca.trusted", 99, ca)
+	for _, id := range []uuid.UUID{factorID(1).UUID, ca} {
+		if _, barred := h.a.state.Barred(id); !barred {
+			t.Errorf("conflict ls says %v", h.a.barred())
+		}
+	}
+	h.mustAsk(h.a, commands.DistrustCA{CA: "corp", Reason: "it is newer"})
+}
+
 // A person who is barred decides on nothing.
 func TestWhoIsBarredDecidesNothing(t *testing.T) {
 	h := newHalves(t)

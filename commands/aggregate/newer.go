@@ -63,6 +63,9 @@ func (s *State) barredBy(id uuid.UUID) (by []*Mark) {
 	kind, _ := s.kindOf(id)
 	for _, b := range s.barred[id] {
 		area := areas[kind]
+		if kind == "user authority" {
+			area = events.AreaAccess
+		}
 		if slices.Contains(b.areas, area) || area == "" && len(b.areas) == len(events.Areas()) { // of what nobody knows, who may decide on anything
 			by = append(by, b.at)
 		}
@@ -118,6 +121,12 @@ func (s *State) kindOf(id uuid.UUID) (kind, name string) {
 	}
 	if s.requesting.requests[events.RequestID{UUID: id}] != nil {
 		return "request", id.String()
+	}
+	if s.factors[events.FactorID{UUID: id}] != nil {
+		return "factor", id.String()
+	}
+	if c := s.cas[events.CAID{UUID: id}]; c != nil {
+		return "user authority", c.Name
 	}
 	for _, role := range []events.Role{events.Admin, events.Operator, events.Approver, events.Auditor} {
 		if events.RoleStream(role) == id {
