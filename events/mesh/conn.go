@@ -283,6 +283,9 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) 
 	l.id = n.nextLink
 	n.lanes[l.id] = l
 	l.meter = n.meterOf(site)
+	if n.member(site) {
+		n.door.remember(site, sourceOf(conns[CtlLane].RemoteAddr()))
+	}
 	closing := n.ctx.Err() != nil
 	if closing {
 		l.close()
@@ -298,7 +301,6 @@ func (n *Node) addLink(site events.SiteID, conns [lanes]net.Conn, dialled bool) 
 		}
 		n.closeLink(oldest)
 	}
-	n.door.remember(sourceOf(conns[CtlLane].RemoteAddr()))
 	n.note(site, "a link of the mesh is up", "site", site.String(), "addr", conns[CtlLane].RemoteAddr().String(), "dialled", dialled)
 	n.work.Go(func() {
 		n.hand(LinkUp{Link: l.id, Site: site, Wall: time.Now().UnixMicro()})

@@ -2,10 +2,13 @@ package mesh
 
 import (
 	"errors"
+	"maps"
 	"net"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/holdfast-pam/holdfast/events"
 )
 
 // What somebody may do before it is known who they are, and what a member may do
@@ -77,45 +80,82 @@ func (b *buckets) refill(k *bucket, now time.Duration) {
 // When all places are taken, whoever is most of the crowd makes room: a newcomer
 // takes the place of the longest-waiting connection of the address that has the
 // most of them. Addresses of links with members are kept in mind: a crowd of strangers,
-// from however many addresses, does not keep a member from coming back.
+// from however many addresses, does not keep a member from coming back. Nor do the
+// addresses of a member that betrays keep anybody else out.
 type door struct {
 	mu       sync.Mutex // guards what follows
 	waiting  []*waiting // in the order of arrival
 	of       map[string]int
-	regulars map[string]bool
+	regulars map[events.SiteID][]string // the addresses of each member's last links, the latest last
 }
 
 const (
-	// maxRegulars bounds the addresses that are kept in mind.
-	maxRegulars = 1024
+	// maxRegulars bounds the addresses of one member that are kept in mind.
+	maxRegulars = 4
 	// regularsHave is how many places of an address that is kept in mind are no crowd.
 	regularsHave = 8
+	// regularsShare bounds those of all such addresses: newcomers need some too.
+	regularsShare = maxHandshakes / 2
 )
 
 // remember keeps an address in mind of which a member has made a link.
-func (d *door) remember(source string) {
+func (d *door) remember(site events.SiteID, source string) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.regulars == nil {
-		d.regulars = map[string]bool{}
+		d.regulars = map[events.SiteID][]string{}
 	}
-	if len(d.regulars) < maxRegulars {
-		d.regulars[source] = true
-	}
+	at := slices.DeleteFunc(d.regulars[site], func(s string) bool { return s == source })
+	at = append(at, source)
+	d.regulars[site] = at[max(0, len(at)-maxRegulars):]
+}
+
+// forget keeps nothing in mind of who is no member any more.
+func (d *door) forget(gone func(events.SiteID) bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	maps.DeleteFunc(d.regulars, func(site events.SiteID, _ []string) bool { return gone(site) })
 }
 
 func (d *door) knows(source string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.regulars[source]
+	return d.regular(source)
 }
 
-// crowd is how many places of an address count for who is to make room; under mu.
-func (d *door) crowd(source string) int {
-	if d.regulars[source] {
-		return max(0, d.of[source]-regularsHave)
+// regular is knows; under mu.
+func (d *door) regular(source string) bool {
+	for _, sources := range d.regulars {
+		if slices.Contains(sources, source) {
+			return true
+		}
 	}
-	return d.of[source]
+	return false
+}
+
+// crowds are how many places of each address count for who is to make room; under mu.
+func (d *door) crowds() map[string]int {
+	crowds := maps.Clone(d.of)
+	var regulars []string
+	for source := range d.of {
+		if d.regular(source) {
+			regulars = append(regulars, source)
+		}
+	}
+	for free := regularsHave; free > 0; free-- {
+		all := 0
+		for _, source := range regulars {
+			all += min(free, d.of[source])
+		}
+		if all > regularsShare {
+			continue
+		}
+		for _, source := range regulars {
+			crowds[source] = max(0, d.of[source]-free)
+		}
+		break
+	}
+	return crowds
 }
 
 type waiting struct {
@@ -138,9 +178,9 @@ func (d *door) enter(conn net.Conn) (leave func() (gone bool)) {
 	d.waiting = append(d.waiting, w)
 	d.of[w.source]++
 	if len(d.waiting) > maxHandshakes {
-		gone := d.waiting[0]
+		gone, crowds := d.waiting[0], d.crowds()
 		for _, other := range d.waiting {
-			if d.crowd(other.source) > d.crowd(gone.source) {
+			if crowds[other.source] > crowds[gone.source] {
 				gone = other
 			}
 		}

@@ -206,6 +206,13 @@ func (n *Node) setPeers(peers []Peer) {
 	for _, p := range peers {
 		n.peers[p.Site] = p
 	}
+	n.door.forget(func(site events.SiteID) bool { return !n.member(site) })
+}
+
+// member reports whether a site is a member, as far as is known; under mu.
+func (n *Node) member(site events.SiteID) bool {
+	p, known := n.peers[site]
+	return known && !p.Gone
 }
 
 // SendWraps sends wrapped keys to a site that is linked; see [MaxWraps] and
