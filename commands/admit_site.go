@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"slices"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -29,10 +28,8 @@ func (k *SiteKeys) check() error {
 	if len(k.Identity) != ed25519.PublicKeySize || len(k.SealingKey) == 0 || len(k.SealingKey) > 4096 || k.Site.IsZero() {
 		return invalid("", "the keys of site %s are not complete", quoted(k.Name))
 	}
-	if k.Addr != "" {
-		if _, _, err := net.SplitHostPort(k.Addr); err != nil || len(k.Addr) > 300 {
-			return invalid("use HOST:PORT", "%s is no address of a mesh port", quoted(k.Addr))
-		}
+	if k.Addr != "" && !aggregate.IsMeshAddr(k.Addr) {
+		return invalid("use HOST:PORT", "%s is no address of a mesh port", quoted(k.Addr))
 	}
 	if k.HostKey == "" {
 		return nil

@@ -18,6 +18,7 @@ import (
 	"github.com/knadh/koanf/providers/structs"
 	"github.com/knadh/koanf/v2"
 
+	"github.com/holdfast-pam/holdfast/commands/aggregate"
 	"github.com/holdfast-pam/holdfast/commands/rotation/rotator"
 
 	"github.com/holdfast-pam/holdfast/events/seal/keyring"
@@ -306,10 +307,8 @@ func (c *Config) Check() error {
 	if c.Mesh.PairDetect < 10*time.Millisecond || c.Mesh.PairDetect > time.Minute {
 		bad("mesh.pair_detect", "%v is out of range, 10ms to 1m", c.Mesh.PairDetect)
 	}
-	if c.Mesh.Advertise != "" {
-		if host, port, err := net.SplitHostPort(c.Mesh.Advertise); err != nil || host == "" || port == "" {
-			bad("mesh.advertise", "%q is not the HOST:PORT at which others reach this site", c.Mesh.Advertise)
-		}
+	if c.Mesh.Advertise != "" && !aggregate.IsMeshAddr(c.Mesh.Advertise) {
+		bad("mesh.advertise", "%q is not the HOST:PORT at which others reach this site", c.Mesh.Advertise)
 	}
 	if err := rotator.CheckPrograms(c.Rotation.Exec); err != nil {
 		errs = append(errs, fmt.Errorf("configuration: %w", err))

@@ -155,6 +155,55 @@ func TestAttackInvitations(t *testing.T) {
 	}
 }
 
+// An edge says that it is reached at a very long address: others join as before, and
+// hear nothing of it once it is fenced.
+func TestAttackAnAddressTooLongToJoin(t *testing.T) {
+	a, b := serveMember(t, "a"), serveMember(t, "b")
+	admin := adminAt(t, a)
+	b.join(a, admin, events.EdgeSite)
+	b.say(b.ID().UUID, events.SiteStarted{Mesh: strings.Repeat("x", 300<<10) + ":7022"})
+	a.hears(b)
+	c := serveMember(t, "c")
+	c.join(a, admin, events.PeerSite)
+	if _, peers := a.peers(); len(peers) != 3 || slices.ContainsFunc(peers, func(p mesh.Peer) bool { return !slices.ContainsFunc(p.Addrs, aggregate.IsMeshAddr) }) {
+		t.Errorf("the members are dialled at %.200v", peers)
+	}
+	if _, err := a.commands.Do(t.Context(), admin, commands.FenceSite{Site: "b", Reason: "it betrays"}); err != nil {
+		t.Fatal(err)
+	}
+	ticket, _ := invite(t, a, admin, "d", time.Hour, events.PeerSite)
+	n := newNewcomer(t, a.Site, ticket, "d")
+	answer, err := mesh.AskToJoin(t.Context(), a.MeshAddr(), a.siteKeys().Identity, n.identity, n.ask)
+	if err != nil || len(answer.Members) != 3 || slices.ContainsFunc(answer.Members, func(m mesh.WirePeer) bool { return m.Site == b.ID() }) {
+		t.Errorf("a newcomer hears of %+v, %v", answer.Members, err)
+	}
+}
+
+// A newcomer joins when the founder and another member have left: it hears what they
+// decided.
+func TestJoinWhereTheFounderHasLeft(t *testing.T) {
+	a, b, c := serveMember(t, "a"), serveMember(t, "b"), serveMember(t, "c")
+	admin := adminAt(t, a)
+	b.join(a, admin, events.Steward)
+	c.join(a, admin, events.Steward)
+	c.hears(b)
+	addUser(t, b.Site, "bea")
+	a.hears(b)
+	c.hears(b)
+	for _, m := range []*member{b, a} {
+		if _, err := m.Leave(t.Context(), admin, "c", "the office closes"); err != nil {
+			t.Fatal(err)
+		}
+		c.hears(m)
+		m.end()
+	}
+	d := serveMember(t, "d")
+	d.join(c, admin, events.PeerSite)
+	if !knows(d.Site, "ada") || !knows(d.Site, "bea") {
+		t.Error("the newcomer has not heard what those decided who left")
+	}
+}
+
 // A stranger that tries invitations without end fills neither the log nor the time
 // of the site.
 func TestAttackManyInvitations(t *testing.T) {

@@ -111,6 +111,11 @@ func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, 
 	s.commands.View(func(state *aggregate.State) {
 		answer.Mesh = state.Founder()
 		for _, m := range state.MeshSites() {
+			if gone := state.Left(m.Site) || state.Fenced(m.Site); gone && !m.Founder {
+				continue // of it the newcomer hears by the logs
+			} else if gone {
+				m.Addr = "" // its log comes from others, and it is spoken to no more
+			}
 			answer.Members = append(answer.Members, mesh.WirePeer{Site: m.Site, Identity: m.Identity, Addr: m.Addr, Name: m.Name})
 			if m.Site == r.Site {
 				answer.Before = holdings(m.Before.Entries())

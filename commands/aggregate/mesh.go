@@ -2,7 +2,10 @@ package aggregate
 
 import (
 	"bytes"
+	"net"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/events"
@@ -94,6 +97,9 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	if s.mesh.members == nil {
 		s.mesh.members = map[events.SiteID]heads[events.SiteAdmitted]{}
 	}
+	if !IsMeshAddr(e.Addr) {
+		e.Addr = ""
+	}
 	h := s.mesh.members[id]
 	h.put(at, e)
 	s.mesh.members[id] = h
@@ -115,6 +121,21 @@ var _ = fold(func(s *State, at *Mark, e events.SiteAdmitted) bool {
 	}
 	return true
 })
+
+// maxMeshAddr is longer than any host name with a port.
+const maxMeshAddr = 300
+
+// IsMeshAddr reports whether a text may be the address of a mesh port, HOST:PORT. What
+// is none is not taken from any log: all members keep it, dial it, and give it to
+// newcomers in one message of a bounded size.
+func IsMeshAddr(text string) bool {
+	host, port, err := net.SplitHostPort(text)
+	if err != nil || host == "" || len(text) > maxMeshAddr || strings.ContainsFunc(host, func(r rune) bool { return r <= ' ' || r > '~' }) {
+		return false
+	}
+	n, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && n > 0
+}
 
 // MeshSite finds a site of the mesh. Of admissions that did not know of each
 // other the least one counts.

@@ -2,6 +2,7 @@ package aggregate_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -77,5 +78,44 @@ func TestWhatAMemberMayDecide(t *testing.T) {
 				t.Error("the sites hold different states")
 			}
 		})
+	}
+}
+
+// A member says that it is reached at what is no address, or at a very long one, and a
+// steward admits it there: nothing of that is taken from their logs.
+func TestAttackAddressesThatAreNone(t *testing.T) {
+	const good = "b.example:7022"
+	founder, b := newPeer(0), newPeer(1)
+	by := events.SiteActor(founder.ID)
+	admit := func(addr string) {
+		founder.write(t, b.ID.UUID, by, events.SiteAdmitted{Name: "b", Identity: make([]byte, 32), Role: events.EdgeSite, Addr: addr})
+	}
+	founder.write(t, founder.ID.UUID, by, events.SiteCreated{Name: "a"})
+	founder.write(t, founder.ID.UUID, by, events.SiteAdmitted{Name: "a", Identity: make([]byte, 32), Founder: true, Role: events.Steward})
+	admit(good)
+	b.hear(t, founder.Records)
+	founder.hear(t, []events.Record{b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteCreated{Name: "b"})})
+	at := func() string {
+		m, _ := founder.state.MeshSite(b.ID)
+		return m.Addr
+	}
+	for _, bad := range []string{
+		strings.Repeat("x", 300<<10) + ":7022", strings.Repeat("x", 300) + ":7022", "b.example", "b.example:", ":7022", "b.example:ssh",
+		"b.example:0", "b.example:65536", "b.example:-1", "b\x1b[2J:7022", "b example:7022", "b\n:7022", "::1:7022", "",
+	} {
+		founder.hear(t, []events.Record{b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteStarted{Mesh: bad})})
+		if at() != good {
+			t.Errorf("%.40q is where the site is reached", at())
+		}
+		admit(bad)
+		if at() != "" {
+			t.Errorf("%.40q is where the site was admitted", at())
+		}
+		admit(good)
+	}
+	for _, addr := range []string{"[::1]:7022", "[::]:7022", "0.0.0.0:7022", "192.0.2.1:65535", "[fe80::1%eth0]:1"} {
+		if !aggregate.IsMeshAddr(addr) {
+			t.Errorf("%s is taken for no address", addr)
+		}
 	}
 }

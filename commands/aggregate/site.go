@@ -65,7 +65,7 @@ var _ = fold(func(s *State, at *Mark, e events.SiteCreated) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SiteStarted) bool {
-	if t := s.sites[events.SiteID{UUID: at.Stream}]; t != nil && e.Mesh != "" {
+	if t := s.sites[events.SiteID{UUID: at.Stream}]; t != nil && IsMeshAddr(e.Mesh) {
 		t.mesh.put(at, e.Mesh)
 	}
 	return s.putRun(at, run{on: true, listen: e.Listen})
