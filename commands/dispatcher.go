@@ -257,6 +257,11 @@ func (d *Dispatcher) silence() func(events.SiteID) time.Duration {
 	}
 }
 
+// Rotating is [aggregate.State.Rotating] at this site. It is to be called in a View.
+func (d *Dispatcher) Rotating(s *aggregate.State, id events.CredentialID) (*aggregate.Rotation, bool) {
+	return s.Rotating(id, d.cfg.Log.Site, d.silence())
+}
+
 // Log is the log that the dispatcher's decisions go to.
 func (d *Dispatcher) Log() events.Origin { return d.cfg.Log }
 

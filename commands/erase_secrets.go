@@ -27,7 +27,7 @@ var (
 
 // Decide refuses an account that is not removed, or whose removal is contested.
 func (c AskSecretsErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	e, err := erasableSecrets(s, c.Account, c.Target)
+	e, err := erasableSecrets(s, env, c.Account, c.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -36,7 +36,7 @@ func (c AskSecretsErasure) Decide(s *aggregate.State, by events.Actor, env Env) 
 
 // Decide refuses whoever asked, under whatever name.
 func (c ConfirmSecretsErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	e, err := erasableSecrets(s, c.Account, c.Target)
+	e, err := erasableSecrets(s, env, c.Account, c.Target)
 	if err != nil {
 		return nil, err
 	}
@@ -45,14 +45,14 @@ func (c ConfirmSecretsErasure) Decide(s *aggregate.State, by events.Actor, env E
 
 // Decide refuses what is erased already.
 func (c WithdrawSecretsErasure) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
-	e, err := erasableSecrets(s, c.Account, c.Target)
+	e, err := erasableSecrets(s, env, c.Account, c.Target)
 	if err != nil {
 		return nil, err
 	}
 	return e.withdraw(s, by, env, c.Reason)
 }
 
-func erasableSecrets(s *aggregate.State, account, target string) (e erasable, err error) {
+func erasableSecrets(s *aggregate.State, env Env, account, target string) (e erasable, err error) {
 	a, t, err := findArchived(s, account, target)
 	if err != nil {
 		return e, err
@@ -63,7 +63,7 @@ func erasableSecrets(s *aggregate.State, account, target string) (e erasable, er
 		return e, nil
 	}
 	c, ok := s.Credential(a.Credential)
-	_, rotates := s.RotationOf(a.Credential)
+	_, rotates := s.Rotating(a.Credential, env.Log.Site, env.Silence)
 	switch {
 	case !a.Removed && !t.Removed:
 		e.err = conflict("remove it first: `account rm "+name+"`", "%s is not removed", name)

@@ -19,10 +19,10 @@ type PlanRotation struct {
 
 var _ = register[PlanRotation]("PlanRotation", byAdmin|bySite)
 
-// Decide refuses an account whose credential is being rotated: two at once
-// would take each other's change for a stranger's. One that only waits ends
-// where a person asks for another: what it tried stays known, and the new one
-// need not wait for what may have been mended.
+// Decide refuses an account whose credential is being rotated, as far as this site
+// can tell (see [aggregate.State.Rotating]): two at once end in doubt, and in one
+// more. One of this site that only waits ends where a person asks for another: what
+// it tried stays known, and the new one need not wait for what may have been mended.
 func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]events.Draft, error) {
 	a, t, err := findAccount(s, c.Account, c.Target)
 	if err != nil {
@@ -44,10 +44,11 @@ func (c PlanRotation) Decide(s *aggregate.State, by events.Actor, env Env) ([]ev
 	if cred.Kind == events.UserCertificate {
 		return nil, conflict("ca rotate --user changes the key that signs its certificates", "%s has no secret that could rotate", accountOnTarget(a.Name, t.Name))
 	}
-	r, open := s.Rotating(cred.ID, env.Log.Site, env.Now)
+	r, open := s.Rotating(cred.ID, env.Log.Site, env.Silence)
 	instead := open && by.Kind == events.ByUser && waits(r, env)
 	if open && !instead {
-		return nil, conflict("see `rotate status "+a.ID.String()+"`", "rotation %s of %s is under way", r.ID, accountOnTarget(a.Name, t.Name))
+		return nil, &Refusal{Code: Conflict, Rotation: r.ID, Hint: "see `rotate status " + a.ID.String() + "`",
+			Message: "rotation " + r.ID.String() + " of " + accountOnTarget(a.Name, t.Name) + " is under way"}
 	}
 	d := newDecision(by, env)
 	d.because(c.Cause, d.id(), events.RotationPlanned{Credential: cred.ID, Account: a.ID, Why: c.Why, SettleOnly: c.SettleOnly})

@@ -35,6 +35,8 @@ type Refusal struct {
 	Reason  events.DenyReason // of Denied
 	Event   uuid.UUID         // the event that records the refusal, zero for none
 	Cause   error             // of Unavailable
+
+	Rotation events.RotationID // of Conflict: that is under way, zero for none
 }
 
 func (r *Refusal) Error() string {

@@ -78,8 +78,10 @@ func (c CheckOutSecret) Decide(s *aggregate.State, by events.Actor, env Env) ([]
 		return nil, conflict("check it out at site "+name+", or take that site's work over if it is gone (mesh takeover)",
 			"only site %s gives this secret to one person alone", name)
 	}
-	if r, open := s.Rotating(cred.ID, env.Log.Site, env.Now); open {
-		return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s is changing the secret", r.ID)
+	for _, r := range s.RotationsOf(cred.ID) {
+		if !r.LostTo(env.Log.Site, env.Silence) { // one that waits goes on, check-out or not
+			return nil, conflict("try again when it has ended; see `rotate status`", "rotation %s is changing the secret", r.ID)
+		}
 	}
 	v, err := versionOf(cred, uuid.Nil)
 	if err != nil {

@@ -51,7 +51,7 @@ func (c *call) rotateStatus() *cobra.Command {
 		var all []rotation.Status
 		c.cfg.Site.Commands().View(func(s *aggregate.State) {
 			for _, a := range liveAccounts(s) {
-				all = append(all, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated))
+				all = append(all, c.cfg.Site.Rotations().StatusOf(s, a))
 			}
 		})
 		worst := []rotation.Standing{rotation.Alarmed, rotation.Unknown, rotation.Failing, rotation.Overdue, rotation.Rotating, rotation.DueNow, rotation.Fine}
@@ -80,7 +80,7 @@ func (c *call) statusOf(ref string) (st rotation.Status, err error) {
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		var a *aggregate.Account
 		if a, err = commands.FindAccount(s, account, target); err == nil {
-			st = rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated)
+			st = c.cfg.Site.Rotations().StatusOf(s, a)
 		}
 	})
 	return st, err
@@ -130,7 +130,7 @@ func (c *call) rotatePlan() *cobra.Command {
 }
 
 func (c *call) intend(s *aggregate.State, a *aggregate.Account) intended {
-	st := rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated)
+	st := c.cfg.Site.Rotations().StatusOf(s, a)
 	p := intended{Account: st.Account, State: st.State, Budget: st.Budget, SingleCopy: !c.cfg.Site.Rotations().Reachable(), Policy: s.RotationPolicy(a)}
 	cred, ok := s.Credential(a.Credential)
 	if !ok {
@@ -220,11 +220,12 @@ func (c *call) runOne(ref string, wait bool, command func(account, target string
 		var event uuid.UUID
 		plan := command(account, target)
 		records, err := c.do(plan)
-		joined := err != nil && wait && !st.Rotation.IsZero() && AsFault(err).Exit == Conflict
+		under := underWay(err)
+		joined := wait && !under.IsZero()
 		switch {
 		case joined:
-			c.note("rotation %s is under way: waiting for that one", st.Rotation)
-			r.ID = st.Rotation
+			c.note("rotation %s is under way: waiting for that one", under)
+			r.ID = under
 		case err != nil:
 			return err
 		default:
@@ -243,6 +244,15 @@ func (c *call) runOne(ref string, wait bool, command func(account, target string
 		}
 		return r.fault(event)
 	}
+}
+
+// underWay is the rotation that another one was refused for, zero for none.
+func underWay(err error) (id events.RotationID) {
+	var refusal *commands.Refusal
+	if errors.As(err, &refusal) {
+		id = refusal.Rotation
+	}
+	return id
 }
 
 func (c *call) await(r run) (run, error) {
@@ -277,7 +287,7 @@ func (c *call) runAll(target string) error {
 	c.cfg.Site.Commands().View(func(s *aggregate.State) {
 		for _, a := range liveAccounts(s) {
 			if t, _ := s.Target(a.Target); target == "" || t.Name == target || t.ID.String() == target {
-				accounts = append(accounts, rotation.StatusOf(s, a, c.cfg.Site.ID(), time.Now(), c.cfg.Site.Rotations().Isolated))
+				accounts = append(accounts, c.cfg.Site.Rotations().StatusOf(s, a))
 			}
 		}
 	})
@@ -295,8 +305,8 @@ func (c *call) runAll(target string) error {
 			r.ID = events.RotationID{UUID: records[0].Header.Stream}
 		case !errors.As(failed, &refusal) || refusal.Code == commands.Unavailable:
 			err = failed
-		case refusal.Code == commands.Conflict && !st.Rotation.IsZero():
-			r.ID = st.Rotation // that one is under way
+		case !refusal.Rotation.IsZero():
+			r.ID = refusal.Rotation
 		default:
 			r.State, r.Detail = string(events.RotationFailed), refusal.Error()
 		}

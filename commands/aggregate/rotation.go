@@ -175,46 +175,47 @@ func (s *State) Rotations() []*Rotation {
 	return slices.DeleteFunc(flat(s.rotations, (*Rotation).began), func(r *Rotation) bool { return !r.underWay() })
 }
 
-// RotationOf finds the rotation under way of a credential; of concurrent ones
-// the newest. One that is orphaned is not under way any more.
-func (s *State) RotationOf(id events.CredentialID) (r *Rotation, ok bool) {
+// RotationsOf lists the rotations under way of a credential, the newest first. One that
+// is orphaned is not under way any more.
+func (s *State) RotationsOf(id events.CredentialID) (all []*Rotation) {
 	for _, other := range s.rotationsOf[id] {
-		for _, o := range s.rotations[other] {
-			if o.Credential == id && (r == nil || o.Planned.Compare(r.Planned) > 0) && o.underWay() && !s.Orphaned(o) {
-				r = o
+		for _, r := range s.rotations[other] {
+			if r.Credential == id && r.underWay() && !s.Orphaned(r) {
+				all = append(all, r)
 			}
 		}
 	}
-	return r, r != nil
+	slices.SortFunc(all, func(a, b *Rotation) int { return b.Planned.Compare(a.Planned) })
+	return all
 }
 
-// stillFor is how long nothing is heard of a rotation of another site until it is held
-// to be still: none of its steps takes as long.
-const stillFor = 2 * time.Minute
+// lostAfter is how long nothing is heard of a site until what it began is waited for no
+// longer.
+const lostAfter = 2 * time.Minute
 
-// StillFrom is when a rotation is held to do nothing, as far as is known by now: at once
-// where it says that it waits.
-func (r *Rotation) StillFrom() time.Time {
-	if slices.Contains(r.deferred, r.latest) {
-		return r.latest.Time()
-	}
-	return r.latest.Time().Add(stillFor)
+// LostTo reports whether a rotation is another site's, of which nothing has been heard
+// for too long here (see [State.Rotating]); silence nil for where every site is heard.
+// What that site wrote last says nothing: its clock may be wrong, and a rotation that
+// waits for its turn at the target writes nothing.
+func (r *Rotation) LostTo(site events.SiteID, silence func(events.SiteID) time.Duration) bool {
+	by := r.Planned.Origin.Site
+	return by != site && silence != nil && silence(by) >= lostAfter
 }
+
+// Waits reports whether the last that a rotation said is that it waits.
+func (r *Rotation) Waits() bool { return slices.Contains(r.deferred, r.latest) }
 
 // Rotating finds the rotation under way of a credential that another one, at a site,
-// would have to wait for; of concurrent ones the newest. It does not for one of another
-// site that does nothing: that site may be cut off, unable to reach the target, out of
-// logins, or lost, and two that do not know of each other are settled anyway (rule R3).
-func (s *State) Rotating(id events.CredentialID, site events.SiteID, now time.Time) (r *Rotation, ok bool) {
-	for _, other := range s.rotationsOf[id] {
-		for _, o := range s.rotations[other] {
-			still := o.Planned.Origin.Site != site && !o.StillFrom().After(now)
-			if o.Credential == id && (r == nil || o.Planned.Compare(r.Planned) > 0) && o.underWay() && !s.Orphaned(o) && !still {
-				r = o
-			}
+// has to wait for; of concurrent ones the newest. It does not for one of another site
+// that waits or is lost: that site may be cut off, unable to reach the target, or out of
+// logins, and two that do not know of each other are settled anyway (rule R3).
+func (s *State) Rotating(id events.CredentialID, site events.SiteID, silence func(events.SiteID) time.Duration) (*Rotation, bool) {
+	for _, r := range s.RotationsOf(id) {
+		if r.Planned.Origin.Site == site || !r.Waits() && !r.LostTo(site, silence) {
+			return r, true
 		}
 	}
-	return r, r != nil
+	return nil, false
 }
 
 // inRotation lets f change a rotation under way that an event's site carries out: no

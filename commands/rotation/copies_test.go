@@ -82,7 +82,7 @@ func (s *served) inAMesh() {
 func (s *served) status() (st rotation.Status) {
 	s.d.View(func(state *aggregate.State) {
 		a := s.account("app")
-		st = rotation.StatusOf(state, a, s.site.ID, s.now(), s.m.Isolated)
+		st = s.m.StatusOf(state, a)
 	})
 	return st
 }

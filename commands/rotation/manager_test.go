@@ -227,7 +227,7 @@ func TestAlarmAndItsEnd(t *testing.T) {
 		s.after(24 * time.Hour)
 		status := func() (st rotation.Status) {
 			s.d.View(func(state *aggregate.State) {
-				st = rotation.StatusOf(state, s.account("app"), s.site.ID, s.now(), s.m.Isolated)
+				st = s.m.StatusOf(state, s.account("app"))
 			})
 			return st
 		}

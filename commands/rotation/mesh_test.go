@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -35,9 +36,10 @@ type sites struct {
 	target *model
 	acting *node
 	cut    map[[2]int]bool
-	lost   map[string]bool // secrets whose last copy went with a disk, for which two disks had to be lost or one was risked
-	risked map[string]bool // secrets that one site alone held when they were sent, and whether that was to be
-	disks  map[string]int  // lost ones that had held a secret
+	linked map[[2]int]time.Time // when one site was last linked to another, by true time
+	lost   map[string]bool      // secrets whose last copy went with a disk, for which two disks had to be lost or one was risked
+	risked map[string]bool      // secrets that one site alone held when they were sent, and whether that was to be
+	disks  map[string]int       // lost ones that had held a secret
 	policy events.Isolation
 
 	refused map[events.SecretID]bool // versions that must not be sent while one site alone holds them
@@ -54,11 +56,13 @@ type node struct {
 	index  int
 	held   map[events.Origin][]events.Record
 	backup map[events.Origin][]events.Record
+
+	silence func(events.SiteID) time.Duration
 }
 
 func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 	first := newRun(safe, seed, mutant)
-	p := &sites{rng: first.rng, at: first.now(), target: first.target, cut: map[[2]int]bool{}, lost: map[string]bool{}, risked: map[string]bool{}, disks: map[string]int{}, refused: map[events.SecretID]bool{}}
+	p := &sites{rng: first.rng, at: first.now(), target: first.target, cut: map[[2]int]bool{}, linked: map[[2]int]time.Time{}, lost: map[string]bool{}, risked: map[string]bool{}, disks: map[string]int{}, refused: map[events.SecretID]bool{}}
 	n := 2 + p.rng.IntN(3)
 	ada := events.UserActor(first.user)
 	crashes := first.crashes
@@ -80,6 +84,7 @@ func newSites(safe *safe, seed uint64, mutant mutation) *sites {
 		skew := time.Duration(p.rng.IntN(4000)-2000) * time.Millisecond * time.Duration(min(i, 1))
 		r.clock = func() time.Time { return p.at.Add(skew) }
 		x := &node{run: r, index: i, held: map[events.Origin][]events.Record{}}
+		x.silence = p.silenceAt(i)
 		r.restart, r.copies = x.start, peers{p, x}
 		p.nodes = append(p.nodes, x)
 		x.start()
@@ -114,7 +119,7 @@ func (x *node) start() {
 	x.state = folded(x.logs())
 	x.site.Knows = x.state.Clock
 	x.d = commands.NewDispatcher(commands.DispatcherConfig{
-		Writer: x.log, Log: x.site.Origin(), State: x.state, Now: x.now,
+		Writer: x.log, Log: x.site.Origin(), State: x.state, Now: x.now, Silence: x.silence,
 		NewID: func() (uuid.UUID, error) { x.made++; return aggregatetest.ID("made", x.made), nil },
 		Order: func(o events.Origin, to uint64) error {
 			x.site.Observe(x.held[o][to-1])
@@ -122,6 +127,17 @@ func (x *node) start() {
 		},
 	})
 	x.managed()
+}
+
+// silenceAt tells for how long a site has not been linked to another one.
+func (p *sites) silenceAt(index int) func(events.SiteID) time.Duration {
+	return func(site events.SiteID) time.Duration {
+		other := slices.IndexFunc(p.nodes, func(x *node) bool { return x.site.ID == site })
+		if at, linked := p.linked[[2]int{index, other}]; linked {
+			return p.at.Sub(at)
+		}
+		return math.MaxInt64
+	}
 }
 
 // folded is the state of some logs, from nothing, with those held that it calls for.
@@ -136,6 +152,7 @@ func folded(logs map[events.Origin][]events.Record) *aggregate.State {
 // hear carries what one site lacks of what another one holds, or a part of it, and
 // has it take effect.
 func (p *sites) hear(to, from *node, all bool) (news bool) {
+	p.linked[[2]int{to.index, from.index}] = p.at
 	logs := from.logs()
 	for _, o := range aggregatetest.Logs(logs).Origins() {
 		if p.differs(to, o, logs[o]) {

@@ -137,9 +137,9 @@ func (m *Manager) scan(ctx context.Context) (open []openRotation, next time.Time
 					give = append(give, commands.CheckInSecret{Account: a.ID.String(), Reason: "its time is over"})
 				}
 			}
-			if r, under := s.Rotating(c.ID, m.cfg.Site, now); under {
+			if r, under := m.cfg.Dispatcher.Rotating(s, c.ID); under {
 				if r.Planned.Origin.Site != m.cfg.Site {
-					soonest(r.StillFrom())
+					soonest(now.Add(retry)) // that site may be lost
 				}
 				continue
 			}

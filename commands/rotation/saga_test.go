@@ -401,7 +401,7 @@ func (r *run) step() bool {
 func (r *run) due() (planned bool) {
 	for _, name := range []string{"app", "root"} {
 		o, ok := rotation.Due(r.state, r.account(name), r.site.ID)
-		if _, under := r.state.Rotating(r.credential(name).ID, r.site.ID, r.now()); !ok || under || o.At.After(r.now()) {
+		if _, under := r.d.Rotating(r.state, r.credential(name).ID); !ok || under || o.At.After(r.now()) {
 			continue
 		}
 		r.must(events.SiteActor(r.site.ID), commands.PlanRotation{Account: name, Target: "db", Why: o.Why, SettleOnly: o.SettleOnly, Cause: o.Cause})

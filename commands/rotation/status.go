@@ -1,6 +1,7 @@
 package rotation
 
 import (
+	"strings"
 	"time"
 
 	"github.com/holdfast-pam/holdfast/commands/aggregate"
@@ -42,10 +43,10 @@ type Status struct {
 	Budget   int                   `json:"budget"`         // wrong logins that this site may still make now
 }
 
-// StatusOf tells how the secret of an account stands at a site; isolated whether what
-// is due waits for another one (see [Manager.Isolated]).
-func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now time.Time,
-	isolated func(*aggregate.State, *aggregate.Account, events.RotationWhy) bool) Status {
+// StatusOf tells how the secret of an account stands at this site. It is to be called in
+// a View.
+func (m *Manager) StatusOf(s *aggregate.State, a *aggregate.Account) Status {
+	site, now := m.cfg.Site, m.cfg.Now()
 	st := Status{Account: a.Name + "+" + a.Target.String(), AccountID: a.ID, State: Fine}
 	if t, ok := s.Target(a.Target); ok {
 		st.Account = a.Name + "+" + t.Name
@@ -66,11 +67,14 @@ func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now 
 	o, due := Due(s, a, site)
 	if due {
 		st.Why, st.Next = o.Why, o.At
-		if !o.At.After(now) && !o.SettleOnly && s.Owner(a) == site && isolated(s, a, o.Why) {
+		if !o.At.After(now) && !o.SettleOnly && s.Owner(a) == site && m.Isolated(s, a, o.Why) {
 			st.Detail = "it waits until a site is in reach that may open the new secret; rotate run does not wait"
 		}
 	}
-	r, under := s.RotationOf(c.ID)
+	r, under := m.cfg.Dispatcher.Rotating(s, c.ID)
+	if others := s.RotationsOf(c.ID); !under && len(others) > 0 {
+		st.Detail = strings.TrimPrefix(st.Detail+"; "+stillAt(s, others[0]), "; ")
+	}
 	p := s.RotationPolicy(a)
 	switch {
 	case under:
@@ -87,6 +91,18 @@ func StatusOf(s *aggregate.State, a *aggregate.Account, site events.SiteID, now 
 		st.State = DueNow
 	}
 	return st
+}
+
+// stillAt tells of a rotation of another site that nothing here waits for.
+func stillAt(s *aggregate.State, r *aggregate.Rotation) string {
+	name := r.Planned.Origin.Site.String()
+	if t, ok := s.Site(r.Planned.Origin.Site); ok {
+		name = t.Name
+	}
+	if _, until, why := r.Deferred(); r.Waits() {
+		return "rotation " + r.ID.String() + " of site " + name + " waits until " + until.UTC().Format(time.RFC3339) + ": " + why
+	}
+	return "site " + name + " began rotation " + r.ID.String() + ", and nothing is heard of it"
 }
 
 func (st *Status) underWay(s *aggregate.State, r *aggregate.Rotation, c *aggregate.Credential, site events.SiteID, now time.Time) {
