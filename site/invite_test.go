@@ -5,6 +5,8 @@ import (
 	"crypto/ed25519"
 	"crypto/rand"
 	"errors"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"sync"
@@ -396,4 +398,125 @@ func TestAttackMadeTwiceOnTheWire(t *testing.T) {
 	a.say(b.ID().UUID, events.SiteFenced{Logs: []events.ClockEntry{{Origin: b.ctl.Log().Origin(), Position: good}}, Reason: "it betrays"})
 	c.hears(a)
 	settled(1)
+}
+
+// gate is an address of a site at which nothing comes through until it is opened. It
+// tells when somebody is waiting.
+func gate(t *testing.T, to string) (addr string, waiting <-chan struct{}, open func()) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	came, opened := make(chan struct{}), make(chan struct{})
+	open = sync.OnceFunc(func() { close(opened) })
+	var work sync.WaitGroup
+	t.Cleanup(work.Wait)
+	t.Cleanup(func() { _ = l.Close() })
+	t.Cleanup(open)
+	work.Go(func() {
+		in, err := l.Accept()
+		if err != nil {
+			return
+		}
+		defer in.Close()
+		close(came)
+		<-opened
+		out, err := net.Dial("tcp", to)
+		if err != nil {
+			return
+		}
+		defer out.Close()
+		work.Go(func() { _, _ = io.Copy(out, in) })
+		_, _ = io.Copy(in, out)
+	})
+	return l.Addr().String(), came, open
+}
+
+func inviteAt(t *testing.T, m *member, admin events.Actor, name, addr string) string {
+	t.Helper()
+	token, _, err := m.Invite(t.Context(), admin, commands.InviteSite{Name: name, Valid: time.Hour, Role: events.PeerSite}, addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return token
+}
+
+// Two sites have invited each other, and both ask at once: one of them at most is taken
+// in, and no site is lost. The invitation of the other one is good as long as both are alone.
+func TestSitesThatJoinEachOther(t *testing.T) {
+	a, b := serveMember(t, "a"), serveMember(t, "b")
+	admins := map[*member]events.Actor{a: adminAt(t, a), b: adminAt(t, b)}
+	toA, aAsked, openA := gate(t, a.MeshAddr())
+	toB, bAsked, openB := gate(t, b.MeshAddr())
+	tokens := map[*member]string{b: inviteAt(t, a, admins[a], "b", toA), a: inviteAt(t, b, admins[b], "a", toB)}
+	errs := map[*member]*error{a: new(error), b: new(error)}
+	var joins sync.WaitGroup
+	for m, err := range errs {
+		joins.Go(func() { _, *err = m.Join(t.Context(), admins[m], tokens[m]) })
+	}
+	<-aAsked
+	<-bAsked
+	openA()
+	openB()
+	joins.Wait()
+	switch {
+	case *errs[a] == nil && *errs[b] == nil:
+		t.Fatal("both were taken in by the other one")
+	case *errs[a] != nil && *errs[b] != nil:
+		for m, err := range errs {
+			if !strings.Contains((*err).Error(), "is joining another mesh itself") {
+				t.Errorf("site %s: %v", m.Name(), *err)
+			}
+		}
+		if _, err := b.Join(t.Context(), admins[b], tokens[b]); err != nil {
+			t.Fatalf("both are alone, and one asks again: %v", err)
+		}
+	}
+	a.hears(b)
+	b.hears(a)
+	addUser(t, a.Site, "anna")
+	addUser(t, b.Site, "bert")
+	a.hears(b)
+	b.hears(a)
+	for _, m := range []*member{a, b} {
+		if !knows(m.Site, "anna") || !knows(m.Site, "bert") || len(m.members()) != 2 {
+			t.Errorf("site %s has the members %v, and not all users", m.Name(), m.members())
+		}
+	}
+}
+
+// While a site joins another mesh it takes nobody in, also where its state could not be
+// built anew; who was refused can be invited to the mesh that it is in then.
+func TestWhoJoinsTakesNobodyIn(t *testing.T) {
+	a, b, c := serveMember(t, "a"), serveMember(t, "b"), serveMember(t, "c")
+	admin, mine := adminAt(t, a), adminAt(t, b)
+	_, old := invite(t, b, mine, "c", time.Hour, events.PeerSite)
+	refused := func(when string) {
+		t.Helper()
+		if _, err := c.Join(t.Context(), mine, old); err == nil || !strings.Contains(err.Error(), "is joining another mesh itself") {
+			t.Errorf("%s: %v", when, err)
+		}
+	}
+	b.mesh.joined.Store(&joined{Mesh: a.ID()})
+	refused("it has joined by what it noted, and its state is of before")
+	b.mesh.joined.Store(nil)
+	addr, asked, open := gate(t, a.MeshAddr())
+	token := inviteAt(t, a, admin, "b", addr)
+	done := make(chan error, 1)
+	go func() {
+		_, err := b.Join(t.Context(), mine, token)
+		done <- err
+	}()
+	<-asked
+	refused("it asks")
+	open()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	c.join(a, admin, events.PeerSite)
+	b.hears(c)
+	if !slices.Equal(b.members(), c.members()) || len(c.members()) != 3 {
+		t.Errorf("members %v, %v", b.members(), c.members())
+	}
 }

@@ -94,8 +94,19 @@ func (s *Site) Invite(ctx context.Context, by events.Actor, c commands.InviteSit
 	return t.String(), records[0], nil
 }
 
-// admit answers a newcomer at the mesh port.
+// admit answers a newcomer at the mesh port. While this site joins another mesh it takes
+// nobody in: they would be members of one that is no more.
 func (s *Site) admit(ctx context.Context, r mesh.JoinRequest) (mesh.JoinAnswer, error) {
+	s.mesh.door.Lock()
+	defer s.mesh.door.Unlock()
+	moves := s.mesh.joining
+	if j := s.mesh.joined.Load(); j != nil { // the state is still of before where it could not be built anew
+		s.commands.View(func(state *aggregate.State) { moves = moves || state.Founder() != j.Mesh })
+	}
+	if moves {
+		return mesh.JoinAnswer{}, &commands.Refusal{Code: commands.Conflict, Message: fmt.Sprintf("site %q is joining another mesh itself, and takes nobody in", s.who.Name),
+			Hint: "see where it is then (mesh status); in that mesh an invitation of a steward is good"}
+	}
 	ctx = commands.WithClient(ctx, commands.Client{Login: r.Name, Source: r.Source})
 	if host, _, err := net.SplitHostPort(r.Source); err == nil && anyHost(r.Addr) { // it knows none of its addresses, and one was seen
 		r.Addr = net.JoinHostPort(host, r.Addr[strings.LastIndexByte(r.Addr, ':')+1:])
@@ -166,6 +177,8 @@ func (s *Site) join(ctx context.Context, by events.Actor, text string) (events.S
 	}
 	s.mesh.turn.Lock()
 	defer s.mesh.turn.Unlock()
+	s.setJoining(true) // before it looks whether it is alone: from then on it stays so
+	defer s.setJoining(false)
 	inMesh, left := s.mesh.joined.Load() != nil, false
 	s.commands.View(func(state *aggregate.State) {
 		inMesh = inMesh || len(state.MeshSites()) > 1
@@ -215,6 +228,12 @@ func (s *Site) join(ctx context.Context, by events.Actor, text string) (events.S
 		before = ask.Holds
 	}
 	return answer.Mesh, s.becomeMember(ctx, answer, entries(before))
+}
+
+func (s *Site) setJoining(joining bool) {
+	s.mesh.door.Lock()
+	defer s.mesh.door.Unlock()
+	s.mesh.joining = joining
 }
 
 // becomeMember makes the membership durable, builds the state anew without the

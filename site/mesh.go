@@ -39,6 +39,8 @@ type meshPart struct {
 	rested  time.Time   // before which the state is not built anew for what was made twice; of runMesh alone
 	lacks   bool        // what would have a log count again is not here yet; likewise
 	turn    sync.Mutex  // held by who founds, joins or leaves
+	door    sync.Mutex  // held by who takes a newcomer in; guards joining
+	joining bool        // the site asks to be taken in itself
 	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
 	mu      sync.Mutex  // guards node
 	node    *mesh.Node
