@@ -238,6 +238,7 @@ func (m *Manager) drive(ctx, working context.Context, id events.RotationID, d *d
 		leave()
 		if err != nil && ctx.Err() == nil {
 			m.cfg.Log.Warn("a rotation waits for this site", "rotation", id.String(), "error", err, "again in", retry.String())
+			m.stuck(working, id, err)
 			m.sleep(ctx, d.woken, m.cfg.Now().Add(retry))
 		}
 	}
@@ -274,6 +275,22 @@ func (m *Manager) putOff(ctx context.Context, id events.RotationID, step Step) {
 		return
 	}
 	if err := m.do(ctx, commands.DeferRotation{Rotation: id, Until: step.Until, Detail: step.Detail}); err != nil {
+		m.cfg.Log.Warn("a rotation's wait could not be recorded", "rotation", id.String(), "error", err)
+	}
+}
+
+// stuck writes down, once until it goes on, that this site can't take a step: others,
+// who hear this site, would wait for it.
+func (m *Manager) stuck(ctx context.Context, id events.RotationID, why error) {
+	said := false
+	m.cfg.Dispatcher.View(func(s *aggregate.State) {
+		r, ok := s.Rotation(id)
+		said = !ok || r.Waits()
+	})
+	if said {
+		return
+	}
+	if err := m.do(ctx, commands.DeferRotation{Rotation: id, Until: m.cfg.Now().Add(retry), Detail: "its site can't take the next step: " + why.Error()}); err != nil {
 		m.cfg.Log.Warn("a rotation's wait could not be recorded", "rotation", id.String(), "error", err)
 	}
 }

@@ -3,6 +3,7 @@ package rotation_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -114,6 +115,38 @@ func (s *served) policy(p events.RotationPolicy) {
 	s.t.Helper()
 	p.LockoutThreshold, p.LockoutWindow = 5, 600
 	s.do(commands.SetRotationPolicy{Account: "app", Target: "db", Policy: p})
+}
+
+// A site that can't go on with a rotation says so, once: others would wait for it. It goes
+// on by itself.
+func TestASiteThatIsStuckSaysSo(t *testing.T) {
+	serve(t, func(s *served) {
+		if err := s.safe.sealer.Seal(); err != nil {
+			t.Fatal(err)
+		}
+		id := events.RotationID{UUID: s.do(planApp)[0].Header.Stream}
+		s.after(time.Minute)
+		s.d.View(func(state *aggregate.State) {
+			r, ok := state.Rotation(id)
+			if !ok {
+				t.Fatal("it has ended")
+			}
+			if n, _, why := r.Deferred(); n != 1 || !r.Waits() || !strings.Contains(why, seal.ErrSealed.Error()) {
+				t.Errorf("deferred %d times, waits %t, why %q", n, r.Waits(), why)
+			}
+		})
+		key, err := seal.OpenKeyFile(s.safe.key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.safe.sealer.Unseal(context.Background(), key); err != nil {
+			t.Fatal(err)
+		}
+		s.after(time.Minute)
+		if s.rotated()[events.WhyAsked] != 1 || s.secret() == "first of app" {
+			t.Error("it does not go on")
+		}
+	})
 }
 
 func TestRunAndAwait(t *testing.T) {

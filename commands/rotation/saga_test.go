@@ -35,6 +35,7 @@ var full = os.Getenv("HOLDFAST_TEST_FULL") != ""
 // durable would take most of the time.
 type safe struct {
 	sealer *seal.Sealer
+	key    string         // the path of what unseals it
 	first  []vault.Sealed // of the account and of the privileged one
 }
 
@@ -50,7 +51,8 @@ func newSafe(t *testing.T) *safe {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = table.Close() })
-	file, err := seal.CreateKeyFile(filepath.Join(dir, "site.key"))
+	out := &safe{key: filepath.Join(dir, "site.key")}
+	file, err := seal.CreateKeyFile(out.key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +67,7 @@ func newSafe(t *testing.T) *safe {
 	if err := s.Unseal(t.Context(), file); err != nil {
 		t.Fatal(err)
 	}
-	out := &safe{sealer: s}
+	out.sealer = s
 	for _, secret := range []string{"first of app", "first of root"} {
 		v, err := vault.Add(t.Context(), s, events.Password, seal.NewSecret([]byte(secret)))
 		if err != nil {
