@@ -141,6 +141,7 @@ var mutants = []mutant{
 	{"pairs: a peer that is behind is not waited for", "../events/mesh/pair.go", "due := max(g.at, p.heard) + c.cfg.Detect", "due := g.at + c.cfg.Detect", "../events/mesh", "TestAPeerThatIsBehind"},
 	{"pairs: restored however late", "../events/mesh/pair.go", "if c.now > p.asked+c.cfg.Detect {", "if false {", "../events/mesh", "TestAPairIsRestored"},
 	{"members: payloads of what waits are read", "../site/others.go", "if s.waits(ctx, log, at+1) {", "if false && s.waits(ctx, log, at+1) {", "../site", "TestAttackRecordsThatWait"},
+	{"R14 what lacks is tried again and again", "../site/hold.go", "return l.first.Position > 0 && state.At(l.first.Origin) >= l.first.Position", "return true", "../site", "TestAttackAStewardClaims"},
 	{"links: everybody is asked again and again", "../events/mesh/source.go", "if best == nil || best == old && !stalled {", "if best == nil {", "../events/mesh", "TestNothingIsSentTwice"},
 	{"links: silent sources take turns among themselves", "../events/mesh/source.go", "until < silentUntil", "until < silentUntil-silentUntil", "../events/mesh", "TestSilentSourcesDoNotHideTheGoodOne"},
 	{"links: a source that gives nothing stays one", "../events/mesh/source.go", "stalled := old != nil && c.stalled(lg)", "stalled := false", "../events/mesh", "TestSimulationOfACore"},

@@ -144,7 +144,8 @@ func (w *Woven) all(kind events.Kind) []store.Log {
 	return logs
 }
 
-func (w *Woven) log(o events.Origin) (store.Log, error) {
+// Log is one of the logs, also beyond what was applied of it.
+func (w *Woven) Log(o events.Origin) (store.Log, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if log := w.logs[o]; log != nil {
@@ -211,7 +212,7 @@ func (w *Woven) stretches(kind events.Kind, from events.Clock) ([]stretch, error
 		if run.To < first {
 			continue
 		}
-		log, err := w.log(run.Origin)
+		log, err := w.Log(run.Origin)
 		if err != nil {
 			return nil, err
 		}

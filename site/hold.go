@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/holdfast-pam/holdfast/events/evidence"
 	"github.com/holdfast-pam/holdfast/events/mesh"
 	"github.com/holdfast-pam/holdfast/events/seal"
+	"github.com/holdfast-pam/holdfast/events/store"
 )
 
 // checkFork checks the proof that an event brings: nobody's word is believed that a
@@ -34,11 +36,23 @@ func checkFork(e events.ForkProved, key string, identity []byte) error {
 // are those that it calls for.
 const mostFolds = 8
 
+// lacking is for want of what logs stay held that are to count again.
+type lacking struct {
+	called aggregate.Holds   // for by the state when it was built, in vain
+	first  events.ClockEntry // of what lacks; zero for what can never come
+}
+
+// here reports whether it makes sense to try again.
+func (l *lacking) here(state *aggregate.State) bool {
+	return l.first.Position > 0 && state.At(l.first.Origin) >= l.first.Position
+}
+
 // fold builds a state: with no log held first, then with those held that it found
 // to be. What waits for a part of a log that is not here, since it is of the other
 // branch, comes after what says that nobody has to wait for it. Where that was taken
-// back, and the part may lack as it is on its way, the log stays held until it is here.
-func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State, error) {
+// back, and the part may lack as it is on its way, the log stays held until it is here;
+// what lacks is noted then. With no place to note it nothing may lack.
+func (s *Site) fold(ctx context.Context, lacks *events.ClockEntry, apply func(*folding) error) (*aggregate.State, error) {
 	var tried []aggregate.Holds
 	var whole *aggregate.State // the last one that lacks nothing, with a log held that is no more
 	var holds aggregate.Holds
@@ -46,10 +60,10 @@ func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State,
 	for {
 		state := s.emptyState()
 		state.SetHolds(holds)
-		f := &folding{state: state}
+		f := &folding{state: state, log: s.source.Log, waiting: map[events.Origin]*waitingLog{}}
 		err := apply(f)
 		if err == nil {
-			err = f.end()
+			err = f.end(ctx)
 		}
 		if err != nil && !errors.Is(err, aggregate.ErrEarly) {
 			return nil, err
@@ -57,6 +71,9 @@ func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State,
 		next := state.Holds()
 		if err != nil {
 			early, next = err, f.holds
+			if lacks != nil {
+				*lacks = f.lacks()
+			}
 		} else {
 			whole = state
 		}
@@ -65,7 +82,7 @@ func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State,
 		}
 		tried = append(tried, holds)
 		switch again := slices.ContainsFunc(tried, next.Equal); {
-		case again && early != nil && mayLack && whole != nil:
+		case again && early != nil && lacks != nil && whole != nil:
 			return whole, nil
 		case again && early != nil:
 			return nil, early
@@ -77,47 +94,118 @@ func (s *Site) fold(mayLack bool, apply func(*folding) error) (*aggregate.State,
 }
 
 // folding applies records in the order in which they were applied here once. That was
-// without what was held then, so what one waits for may come later.
+// without what was held then, so what one waits for may come later. What waits may be
+// much: it is read again when its turn has come.
 type folding struct {
 	state   *aggregate.State
-	waiting []events.Record
-	first   error           // of what waits
-	holds   aggregate.Holds // that were called for when it came
+	log     func(events.Origin) (store.Log, error)
+	waiting map[events.Origin]*waitingLog
+	holds   aggregate.Holds // that were called for when something first had to wait
+	noted   bool
+}
+
+// waitingLog is a log that waits for another one.
+type waitingLog struct {
+	next events.Header // its first record that waits
+	to   uint64        // its last one
+	why  error
 }
 
 // Apply takes a record in, now or later.
 func (f *folding) Apply(r events.Record) error {
-	err := f.state.Apply(r)
-	if errors.Is(err, aggregate.ErrEarly) || len(f.waiting) > 0 && errors.Is(err, aggregate.ErrGap) {
-		if f.first == nil {
-			f.first, f.holds = err, f.state.Holds()
+	o := r.Header.Origin()
+	if w := f.waiting[o]; w != nil {
+		if r.Header.Position > w.to+1 {
+			return fmt.Errorf("apply %s position %d after %d: %w", o, r.Header.Position, w.to, aggregate.ErrGap)
 		}
-		f.waiting = append(f.waiting, r)
+		w.to = max(w.to, r.Header.Position)
 		return nil
 	}
-	return err
+	err := f.state.Apply(r)
+	if !errors.Is(err, aggregate.ErrEarly) {
+		return err
+	}
+	if !f.noted {
+		f.noted, f.holds = true, f.state.Holds()
+	}
+	f.waiting[o] = &waitingLog{next: r.Header, to: r.Header.Position, why: err}
+	return nil
 }
 
-// end applies what waits, and fails with the first that waits for what is not there.
-func (f *folding) end() error {
-	for len(f.waiting) > 0 {
-		again := f.waiting
-		f.waiting = nil
-		for _, r := range again {
-			if err := f.Apply(r); err != nil {
+// logs are those that wait, in the order of their origins.
+func (f *folding) logs() []events.Origin {
+	return slices.SortedFunc(maps.Keys(f.waiting), events.Origin.Compare)
+}
+
+// end applies what waits, and fails where something waits for what is not there.
+func (f *folding) end(ctx context.Context) error {
+	for progress := true; progress; {
+		progress = false
+		for _, o := range f.logs() {
+			w := f.waiting[o]
+			if _, waits := f.state.Waits(&w.next); waits {
+				continue
+			}
+			progress = true
+			if err := f.goOn(ctx, o, w); err != nil {
 				return err
 			}
 		}
-		if len(f.waiting) == len(again) {
-			return f.first
-		}
+	}
+	if logs := f.logs(); len(logs) > 0 {
+		return f.waiting[logs[0]].why
 	}
 	return nil
 }
 
+// goOn applies the records of a log that waited, up to one that still does.
+func (f *folding) goOn(ctx context.Context, o events.Origin, w *waitingLog) error {
+	log, err := f.log(o)
+	if err != nil {
+		return err
+	}
+	for entry, err := range log.Read(ctx, w.next.Position) {
+		var r events.Record
+		if err == nil {
+			r, err = events.DecodeEntry(entry)
+		}
+		if err == nil {
+			err = f.state.Apply(r)
+		}
+		if errors.Is(err, aggregate.ErrEarly) {
+			w.next, w.why = r.Header, err
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if r.Header.Position == w.to {
+			break
+		}
+	}
+	if at := f.state.At(o); at < w.to {
+		return fmt.Errorf("log %s ends at %d, and %d records of it were applied; restore it from a replica or a backup", o, at, w.to)
+	}
+	delete(f.waiting, o)
+	return nil
+}
+
+// lacks is what something waits for at the end and nothing that waits holds; zero where
+// logs wait for each other.
+func (f *folding) lacks() events.ClockEntry {
+	for _, o := range f.logs() {
+		lacks, _ := f.state.Waits(&f.waiting[o].next)
+		if w := f.waiting[lacks.Origin]; lacks.Position > 0 && (w == nil || w.to < lacks.Position) {
+			return lacks
+		}
+	}
+	return events.ClockEntry{}
+}
+
 // load builds the state of everything that was applied here.
 func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
-	return s.fold(true, func(f *folding) error {
+	var lacks events.ClockEntry
+	state, err := s.fold(ctx, &lacks, func(f *folding) error {
 		_, err := commands.Load(ctx, f, func(yield func(events.Record, error) bool) {
 			for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
 				if err == nil {
@@ -130,23 +218,37 @@ func (s *Site) load(ctx context.Context) (*aggregate.State, error) {
 		}, nil)
 		return err
 	})
+	if err != nil {
+		return nil, err
+	}
+	s.mesh.lacks.Store(nil)
+	if called := state.Holds(); !called.Equal(state.HeldWith()) {
+		s.log.Warn("a log is to count again, and what others knew of it is not here; it stays held until it is",
+			"log", lacks.Origin.String(), "position", lacks.Position)
+		s.mesh.lacks.Store(&lacking{called, lacks})
+	}
+	return state, nil
 }
 
 // applyHolds builds the state anew where a log is to be held from now on, or not any
 // more; what runs by a right that was lost so ends.
-// Where it is only for what a member made a second time, it rests for longer than it
-// works: a member that does so again and again must not keep this site busy. It gives
-// the time after which it is to be called again, 0 for none.
+// Where it is only for what a member made a second time, or for what has come of what
+// lacked, it rests for longer than it works: a member that does so again and again must
+// not keep this site busy. It gives the time after which it is to be called again, 0 for
+// none.
 func (s *Site) applyHolds(ctx context.Context) time.Duration {
 	same, sameLogs := true, true
 	s.commands.View(func(state *aggregate.State) {
-		next := state.Holds()
-		same, sameLogs = next.Equal(state.HeldWith()), next.SameLogs(state.HeldWith())
+		next, last, tries := state.Holds(), state.HeldWith(), false
+		if l := s.mesh.lacks.Load(); l != nil {
+			last, tries = l.called, l.here(state)
+		}
+		same, sameLogs = next.Equal(last) && !tries, next.SameLogs(last)
 	})
 	if same {
 		return 0
 	}
-	if rest := time.Until(s.mesh.rested); (sameLogs || s.mesh.lacks) && rest > 0 {
+	if rest := time.Until(s.mesh.rested); sameLogs && rest > 0 {
 		return rest
 	}
 	began := time.Now()
@@ -157,8 +259,8 @@ func (s *Site) applyHolds(ctx context.Context) time.Duration {
 		}
 		return 0
 	}
-	s.commands.View(func(state *aggregate.State) { s.mesh.lacks = !state.Holds().Equal(state.HeldWith()) })
 	s.log.Warn("what counts of other sites' logs has changed; the state was built anew (mesh status, conflict ls)")
+	s.Grew(s.ctl.Log().Origin()) // what waited for a part of a log that is held now need not
 	if s.gateway != nil {
 		s.gateway.Review()
 	}

@@ -2,6 +2,7 @@ package site
 
 import (
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"time"
@@ -38,6 +39,9 @@ func TestAFenceIsTakenBackOfWhatOthersWentOnFrom(t *testing.T) {
 	do(commands.FenceSite{Site: "d", Reason: "stolen"}) // and a speaks to its peers again
 	a.hears(c)
 	c.hears(a)
+	if o := d.ctl.Log().Origin(); a.commands.WaitApplied(t.Context(), o, at.At(o)) != nil { // what c decided does not wait for it
+		t.Fatal("a did not hear what c knew of")
+	}
 	same := func(when string, users int) {
 		t.Helper()
 		for _, m := range []*member{a, c} {
@@ -76,8 +80,8 @@ func TestAFenceIsTakenBackOfWhatOthersWentOnFrom(t *testing.T) {
 			heard = append(heard, r)
 		}
 	}
-	build := func(mayLack bool, records ...events.Record) (*aggregate.State, error) {
-		return a.fold(mayLack, func(f *folding) error {
+	build := func(lacks *events.ClockEntry, records ...events.Record) (*aggregate.State, error) {
+		return a.fold(t.Context(), lacks, func(f *folding) error {
 			for _, r := range records {
 				if err := f.Apply(r); err != nil {
 					return err
@@ -86,14 +90,89 @@ func TestAFenceIsTakenBackOfWhatOthersWentOnFrom(t *testing.T) {
 			return nil
 		})
 	}
-	state, err := build(false, append(slices.Clone(heard), rest...)...)
+	state, err := build(nil, append(slices.Clone(heard), rest...)...)
 	if err != nil || len(state.Users()) != 4 {
 		t.Fatalf("what others knew of comes last: %v", err)
 	}
-	if state, err = build(true, heard...); err != nil || len(state.Users()) != 2 {
+	var lacks events.ClockEntry
+	if state, err = build(&lacks, heard...); err != nil || len(state.Users()) != 2 {
 		t.Fatalf("it is on its way: %v", err)
 	}
-	if _, err = build(false, heard...); !errors.Is(err, aggregate.ErrEarly) {
+	if o := d.ctl.Log().Origin(); lacks.Origin != o || lacks.Position != at.At(o) {
+		t.Errorf("%s position %d lacks, want %s position %d", lacks.Origin, lacks.Position, o, at.At(o))
+	}
+	if _, err = build(nil, heard...); !errors.Is(err, aggregate.ErrEarly) {
 		t.Errorf("it is nowhere: %v", err)
+	}
+	if _, err = build(&lacks, append(slices.Clone(heard), rest[1:]...)...); !errors.Is(err, aggregate.ErrGap) {
+		t.Errorf("a record is missing while others wait: %v", err)
+	}
+}
+
+// A steward betrays: it fences another site, claims to know of records of it that do not
+// exist, and takes the fence back. The log stays held, as nobody can do without what is
+// claimed; but the state is not built anew for that again and again, and a fence that is
+// true still counts at once.
+func TestAttackAStewardClaimsWhatNeverComes(t *testing.T) {
+	a, c, d := serveMember(t, "a"), serveMember(t, "c"), serveMember(t, "d")
+	admin := adminAt(t, a)
+	c.join(a, admin, events.Steward)
+	d.join(a, admin, events.PeerSite)
+	addUser(t, d.Site, "dan")
+	c.hears(d)
+	a.hears(d)
+	target := d.ctl.Log().Origin()
+	size, _ := d.ctl.Log().Size()
+	c.say(d.ID().UUID, events.SiteFenced{Logs: []events.ClockEntry{{Origin: target, Position: size}}, Reason: "it is a lie"})
+	c.masks()
+	claim := c.applied.Load().With(target, size+1000)
+	for said := false; !said; { // what it hears meanwhile has it forget
+		c.applied.Store(&claim)
+		c.say(c.ID().UUID, events.SiteStopped{})
+		var coder events.ClockCoder
+		for e, err := range c.ctl.Log().Headers(t.Context(), 1) {
+			var h events.Header
+			if err == nil {
+				h, err = events.DecodeHeader(e.Header)
+			}
+			if err == nil {
+				_, err = coder.Apply(h.Clock)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		said = coder.Clock().At(target) == claim.At(target)
+	}
+	c.say(d.ID().UUID, events.SiteReinstated{})
+	a.hears(c)
+	held := func(m *member) (state *aggregate.State, is, called bool) {
+		m.commands.View(func(s *aggregate.State) { // which one it is, and nothing of it
+			state, is, called = s, s.HeldWith().Sites[d.ID()], s.Holds().Sites[d.ID()]
+		})
+		return state, is, called
+	}
+	// What is called for is tried, in vain.
+	for end := time.Now().Add(20 * time.Second); a.mesh.lacks.Load() == nil && time.Now().Before(end); {
+		time.Sleep(20 * time.Millisecond)
+	}
+	before, is, called := held(a)
+	if l := a.mesh.lacks.Load(); l == nil || l.first != (events.ClockEntry{Origin: target, Position: size + 1000}) || !is || called {
+		t.Fatalf("it lacks %v; held %v, called for %v", l, is, called)
+	}
+	for n := range 20 {
+		addUser(t, a.Site, fmt.Sprintf("user%d", n))
+		time.Sleep(50 * time.Millisecond)
+	}
+	if now, _, _ := held(a); now != before {
+		t.Error("the state was built anew, with nothing more there")
+	}
+	if _, err := a.commands.Do(t.Context(), admin, commands.FenceSite{Site: "d", Reason: "stolen"}); err != nil {
+		t.Fatal(err)
+	}
+	a.masks()
+	a = serveConfig(t, a.down())
+	if _, is, called := held(a); !is || !called || a.mesh.lacks.Load() != nil {
+		t.Errorf("started again: held %v, called for %v", is, called)
 	}
 }

@@ -36,13 +36,13 @@ type meshPart struct {
 	listener net.Listener           // at addr; once a node runs it closes it
 	joined   atomic.Pointer[joined] // by an invitation; nil for a founder and a lone site
 
-	rested  time.Time   // before which the state is not built anew for what was made twice; of runMesh alone
-	lacks   bool        // what would have a log count again is not here yet; likewise
-	turn    sync.Mutex  // held by who founds, joins or leaves
-	door    sync.Mutex  // held by who takes a newcomer in; guards joining
-	joining bool        // the site asks to be taken in itself
-	leaving atomic.Bool // the site has said that it leaves, and its members are to hear that
-	mu      sync.Mutex  // guards node
+	rested  time.Time               // before which the state is not built anew for what was made twice; of runMesh alone
+	lacks   atomic.Pointer[lacking] // nil where the state is what it calls for
+	turn    sync.Mutex              // held by who founds, joins or leaves
+	door    sync.Mutex              // held by who takes a newcomer in; guards joining
+	joining bool                    // the site asks to be taken in itself
+	leaving atomic.Bool             // the site has said that it leaves, and its members are to hear that
+	mu      sync.Mutex              // guards node
 	node    *mesh.Node
 	running atomic.Pointer[mesh.Node] // node, for who must not wait
 
@@ -506,7 +506,7 @@ func (s *Site) Digest(ctx context.Context, at events.Clock) (events.Clock, strin
 		return at, "", &commands.Refusal{Code: commands.Conflict, Message: "this site has not applied all that the clock covers",
 			Hint: "wait until it has (mesh status), or ask a site that has"}
 	}
-	state, err := s.fold(false, func(f *folding) error {
+	state, err := s.fold(ctx, nil, func(f *folding) error {
 		for r, err := range s.source.Records(ctx, events.Ctl, events.Clock{}) {
 			if err != nil {
 				return err

@@ -263,7 +263,7 @@ func (s *Site) waits(ctx context.Context, log store.Log, position uint64) (waits
 		}
 		h, err := events.DecodeHeader(e.Header)
 		if err == nil {
-			s.commands.View(func(state *aggregate.State) { waits = state.Waits(&h) })
+			s.commands.View(func(state *aggregate.State) { _, waits = state.Waits(&h) })
 		}
 		break
 	}

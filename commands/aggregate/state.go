@@ -221,8 +221,8 @@ func (s *State) Apply(r events.Record) error {
 	if err != nil {
 		return fmt.Errorf("apply %s position %d: %w", origin, h.Position, err)
 	}
-	if err := s.caused(h, clock); err != nil {
-		return err
+	if e, waits := s.lacks(h, clock); waits {
+		return fmt.Errorf("apply %s position %d: %w: %s position %d", origin, h.Position, ErrEarly, e.Origin, e.Position)
 	}
 	if s.stranger(h.Site) {
 		return fmt.Errorf("apply %s position %d: %w: the admission of its site", origin, h.Position, ErrEarly)
@@ -241,21 +241,27 @@ func (s *State) Apply(r events.Record) error {
 	return nil
 }
 
-// Waits reports whether the next record of a log can't be applied yet: something that
-// its clock covers was not.
-func (s *State) Waits(h *events.Header) bool {
+// Waits reports whether the next record of a log can't be applied yet, as something that
+// its clock covers was not, and what: zero for the admission of its site.
+func (s *State) Waits(h *events.Header) (lacks events.ClockEntry, waits bool) {
 	var coder events.ClockCoder
 	if l := s.logs[h.Origin()]; l != nil {
 		coder = l.coder
 	}
 	clock, err := coder.Apply(h.Clock)
-	return err == nil && (s.caused(h, clock) != nil || s.stranger(h.Site))
+	if err != nil {
+		return lacks, false // who applies it tells
+	}
+	if lacks, waits = s.lacks(h, clock); waits {
+		return lacks, true
+	}
+	return lacks, s.stranger(h.Site)
 }
 
-// caused checks that everything that a record's clock covers was applied.
-func (s *State) caused(h *events.Header, clock events.Clock) error {
+// lacks gives something that a record's clock covers and that was not applied.
+func (s *State) lacks(h *events.Header, clock events.Clock) (lacks events.ClockEntry, waits bool) {
 	if len(h.Clock) == 0 {
-		return nil // covers no more than the record before it
+		return lacks, false // covers no more than the record before it
 	}
 	for _, e := range clock.Entries() {
 		have := uint64(0)
@@ -265,11 +271,11 @@ func (s *State) caused(h *events.Header, clock events.Clock) error {
 		if e.Origin == h.Origin() {
 			have = h.Position - 1
 		}
-		if have < s.held(e.Origin, e.Position) {
-			return fmt.Errorf("apply %s position %d: %w: %s position %d", h.Origin(), h.Position, ErrEarly, e.Origin, e.Position)
+		if e.Position = s.held(e.Origin, e.Position); have < e.Position {
+			return e, true
 		}
 	}
-	return nil
+	return lacks, false
 }
 
 func (s *State) change(r *events.Record, clock events.Clock) {
