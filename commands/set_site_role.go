@@ -40,7 +40,7 @@ func (c SetSiteRole) Decide(s *aggregate.State, by events.Actor, env Env) ([]eve
 	}
 	last := s.Admission(m.Site)
 	e := events.SiteAdmitted{
-		Name: m.Name, Identity: m.Identity, Addr: m.Addr, SealingKey: m.SealingKey, HostKey: m.HostKey,
+		Name: m.Name, Identity: m.Identity, Addr: m.AdmittedAt, SealingKey: m.SealingKey, HostKey: m.HostKey,
 		Role: c.Role, Scopes: c.Scopes, Custodian: m.Custodian, Before: last.Before,
 	}
 	if c.Custodian != nil {

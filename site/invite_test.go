@@ -520,3 +520,41 @@ func TestWhoJoinsTakesNobodyIn(t *testing.T) {
 		t.Errorf("members %v, %v", b.members(), c.members())
 	}
 }
+
+// A site was tried on its machine alone before it joined: it is dialled where it was seen
+// when it joined, and where it says as a member first, then still where it was seen.
+func TestATrialBeforeJoiningIsNoAddress(t *testing.T) {
+	a, b := serveMember(t, "a"), serveMember(t, "b")
+	admin := adminAt(t, a)
+	c := b.down()
+	c.Mesh.Listen = "0.0.0.0:0"
+	b = serveConfig(t, c)
+	b.join(a, admin, events.PeerSite)
+	_, port, err := net.SplitHostPort(b.MeshAddr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := "127.0.0.1:" + port
+	dialled := func(want ...string) {
+		t.Helper()
+		_, peers := a.peers()
+		for _, p := range peers {
+			if p.Site == b.ID() && !slices.Equal(p.Addrs, want) {
+				t.Errorf("dialled at %v, want %v", p.Addrs, want)
+			}
+		}
+	}
+	dialled(seen)
+	b = serveConfig(t, b.down()) // which does not know where it is reached
+	a.hears(b)
+	dialled(seen)
+	c = b.down()
+	c.Mesh.Listen = "127.0.0.1:0"
+	b = serveConfig(t, c)
+	a.hears(b)
+	dialled(b.MeshAddr(), seen)
+	if _, err := a.commands.Do(t.Context(), admin, commands.SetSiteRole{Site: "b", Role: events.EdgeSite}); err != nil {
+		t.Fatal(err)
+	}
+	dialled(b.MeshAddr(), seen)
+}

@@ -160,7 +160,7 @@ func (s *Site) peers() (founder events.SiteID, all []mesh.Peer) {
 			member := mesh.Member{Site: m.Site, Identity: m.Identity}
 			member.Gone = m.Site != s.who.ID && (alone || state.Left(m.Site) || state.Fenced(m.Site))
 			member.Ends, member.Closed = state.Ends(m.Site)
-			known[m.Site] = mesh.Peer{Member: member, Addrs: addrs(append([]string{m.Addr}, known[m.Site].Addrs...)...)}
+			known[m.Site] = mesh.Peer{Member: member, Addrs: addrs(append([]string{m.Addr, m.AdmittedAt}, known[m.Site].Addrs...)...)}
 		}
 	})
 	for _, id := range slices.SortedFunc(maps.Keys(known), func(a, b events.SiteID) int { return bytes.Compare(a.UUID[:], b.UUID[:]) }) {

@@ -25,8 +25,8 @@ func (s *State) lines() []string {
 	var all []string
 	add := func(format string, args ...any) { all = append(all, fmt.Sprintf(format, args...)+"\n") }
 	for id, t := range s.sites {
-		add("site %s %q %s %q %q made %s runs %s full %s %s", id, t.Name, showHeads(t.sealing), t.HostKey, t.CA, show(t.Created),
-			showHeads(t.runs), showFull(t, "ctl"), showFull(t, "rec"))
+		add("site %s %q %s %q %q made %s runs %s mesh %s full %s %s", id, t.Name, showHeads(t.sealing), t.HostKey, t.CA, show(t.Created),
+			showHeads(t.runs), showHeads(t.mesh), showFull(t, "ctl"), showFull(t, "rec"))
 	}
 	for _, t := range s.sites {
 		all = append(all, t.authorityLines()...)

@@ -16,7 +16,8 @@ type MeshSite struct {
 	Site       events.SiteID
 	Name       string
 	Identity   []byte
-	Addr       string // of its mesh port, as it said at its last start, or else when it was admitted
+	Addr       string // of its mesh port, as it said at its last start, or else AdmittedAt
+	AdmittedAt string // its address when it was admitted: where it was seen, if it knew none
 	SealingKey []byte
 	HostKey    string
 	Role       events.MemberRole
@@ -147,7 +148,7 @@ func (s *State) MeshSite(id events.SiteID) (*MeshSite, bool) {
 	last := h.newest()
 	e := last.value
 	m := MeshSite{
-		Site: id, Name: e.Name, Identity: e.Identity, Addr: e.Addr, SealingKey: e.SealingKey, HostKey: e.HostKey, Role: e.Role,
+		Site: id, Name: e.Name, Identity: e.Identity, Addr: e.Addr, AdmittedAt: e.Addr, SealingKey: e.SealingKey, HostKey: e.HostKey, Role: e.Role,
 		Custodian: e.Custodian, Founder: id == s.mesh.founder, Areas: s.DecidesOn(id), Before: events.NewClock(e.Before...), Admitted: last.at,
 	}
 	if t := s.sites[id]; t != nil && len(t.mesh) > 0 {

@@ -119,3 +119,37 @@ func TestAttackAddressesThatAreNone(t *testing.T) {
 		}
 	}
 }
+
+// A site is reached where it said as a member, and before that where it was admitted,
+// whatever it said when it was alone. The digest tells it.
+func TestWhereASiteIsReached(t *testing.T) {
+	var m *aggregate.MeshSite
+	digest := func(said string) string {
+		founder, b := newPeer(0), newPeer(1)
+		by := events.SiteActor(founder.ID)
+		founder.write(t, founder.ID.UUID, by, events.SiteAdmitted{Name: "a", Identity: make([]byte, 32), Founder: true, Role: events.Steward})
+		before := []events.Record{
+			b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteCreated{Name: "b"}),
+			b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteStarted{Mesh: "127.0.0.1:1"}),
+		}
+		founder.write(t, b.ID.UUID, by, events.SiteAdmitted{
+			Name: "b", Identity: make([]byte, 32), Role: events.PeerSite, Addr: "192.0.2.1:2", Before: []events.ClockEntry{{Origin: b.Origin(), Position: 2}},
+		})
+		founder.hear(t, before)
+		if m, _ = founder.state.MeshSite(b.ID); m.Addr != "192.0.2.1:2" {
+			t.Errorf("reached at %s, where it was when it was alone", m.Addr)
+		}
+		b.hear(t, founder.Records)
+		founder.hear(t, []events.Record{b.write(t, b.ID.UUID, events.SiteActor(b.ID), events.SiteStarted{Mesh: said})})
+		if m, _ = founder.state.MeshSite(b.ID); m.Addr != said || m.AdmittedAt != "192.0.2.1:2" {
+			t.Errorf("reached at %s, %s", m.Addr, m.AdmittedAt)
+		}
+		if b.state.Digest() != founder.state.Digest() {
+			t.Error("the sites hold different states")
+		}
+		return founder.state.Digest()
+	}
+	if one := digest("192.0.2.1:3"); one != digest("192.0.2.1:3") || one == digest("192.0.2.1:4") {
+		t.Error("the digest does not tell where the site said that it is reached")
+	}
+}

@@ -233,7 +233,7 @@ func (x *things) fill(v reflect.Value, n *int) {
 			x.fill(v.Field(i), n)
 		}
 	case v.Kind() == reflect.String:
-		v.SetString(fmt.Sprintf("text-%d", *n))
+		v.SetString(fmt.Sprintf("text-%d:22", *n)) // an address, too
 	case v.CanUint():
 		v.SetUint(1)
 	case v.CanInt():

@@ -15,7 +15,7 @@ type Site struct {
 	Created *Mark
 
 	runs    heads[run]
-	mesh    heads[string] // where its mesh port is reached, as it said itself
+	mesh    heads[string] // where its mesh port is reached, as it said itself as a member
 	full    map[events.Kind]*heads[bool]
 	sealing heads[sealingKeys]
 	hostCAs []Authority // after the first
@@ -65,7 +65,9 @@ var _ = fold(func(s *State, at *Mark, e events.SiteCreated) bool {
 })
 
 var _ = fold(func(s *State, at *Mark, e events.SiteStarted) bool {
-	if t := s.sites[events.SiteID{UUID: at.Stream}]; t != nil && IsMeshAddr(e.Mesh) {
+	// What it said before it knew of its admission is of a time when it was alone: where
+	// it was seen then is better.
+	if t := s.sites[events.SiteID{UUID: at.Stream}]; t != nil && IsMeshAddr(e.Mesh) && len(s.knownAdmissions(at)) > 0 {
 		t.mesh.put(at, e.Mesh)
 	}
 	return s.putRun(at, run{on: true, listen: e.Listen})
