@@ -33,6 +33,7 @@ type others struct {
 	// Of who delivers alone:
 	past map[events.Origin]bool // logs of which the past is still coming in
 	late *late                  // nil for nothing
+	told time.Time              // when something late was last recorded
 }
 
 func newOthers() *others {
@@ -185,7 +186,9 @@ func (s *Site) deliverOthers(ctx context.Context) error {
 		if progress {
 			continue
 		}
-		s.tellRevised(ctx)
+		if rest := s.tellRevised(ctx); rest > 0 && again == nil {
+			again = time.After(rest)
+		}
 		select {
 		case <-moved:
 		case <-again:
@@ -276,6 +279,9 @@ const (
 	lateAfter = 5 * time.Second
 	// maxRevised bounds the aggregates that are named.
 	maxRevised = 100
+	// revisedEvery is the shortest time between two records of what came late: the
+	// clock of a member that is behind has everything of it come late.
+	revisedEvery = 10 * time.Second
 )
 
 // untold are types of events that nothing is shown of but that they happened.
@@ -324,17 +330,23 @@ func (s *Site) revised(before events.Clock, first, end bool, batch []events.Reco
 	}
 }
 
-// tellRevised records what came late, once nothing more comes for the moment.
-func (s *Site) tellRevised(ctx context.Context) {
+// tellRevised records what came late, once nothing more comes for the moment. It gives
+// the time after which it is to be called again, 0 for none.
+func (s *Site) tellRevised(ctx context.Context) time.Duration {
 	l := s.others.late
 	if l == nil {
-		return
+		return 0
 	}
+	if rest := time.Until(s.others.told.Add(revisedEvery)); rest > 0 {
+		return rest
+	}
+	s.others.told = time.Now()
 	s.others.late = nil
 	l.To = s.order.Clock().Entries()
 	if _, err := s.commands.Do(ctx, s.actor(), commands.RecordRevision{Revised: l.ProjectionRevised}); err != nil && ctx.Err() == nil {
 		s.log.Error("that what was shown here has changed could not be recorded", "error", err)
 	}
+	return 0
 }
 
 // alarmMasked records what members decided beyond what they may, if there is

@@ -162,3 +162,53 @@ func TestADamagedLogIsHeldAlone(t *testing.T) {
 	}
 	addUser(t, a, "ann") // and this site goes on
 }
+
+// All that comes of a member seems to be late, as its clock is behind or it says so. That
+// is recorded at once, and then once in a while, all that came meanwhile together.
+func TestAttackALateClockWritesNoEventForEach(t *testing.T) {
+	a, b := open(t, testConfig(t)), open(t, testConfig(t))
+	defer func() {
+		for _, s := range []*Site{a, b} {
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+	}()
+	size, _ := b.ctl.Log().Size()
+	batch, err := readBatch(t.Context(), b.ctl.Log(), 1, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range batch {
+		batch[i].Header.Wall -= time.Hour.Microseconds()
+	}
+	revisions := func() (all []events.ProjectionRevised) {
+		for r, err := range a.source.Records(t.Context(), events.Ctl, events.Clock{}) {
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Header.Type == "projection.revised" {
+				e, err := r.Event()
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = append(all, e.(events.ProjectionRevised))
+			}
+		}
+		return all
+	}
+	const pauses = 20
+	for range pauses {
+		a.revised(a.order.Clock(), false, false, batch)
+		a.tellRevised(t.Context())
+	}
+	if told := revisions(); len(told) != 1 {
+		t.Fatalf("%d events of %d pauses", len(told), pauses)
+	}
+	a.others.told = time.Now().Add(50*time.Millisecond - revisedEvery)
+	settled(t, a) // and nothing more comes
+	told := revisions()
+	if n := told[0].Records; len(told) != 2 || told[1].Records != (pauses-1)*n {
+		t.Errorf("then %+v", told)
+	}
+}
