@@ -74,8 +74,8 @@ func TestAttackDiskOfANonCustodian(t *testing.T) {
 			if got, err := c.blocks(session); err != nil || !slices.Equal(got, []string{typed}) { // a custodian opens it
 				t.Fatalf("a custodian reads %q, %v", got, err)
 			}
-			a.share(t.Context(), b.ID())
-			b.share(t.Context(), a.ID())
+			a.share(t.Context(), b.ID(), 0)
+			b.share(t.Context(), a.ID(), 0)
 			time.Sleep(300 * time.Millisecond)
 
 			thief := copyOf(t, b)

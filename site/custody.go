@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/google/uuid"
 
@@ -72,7 +73,7 @@ func (s *Site) custodianIDs() (all []events.SiteID) {
 func (s *Site) entrust(ctx context.Context) {
 	s.sealer.Entrust(func() []*seal.PublicKey { return slices.Collect(maps.Values(s.custodians())) }, s.madeKey)
 	for _, site := range s.custodianIDs() {
-		s.share(ctx, site)
+		s.share(ctx, site, 0)
 	}
 }
 
@@ -102,38 +103,42 @@ func (s *Site) tellNewKeys(ctx context.Context) {
 	}
 }
 
-// share sends a custodian all data keys in the background: once more after that,
-// where it is asked for meanwhile.
-func (s *Site) share(ctx context.Context, site events.SiteID) {
+// share sends a custodian all data keys in the background, after a while: once more
+// after that, where it is called for meanwhile.
+func (s *Site) share(ctx context.Context, site events.SiteID, after time.Duration) {
 	s.sharing.mu.Lock()
 	defer s.sharing.mu.Unlock()
-	if _, under := s.sharing.again[site]; under {
-		s.sharing.again[site] = true
+	if next, under := s.sharing.next[site]; under {
+		if next == nil || after < *next {
+			s.sharing.next[site] = &after
+		}
 		return
 	}
-	s.sharing.again[site] = false
+	s.sharing.next[site] = nil
 	s.background.Go(func() {
-		for again := true; again; {
+		for next := &after; next != nil; {
+			_ = sleep(ctx, *next) // at its end the site closes anyway
 			s.shareKeys(ctx, site)
 			s.sharing.mu.Lock()
-			if again = s.sharing.again[site] && ctx.Err() == nil; again {
-				s.sharing.again[site] = false
+			if next = s.sharing.next[site]; next != nil && ctx.Err() == nil {
+				s.sharing.next[site] = nil
 			} else {
-				delete(s.sharing.again, site)
+				next = nil
+				delete(s.sharing.next, site)
 			}
 			s.sharing.mu.Unlock()
 		}
 	})
 }
 
-// sharing says with which sites keys are being shared, and whether they have asked
-// for all of them once more.
+// sharing says with which sites keys are being shared, and after what time they are to
+// get all of them once more: nil for not.
 type sharing struct {
-	mu    sync.Mutex
-	again map[events.SiteID]bool
+	mu   sync.Mutex
+	next map[events.SiteID]*time.Duration
 }
 
-func newSharing() *sharing { return &sharing{again: map[events.SiteID]bool{}} }
+func newSharing() *sharing { return &sharing{next: map[events.SiteID]*time.Duration{}} }
 
 // shareKeys sends a custodian every data key that this site can open.
 func (s *Site) shareKeys(ctx context.Context, site events.SiteID) {
@@ -208,7 +213,7 @@ func (s *Site) acceptKeys(ctx context.Context, in mesh.GotWraps) {
 		s.giveKeys(ctx, in.Site, in.Want)
 		return
 	case len(in.Keys) == 0:
-		s.share(ctx, in.Site)
+		s.share(ctx, in.Site, giveEvery) // it may ask in a loop
 		return
 	}
 	s.waiting.mu.Lock()

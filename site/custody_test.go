@@ -347,3 +347,28 @@ func TestSecretsOfAFencedSiteAreBroughtBack(t *testing.T) {
 		t.Errorf("the next version is sealed under data key %s for %v", next.Key, next.Sites)
 	}
 }
+
+// A custodian asks for all keys in a loop: it gets them once in a while.
+func TestAttackAllKeysAskedForInALoop(t *testing.T) {
+	s := open(t, testConfig(t))
+	defer func() { _ = s.Close() }()
+	rogue := events.SiteID{UUID: uuid.Must(uuid.NewV7())}
+	under := func() bool {
+		s.sharing.mu.Lock()
+		defer s.sharing.mu.Unlock()
+		_, under := s.sharing.next[rogue]
+		return under
+	}
+	for range 1000 {
+		s.acceptKeys(t.Context(), mesh.GotWraps{Site: rogue})
+	}
+	time.Sleep(giveEvery / 4)
+	if !under() { // there is hardly a key
+		t.Error("it got all keys more than once, without a pause")
+	}
+	for end := time.Now().Add(10 * giveEvery); under(); time.Sleep(giveEvery / 10) {
+		if time.Now().After(end) {
+			t.Fatal("it is given keys without end")
+		}
+	}
+}

@@ -54,7 +54,7 @@ func voided(t *testing.T, before func(x *custody, b *Site)) (x *custody, key uui
 // shared has a site send its data keys to nobody by itself, as if that was under way
 // already: what it sent was refused.
 func shared(x *custody, b *Site) {
-	b.sharing.again[x.a.ID()], b.sharing.again[x.c.ID()] = false, false
+	b.sharing.next[x.a.ID()], b.sharing.next[x.c.ID()] = nil, nil
 }
 
 // A site sends its data keys before what it decided is heard, so that they are refused,

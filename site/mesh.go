@@ -356,7 +356,7 @@ func (s *Site) onMesh(out mesh.Output) {
 		s.doubted(fmt.Sprintf("other sites hold %d records of %s, which are not here", out.Size, out.Origin))
 		return
 	case mesh.Met:
-		s.share(ctx, out.Site)
+		s.share(ctx, out.Site, 0)
 		select {
 		case s.met <- struct{}{}:
 		default:
