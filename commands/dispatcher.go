@@ -262,6 +262,11 @@ func (d *Dispatcher) Rotating(s *aggregate.State, id events.CredentialID) (*aggr
 	return s.Rotating(id, d.cfg.Log.Site, d.silence())
 }
 
+// LostRotation is [aggregate.Rotation.LostTo] at this site. It is to be called in a View.
+func (d *Dispatcher) LostRotation(r *aggregate.Rotation) bool {
+	return r.LostTo(d.cfg.Log.Site, d.silence())
+}
+
 // Log is the log that the dispatcher's decisions go to.
 func (d *Dispatcher) Log() events.Origin { return d.cfg.Log }
 

@@ -361,22 +361,27 @@ type Outcome struct {
 	Next   time.Time // when it goes on by itself; zero if it has ended
 }
 
-// Await returns when a rotation has ended, or when nobody knows which secret is
-// true and the next test waits.
+// Await returns when a rotation has ended, when nobody knows which secret is
+// true and the next test waits, or when nothing is heard of its site any more.
 func (m *Manager) Await(ctx context.Context, id events.RotationID) (Outcome, error) {
 	told := make(chan Outcome, 1)
 	m.mu.Lock()
 	m.waiting[id] = append(m.waiting[id], told)
 	m.mu.Unlock()
 	defer m.forget(id, told)
-	if o, ok := m.stands(id); ok { // before the first event that would tell
-		return o, nil
-	}
-	select {
-	case o := <-told:
-		return o, nil
-	case <-ctx.Done():
-		return Outcome{}, fmt.Errorf("wait for rotation %s: %w", id, ctx.Err())
+	silent := time.NewTicker(time.Second)
+	defer silent.Stop()
+	for {
+		if o, ok := m.stands(id); ok {
+			return o, nil
+		}
+		select {
+		case o := <-told:
+			return o, nil
+		case <-silent.C: // no event tells that nothing is heard
+		case <-ctx.Done():
+			return Outcome{}, fmt.Errorf("wait for rotation %s: %w", id, ctx.Err())
+		}
 	}
 }
 
@@ -394,13 +399,15 @@ func (m *Manager) forget(id events.RotationID, told chan<- Outcome) {
 	}
 }
 
-// stands tells how a rotation stands if it has ended already, or waits.
+// stands tells how a rotation stands if it has ended already, waits, or is lost.
 func (m *Manager) stands(id events.RotationID) (o Outcome, ok bool) {
 	verified := m.verified(id)
 	m.cfg.Dispatcher.View(func(s *aggregate.State) {
 		if r, open := s.Rotation(id); open {
 			if _, until, why := r.Deferred(); until.After(m.cfg.Now()) && !verified {
 				o, ok = Outcome{State: events.RotationUnknown, Detail: why, Next: until}, true
+			} else if m.cfg.Dispatcher.LostRotation(r) {
+				o, ok = Outcome{State: events.RotationUnknown, Detail: stillAt(s, r)}, true
 			}
 			return
 		}

@@ -102,7 +102,15 @@ func TestWhatALostSiteLeftOpen(t *testing.T) {
 	if _, id, _ := a.asks(planApp); id != lost {
 		t.Errorf("of two that are under way %s is in the way, want the newer one, %s", id, lost)
 	}
+	waiting, stop := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer stop()
+	if o, err := a.m.Await(waiting, lost); err == nil {
+		t.Errorf("a rotation of a site that is heard is waited for no more: %+v", o)
+	}
 	p.at = p.at.Add(2 * time.Minute) // and nothing is heard of b
+	if o, err := a.m.Await(t.Context(), lost); err != nil || !strings.Contains(o.Detail, "nothing is heard of it") {
+		t.Errorf("waiting for the rotation of a lost site: %+v, %v", o, err)
+	}
 	if _, id, _ := a.asks(planApp); id != own {
 		t.Errorf("to be waited for is %s, want %s", id, own)
 	}
