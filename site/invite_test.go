@@ -537,6 +537,7 @@ func TestATrialBeforeJoiningIsNoAddress(t *testing.T) {
 	seen := "127.0.0.1:" + port
 	dialled := func(want ...string) {
 		t.Helper()
+		want = slices.Compact(want) // a port may be given out twice
 		_, peers := a.peers()
 		for _, p := range peers {
 			if p.Site == b.ID() && !slices.Equal(p.Addrs, want) {
